@@ -1,0 +1,1 @@
+"""Metrics over verdicts: pass@k, maj@k, intervals, plots."""

@@ -1,0 +1,146 @@
+"""The command line: one stage, configured by gin, in one process.
+
+    rest-jax sample --gin_file=runs/arithmetic.gin --gin.RUN_DIR=runs/x
+    python -m rest_jax.main --run_mode=sample --gin_file=...
+
+Exit codes: 0 done; 2 wrong configuration or data, retrying will not help;
+42 preempted with its state saved, start it again; anything else may be
+retried.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+EXIT_CONFIGURATION, EXIT_PREEMPTED = 2, 42
+
+STAGES = {
+  'prepare': 'turn a task, or your JSONL, into problems (and a corpus)',
+  'sample': 'E-step: draw solutions from a policy',
+  'score': 'grade samples with the task\'s reward',
+  'select': 'keep correct solutions as training examples',
+  'train': 'M-step: fine-tune the base model on them',
+  'evaluate': 'pass@1, pass@k, maj@k with intervals',
+  'report': 'one HTML page and results.json',
+}
+
+
+def parser() -> argparse.ArgumentParser:
+  """The flags, named as T5X names them."""
+  text = '\n'.join(f'  {name:10}{what}' for name, what in STAGES.items())
+  result = argparse.ArgumentParser(
+    prog='rest-jax',
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    description='ReST^EM self-training in JAX: one stage of a run.\n\n'
+    f'stages:\n{text}\n\n'
+    'The whole loop: python launch/rest_em.py --executor=local --gin_file=...',
+    epilog='Any dial of gin/defaults.gin: --gin.NAME=VALUE, for example '
+    '--gin.TEMPERATURE=0.7 --gin.RUN_DIR=runs/x',
+  )
+  result.add_argument('stage', nargs='?', choices=list(STAGES), metavar='STAGE')
+  result.add_argument('--run_mode', choices=list(STAGES), metavar='STAGE')
+  result.add_argument('--input', help='prepare: your problems.jsonl')
+  add_gin_flags(result)
+  result.add_argument(
+    '--dry_run', action='store_true', help='print what is bound and stop'
+  )
+  result.add_argument('--tfds_data_dir', help='where TFDS keeps its data')
+  result.add_argument(
+    '--seqio_additional_cache_dirs', default='', help='comma-separated'
+  )
+  return result
+
+
+def add_gin_flags(target: argparse.ArgumentParser) -> None:
+  """The flags that the launcher has too."""
+  target.add_argument(
+    '--gin_file', action='append', default=[], help='repeatable, in order'
+  )
+  target.add_argument(
+    '--gin_bindings', action='append', default=[], help='NAME = VALUE'
+  )
+  target.add_argument(
+    '--gin_search_paths', default='', help='comma-separated folders'
+  )
+
+
+def split_gin_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+  """(other flags, bindings) of a command line with --gin.NAME=VALUE flags.
+
+  `--gin.NAME VALUE` in two words is understood too.
+  """
+  others, bindings = [], []
+  iterator = iter(arguments)
+  for argument in iterator:
+    if not argument.startswith('--gin.'):
+      others.append(argument)
+      continue
+    binding = argument.removeprefix('--gin.')
+    if '=' not in binding:
+      binding = f'{binding}={next(iterator, "")}'
+    bindings.append(binding)
+  return others, bindings
+
+
+def run(arguments: Sequence[str]) -> int:
+  """Parses, resolves and runs one stage; returns the exit code."""
+  others, bindings = split_gin_flags(arguments)
+  flags = parser().parse_args(others)
+  stage = flags.run_mode or flags.stage
+  if stage is None:
+    parser().error(f'name a stage: {", ".join(STAGES)}')
+  if flags.run_mode and flags.stage and flags.run_mode != flags.stage:
+    parser().error(f'two stages: {flags.stage} and --run_mode={flags.run_mode}')
+  if flags.input:
+    if stage != 'prepare':
+      parser().error('--input belongs to prepare')
+    bindings = [f'INPUT={flags.input}', *bindings]
+  if flags.tfds_data_dir:
+    os.environ['TFDS_DATA_DIR'] = flags.tfds_data_dir
+  if flags.seqio_additional_cache_dirs:
+    os.environ['SEQIO_ADDITIONAL_CACHE_DIRS'] = (
+      flags.seqio_additional_cache_dirs
+    )
+  from rest_jax import gin_utils
+
+  function, bound = gin_utils.parse(
+    stage,
+    gin_files=flags.gin_file,
+    bindings=[*flags.gin_bindings, *bindings],
+    search_paths=[p for p in flags.gin_search_paths.split(',') if p],
+  )
+  if flags.dry_run:
+    print(gin_utils.config_text())
+    print(f'# {stage} would be called with:')
+    for name, value in bound.items():
+      print(f'#   {name} = {value!r}')
+    return 0
+  function(**bound)
+  return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  """Entry point of `rest-jax`; turns errors into exit codes."""
+  try:
+    code = run(sys.argv[1:] if arguments is None else arguments)
+  except KeyboardInterrupt:
+    code = 130
+  except Exception as error:
+    from rest_jax import configuration, preemption, records, storage
+
+    if isinstance(error, preemption.Preempted):
+      print(f'rest-jax: {error}', file=sys.stderr)
+      code = EXIT_PREEMPTED
+    elif isinstance(
+      error, (configuration.ConfigurationError, records.CorruptPartError)
+    ) or getattr(error, 'errno', None) in storage.FINAL_ERRNOS:
+      print(f'rest-jax: error: {error}', file=sys.stderr)
+      code = EXIT_CONFIGURATION
+    else:
+      raise
+  sys.exit(code)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,1 @@
+"""The decoder network: its configurations, its checkpoints in and out."""

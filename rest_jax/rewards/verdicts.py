@@ -1,0 +1,46 @@
+"""The classes that a graded completion falls into."""
+
+import dataclasses
+
+CORRECT = 'correct'
+WRONG = 'wrong'
+NO_ANSWER = 'no_answer'  # nothing that could be compared
+TIMEOUT = 'timeout'
+CRASHED = 'crashed'
+TRUNCATED = 'truncated'  # stopped by the length limit, not by itself
+HARNESS_ERROR = 'harness_error'  # our fault: never trained on, never counted
+
+OUTCOMES = (
+  CORRECT,
+  WRONG,
+  NO_ANSWER,
+  TIMEOUT,
+  CRASHED,
+  TRUNCATED,
+  HARNESS_ERROR,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+  """What a grader says of one completion.
+
+  Attributes:
+    outcome: one of OUTCOMES.
+    reward: >= 0; 1 for correct and 0 for the others in every built-in task.
+    answer: the answer found, in canonical form; None where there is none.
+    detail: one line for a person.
+  """
+
+  outcome: str
+  reward: float
+  answer: str | None
+  detail: str = ''
+
+  def __post_init__(self):
+    if self.outcome not in OUTCOMES:
+      raise ValueError(
+        f'Verdict.outcome: got {self.outcome!r}; allowed: {OUTCOMES}.'
+      )
+    if not self.reward >= 0:
+      raise ValueError(f'Verdict.reward: got {self.reward!r}; must be >= 0.')

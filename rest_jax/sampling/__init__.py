@@ -1,0 +1,1 @@
+"""The E-step engine: prompts in, samples with an identity out."""

@@ -1,0 +1,80 @@
+"""What is asked of a policy (a stream), and how the engine is laid out."""
+
+import dataclasses
+
+from rest_jax import configuration
+from rest_jax.configuration import operational
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stream(configuration.Configuration):
+  """A purpose that samples are drawn for, and the way they are drawn.
+
+  The random bits of a sample depend on its stream's name, so that the E-step,
+  the validation and the evaluation never share noise.
+
+  Attributes:
+    name: e_step, dval, difficulty, or eval/<name>.
+    num_samples: per problem.
+    temperature: 0 is greedy (one sample is then all there is).
+    top_k: sample among this many best tokens; 0 for all.
+    top_p: sample among the fewest best tokens of at least this probability.
+    few_shot: whether the prompt holds the worked examples.
+  """
+
+  name: str
+  num_samples: int
+  temperature: float
+  top_k: int = 0
+  top_p: float = 1.0
+  few_shot: bool = True
+
+  def check(self):
+    known = ('e_step', 'dval', 'difficulty')
+    self.require(
+      self.name in known or self.name.startswith('eval/'),
+      'name',
+      ' | '.join(known) + ' | eval/<name>',
+    )
+    self.require(self.num_samples > 0, 'num_samples', 'at least 1')
+    self.require(self.temperature >= 0, 'temperature', '>= 0')
+    self.require(self.top_k >= 0, 'top_k', '>= 0 (0: no limit)')
+    self.require(0 < self.top_p <= 1, 'top_p', '0 < top_p <= 1')
+    if self.temperature == 0:
+      self.require(
+        self.num_samples == 1, 'num_samples', '1 where temperature is 0'
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineConfig(configuration.Configuration):
+  """The engine's layout. All of it is in the engine's fingerprint.
+
+  Attributes:
+    groups: problems that are decoded at once.
+    lanes: samples of one problem that are decoded at once.
+    greedy_groups: problems at once where one sample each is wanted; they are
+      decoded with a single lane.
+    max_decode_length: tokens at most for a completion, EOS included.
+    prompt_bucket: a prompt is padded to the next multiple of this, in tokens.
+    steps_per_call: decode steps between two looks of the host for stop
+      strings.
+    seed: of every random bit.
+    problems_per_part: problems in one part of the output.
+  """
+
+  groups: int
+  lanes: int
+  greedy_groups: int
+  max_decode_length: int
+  prompt_bucket: int
+  seed: int
+  steps_per_call: int = operational(32)
+  problems_per_part: int = 64
+
+  def check(self):
+    for field in dataclasses.fields(self):
+      if field.name != 'seed':
+        value = getattr(self, field.name)
+        self.require(value > 0, field.name, 'at least 1')
+    self.require(0 <= self.seed < 2**32, 'seed', '0 <= seed < 2**32')

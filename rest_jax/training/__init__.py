@@ -1,0 +1,1 @@
+"""The M-step: packing, loss, optimiser, step, checkpoints."""
