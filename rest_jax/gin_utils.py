@@ -2,20 +2,26 @@
 
 What gin itself lets pass is caught here: a misspelt macro on the command line
 (gin would just define a new one), a bare string (`--gin.RUN_DIR=runs/x`), a
-REQUIRED macro that nobody set. Files may bind functions and configurations of
-any stage, but only the running stage is imported: score must not pay for jax.
+REQUIRED macro that nobody set, an argument of the wrong type. A binding of
+another stage is checked against that stage's source text, then skipped: only
+the running stage is imported, score must not pay for jax.
 """
 
 import ast
+import contextlib
 import difflib
 import importlib
+import importlib.util
+import inspect
 import os
 import re
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import gin
 
+import rest_jax
 from rest_jax import configuration
 
 STAGES = {
@@ -29,19 +35,16 @@ STAGES = {
   'rest_em': 'rest_jax.rest_em',  # the plan of all of them, for the launcher
 }
 DEFAULTS = 'defaults.gin'
-_MACRO = re.compile(r'[A-Z][A-Z0-9_]*')
+_MACRO = 'gin.macro'
 
 
 def gin_directory() -> str:
   """Where the package's own gin files are: the checkout, or the wheel."""
-  import rest_jax
-
-  checkout = os.path.join(os.path.dirname(rest_jax.__path__[0]), 'gin')
+  package = rest_jax.__path__[0]
+  checkout = os.path.join(os.path.dirname(package), 'gin')
   if os.path.exists(os.path.join(checkout, DEFAULTS)):
     return checkout
-  import importlib.resources
-
-  return os.fspath(importlib.resources.files('rest_jax.gin_files'))
+  return os.path.join(package, 'gin_files')
 
 
 def parse(
@@ -68,30 +71,41 @@ def parse(
   """
   gin.clear_config()
   gin.config._LOCATION_PREFIXES[:] = [*search_paths, '', gin_directory()]
+  # Gin's second reader, for resources, logs an error for every prefix missed.
+  gin.config._FILE_READERS[:] = [(open, os.path.isfile)]
   module = importlib.import_module(STAGES[stage])
-  name = {'rest_em': 'plan'}.get(stage, stage)
-  function = getattr(module, name)
+  function = getattr(module, 'plan' if stage == 'rest_em' else stage)
   with _clear_errors():
     files = [DEFAULTS, f'stages/{stage}.gin', *gin_files]
     for file in files:
       _require_file(file, search_paths)
-    gin.parse_config_files_and_bindings(files, [], finalize_config=False)
-    before = _macros()
-    _parse_bindings(bindings, module, name, before)
-    _check_required(before)
-    gin.finalize()
-    arguments = gin.get_bindings(f'{module.__name__}.{name}')
-  missing = [key for key, value in arguments.items() if value is gin.REQUIRED]
-  if missing:
-    raise configuration.ConfigurationError(
-      f'{stage}: no value for {", ".join(missing)}.'
+    gin.parse_config_files_and_bindings(
+      files, [], finalize_config=False, print_includes_and_imports=False
     )
-  return function, arguments
+    _check_macros_of_files()
+    for binding in bindings:
+      _parse_binding(binding)
+    _check_reachable(stage, function)
+    arguments = gin.get_bindings(function)
+  return function, _checked_arguments(stage, function, arguments)
 
 
 def value_of_macro(name: str) -> Any:
-  """The value that a macro has now; for the launcher's messages."""
-  return gin.query_parameter(f'%{name}')
+  """The value that a macro has now, references resolved."""
+  return gin.config.ConfigurableReference(
+    f'{name}/{_MACRO}', evaluate=True
+  ).__deepcopy__({})
+
+
+def bindings() -> dict[str, str]:
+  """Every macro and parameter with the text of its value, unresolved."""
+  return {
+    name if selector == _MACRO else f'{name}/{selector}.{parameter}': repr(
+      value
+    )
+    for (name, selector), parameters in sorted(gin.config._CONFIG.items())
+    for parameter, value in sorted(parameters.items())
+  }
 
 
 def config_text() -> str:
@@ -102,8 +116,11 @@ def config_text() -> str:
 def as_binding(argument: str) -> str:
   """`NAME=VALUE` with a bare string quoted, as gin wants it.
 
-  Numbers, lists, quoted strings, True, None, %MACRO and @reference stay as
-  they are; anything else is a string: RUN_DIR=runs/x, STREAM=e_step.
+  Numbers, quoted strings, True, None, %MACRO, @reference and lists of these
+  stay as they are; anything else is a string: RUN_DIR=runs/x, TASKS=[math].
+
+  Raises:
+    ConfigurationError: there is no NAME, or no `=`.
   """
   name, separator, value = argument.partition('=')
   name, value = name.strip(), value.strip()
@@ -111,104 +128,228 @@ def as_binding(argument: str) -> str:
     raise configuration.ConfigurationError(
       f'--gin.{argument}: expected --gin.NAME=VALUE.'
     )
-  if value.startswith(('%', '@')):
-    return f'{name} = {value}'
-  try:
+  return f'{name} = {_quoted(value)}'
+
+
+def _quoted(value: str) -> str:
+  if re.fullmatch(r'[%@][\w./]+(\(\))?', value):
+    return value
+  with contextlib.suppress(ValueError, SyntaxError):
     ast.literal_eval(value)
-    return f'{name} = {value}'
-  except (ValueError, SyntaxError):
-    pass
-  if value[:1] in '[({' and ('@' in value or '%' in value):
-    return f'{name} = {value}'
-  return f'{name} = {value!r}'
+    return value
+  if (
+    value[:1] == '['
+    and value[-1:] == ']'
+    and not set(value[1:-1]) & set('[](){}"\'')
+  ):
+    words = [word.strip() for word in value[1:-1].split(',')]
+    return '[' + ', '.join(_quoted(word) for word in words) + ']'
+  if value[:1] in ('[', '(', '{') and ('@' in value or '%' in value):
+    return value
+  return repr(value)
 
 
-def _parse_bindings(
-  bindings: Sequence[str], module: Any, name: str, macros: dict[str, Any]
-) -> None:
-  package = module.__name__.rsplit('.', 1)[0]
-  stem = module.__name__.rsplit('.', 1)[1]
-  for binding in bindings:
-    text = as_binding(binding)
-    key = text.partition(' = ')[0]
-    target = key.rpartition('/')[2]
-    if '.' not in target:
-      if key not in macros:
-        raise configuration.ConfigurationError(
-          f'--gin.{key}: no gin file defines this macro. '
-          f'{_nearest(key, macros)}'
-        )
-      gin.parse_config(text)
-      continue
-    root = target.split('.')[0]
-    others = {path.rpartition('.')[2] for path in STAGES.values()}
-    if root in others - {stem}:
-      continue  # another stage's binding, handed to every job of a run
-    gin.parse_config(
-      'from __gin__ import dynamic_registration\n'
-      f'from {package} import {stem}\n'
-      'from rest_jax.models import configurations as models\n'
-      'from rest_jax.sampling import streams\n'
-      'from rest_jax.training import configurations as training\n' + text
+# ---- one binding of the command line ----------------------------------------
+
+
+def _parse_binding(binding: str) -> None:
+  text = as_binding(binding)
+  key = text.partition(' = ')[0]
+  imported = {
+    statement.bound_name(): statement.module
+    for statement in gin.config._IMPORTS
+    if not statement.module.startswith('__gin__')
+  }
+  root, dot, _ = key.rpartition('/')[2].partition('.')
+  if not dot:
+    _require_known(f'--gin.{key}', 'no gin file defines this macro', _macros())
+  elif root not in imported:
+    others = _modules_of_other_stages()
+    if root not in others:
+      known = {**imported, **others}
+      raise configuration.ConfigurationError(
+        f'--gin.{key}: {root} is not a module that gin files import. '
+        f'{_nearest(root, known)}'
+      )
+    _check_in_source(key, others[root])
+    return  # of another stage, handed to every job of a run
+  lines = ['from __gin__ import dynamic_registration']
+  for name, path in sorted(imported.items()):
+    package, _, stem = path.rpartition('.')
+    lines.append(f'from {package} import {stem} as {name}')
+  gin.parse_config('\n'.join([*lines, text]))
+
+
+def _require_known(where: str, problem: str, known: Iterable[str]) -> None:
+  name = where.removeprefix('--gin.')
+  if name not in known:
+    raise configuration.ConfigurationError(
+      f'{where}: {problem}. {_nearest(name, known)}'
     )
 
 
-def _macros() -> dict[str, Any]:
+def _modules_of_other_stages() -> dict[str, str]:
+  """Alias to module, for whatever the package's gin files import."""
   found = {}
-  for (scope, selector), parameters in gin.config._CONFIG.items():
-    if selector == 'gin.macro' and 'value' in parameters:
-      found[scope] = parameters['value']
+  pattern = re.compile(r'^from ([\w.]+) import (\w+)(?: as (\w+))?', re.M)
+  for root, _, names in os.walk(gin_directory()):
+    for name in names:
+      if name.endswith('.gin'):
+        with open(os.path.join(root, name)) as file:
+          for package, stem, alias in pattern.findall(file.read()):
+            found[alias or stem] = f'{package}.{stem}'
+  found.pop('dynamic_registration', None)
   return found
 
 
-def _check_required(macros: dict[str, Any]) -> None:
-  now = _macros()
-  missing = []
-  for name in macros:
-    value = now[name]
-    if isinstance(value, gin.config.ConfigurableReference):
-      if value.selector.endswith('gin.REQUIRED') or (
-        value.scoped_selector == 'gin.REQUIRED/gin.macro'
-      ):
-        missing.append(name)
-    elif value is gin.REQUIRED:
-      missing.append(name)
-  if missing:
+def _check_in_source(key: str, module: str) -> None:
+  """Raises unless MODULE.NAME.FIELD stands in the module's source text."""
+  spec = importlib.util.find_spec(module)
+  _, name, field = (*key.rpartition('/')[2].split('.'), '', '')[:3]
+  with open(spec.origin) as file:
+    body = ast.parse(file.read()).body
+  nodes = {
+    node.name: node
+    for node in body
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+  }
+  where = f'--gin.{key}'
+  if name not in nodes:
     raise configuration.ConfigurationError(
-      f'{", ".join(missing)}: required, and no gin file or --gin.'
-      f'{missing[0]}=... sets it.'
+      f'{where}: {module} has no {name!r}. {_nearest(name, nodes)}'
+    )
+  node = nodes[name]
+  if isinstance(node, ast.FunctionDef):
+    fields = [a.arg for a in (*node.args.args, *node.args.kwonlyargs)]
+  else:
+    fields = [n.target.id for n in node.body if isinstance(n, ast.AnnAssign)]
+  if field not in fields:
+    raise configuration.ConfigurationError(
+      f'{where}: {name} has no parameter {field!r}. {_nearest(field, fields)}'
     )
 
 
+# ---- after everything has been read -----------------------------------------
+
+
+def _macros() -> dict[str, Any]:
+  """Name to bound value."""
+  return {
+    scope: parameters['value']
+    for (scope, selector), parameters in gin.config._CONFIG.items()
+    if selector == _MACRO and 'value' in parameters
+  }
+
+
+def _check_macros_of_files() -> None:
+  """Raises for a macro that nothing uses and that resembles one of ours."""
+  with open(os.path.join(gin_directory(), DEFAULTS)) as file:
+    ours = re.findall(r'^([A-Z]\w*) *=', file.read(), re.M)
+  used = {name for name, _ in _references(gin.config._CONFIG)}
+  for name in sorted({*_macros()} - {*ours} - used):
+    if near := difflib.get_close_matches(name, ours, n=1, cutoff=0.8):
+      raise configuration.ConfigurationError(
+        f'{name}: a gin file sets this macro, and nothing uses it. '
+        f'Nearest: {near[0]}.'
+      )
+
+
+def _references(value: Any) -> Iterator[tuple[str, str]]:
+  """(scope, selector) of every reference in a bound value."""
+  if isinstance(value, gin.config.ConfigurableReference):
+    yield value.config_key
+  elif isinstance(value, dict):
+    yield from _references([*value.keys(), *value.values()])
+  elif isinstance(value, (list, tuple)):
+    for item in value:
+      yield from _references(item)
+
+
+def _check_reachable(stage: str, function: Callable) -> None:
+  """Raises if the stage uses a macro that nobody defines or sets."""
+  missing, seen = [], set()
+  config = gin.config._CONFIG
+  todo = [*_references(gin.get_bindings(function, resolve_references=False))]
+  while todo:
+    scope, selector = key = todo.pop()
+    if key in seen:
+      continue
+    seen.add(key)
+    if selector == _MACRO and key not in config:
+      raise configuration.ConfigurationError(
+        f'%{scope}: no gin file defines this macro. '
+        f'{_nearest(scope, _macros())}'
+      )
+    for found in (
+      *_references(config.get(('', selector), {})),
+      *_references(config.get(key, {})),
+    ):
+      if found[0] == 'gin.REQUIRED':
+        missing.append(scope)
+      else:
+        todo.append(found)
+  if missing:
+    missing.sort()
+    raise configuration.ConfigurationError(
+      f'{stage}: {", ".join(missing)} must be set: no --gin_file and no '
+      f'--gin.{missing[0]}=... does.'
+    )
+
+
+def _checked_arguments(
+  stage: str, function: Callable, arguments: dict[str, Any]
+) -> dict[str, Any]:
+  """The arguments in the types of the function's annotations."""
+  hints = typing.get_type_hints(function)
+  for name, parameter in inspect.signature(function).parameters.items():
+    if name in arguments:
+      where = f'{stage}.{name}'
+      arguments[name] = configuration.checked_value(
+        where, arguments[name], hints.get(name, Any)
+      )
+    elif parameter.default is inspect.Parameter.empty:
+      raise configuration.ConfigurationError(
+        f'{stage}: no gin file binds its argument {name!r}.'
+      )
+  return arguments
+
+
+# ---- errors ------------------------------------------------------------------
+
+
 def _require_file(file: str, search_paths: Sequence[str]) -> None:
-  places = [*search_paths, '', gin_directory()]
-  if any(os.path.exists(os.path.join(place, file)) for place in places):
+  places = [*search_paths, os.getcwd(), gin_directory()]
+  if any(os.path.isfile(os.path.join(place, file)) for place in places):
     return
   known = []
   for root, _, names in os.walk(gin_directory()):
     relative = os.path.relpath(root, gin_directory())
     known += [os.path.normpath(os.path.join(relative, n)) for n in names]
   raise configuration.ConfigurationError(
-    f'--gin_file={file}: not found in {places}. {_nearest(file, known)}'
+    f'--gin_file={file}: not found in {", ".join(places)}. '
+    f'{_nearest(file, known)}'
   )
 
 
-def _nearest(name: str, known: Any) -> str:
-  near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-  return f'Nearest: {near[0]}.' if near else f'Known: {sorted(known)}.'
+def _nearest(name: str, known: Iterable[str]) -> str:
+  known = sorted(known)
+  if near := difflib.get_close_matches(name, known, n=1, cutoff=0.5):
+    return f'Nearest: {near[0]}.'
+  if len(known) <= 20:
+    return f'Known: {", ".join(known)}.'
+  return '--dry_run prints everything that is bound.'
 
 
-class _clear_errors:  # noqa: N801
+@contextlib.contextmanager
+def _clear_errors() -> Iterator[None]:
   """Turns gin's errors into ConfigurationError with the nearest valid name."""
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, kind, error, trace):
-    if error is None or isinstance(error, configuration.ConfigurationError):
-      return False
-    if not isinstance(error, Exception):
-      return False
+  try:
+    yield
+  except configuration.ConfigurationError as error:
+    # Without gin's proxy type, whose name would confuse.
+    text = re.sub(r" \(<class '[^']*'>\)", '', ' '.join(str(error).split()))
+    raise configuration.ConfigurationError(text) from error.__cause__
+  except Exception as error:
     text = ' '.join(str(error).split())
     raise configuration.ConfigurationError(
       f'gin: {text}{_hint(text)}'
@@ -216,15 +357,11 @@ class _clear_errors:  # noqa: N801
 
 
 def _hint(text: str) -> str:
-  found = re.search(r"parameter named '(\w+)'", text)
+  found = re.search(r"'([\w.]+)' doesn't have a parameter named '(\w+)'", text)
   if not found:
     return ''
-  owner = re.search(r"Configurable '([\w.]+)'|([\w.]+) doesn't", text)
-  import inspect
-
-  for match in gin.config._REGISTRY.get_all_matches('') if owner is None else (
-    gin.config._REGISTRY.get_all_matches(owner.group(1) or owner.group(2))
-  ):
-    names = list(inspect.signature(match.wrapped).parameters)
-    return f' {_nearest(found.group(1), names)}'
-  return ''
+  owners = gin.config._REGISTRY.get_all_matches(found[1])
+  names = [
+    name for o in owners for name in inspect.signature(o.wrapped).parameters
+  ]
+  return f' {_nearest(found[2], names)}' if names else ''

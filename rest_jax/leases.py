@@ -102,8 +102,9 @@ def _held(lease: storage.Path, text: str) -> HeldError:
     owner = json.loads(text)
   except json.JSONDecodeError:
     owner = {}
+  folder = lease.parent / lease.name[1:].removesuffix('.lease')
   return HeldError(
-    f'{str(lease).removesuffix(".lease")}: held by process {owner.get("pid", "?")} on host '
+    f'{folder}: held by process {owner.get("pid", "?")} on host '
     f'{owner.get("host", "?")} ({owner.get("purpose", "?")}, since '
     f'{owner.get("since", "?")}). Wait for it, stop it, or use another RUN_DIR.'
   )

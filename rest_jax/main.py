@@ -18,7 +18,7 @@ EXIT_CONFIGURATION, EXIT_PREEMPTED = 2, 42
 STAGES = {
   'prepare': 'turn a task, or your JSONL, into problems (and a corpus)',
   'sample': 'E-step: draw solutions from a policy',
-  'score': 'grade samples with the task\'s reward',
+  'score': "grade samples with the task's reward",
   'select': 'keep correct solutions as training examples',
   'train': 'M-step: fine-tune the base model on them',
   'evaluate': 'pass@1, pass@k, maj@k with intervals',
@@ -132,9 +132,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(error, preemption.Preempted):
       print(f'rest-jax: {error}', file=sys.stderr)
       code = EXIT_PREEMPTED
-    elif isinstance(
-      error, (configuration.ConfigurationError, records.CorruptPartError)
-    ) or getattr(error, 'errno', None) in storage.FINAL_ERRNOS:
+    elif (
+      isinstance(
+        error, (configuration.ConfigurationError, records.CorruptPartError)
+      )
+      or getattr(error, 'errno', None) in storage.FINAL_ERRNOS
+    ):
       print(f'rest-jax: error: {error}', file=sys.stderr)
       code = EXIT_CONFIGURATION
     else:

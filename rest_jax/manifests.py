@@ -118,7 +118,7 @@ def load_if_done(folder: storage.PathLike) -> Manifest | None:
   value = storage.read_json(folder / MANIFEST)
   fields = {field.name for field in dataclasses.fields(Manifest)} - {'folder'}
   if not isinstance(value, dict) or set(value) != fields:
-    raise ValueError(
+    raise configuration.ConfigurationError(
       f'{folder / MANIFEST}: not a manifest of this version. Delete it and '
       'run the stage again; its parts are kept.'
     )
@@ -163,6 +163,10 @@ class Work:
       self.folder / name, self.kind, table, source=source
     )
 
+  def parts(self) -> list[dict]:
+    """The manifest rows of the parts that are there, by name."""
+    return [self._parts[name] for name in sorted(self._parts)]
+
   def finish(
     self,
     *,
@@ -177,7 +181,7 @@ class Work:
       recorded: times, versions, the mesh.
       content: for folders without parts, what identifies their content.
     """
-    parts = [self._parts[name] for name in sorted(self._parts)]
+    parts = self.parts()
     for path in self.folder.glob('*.parquet'):
       if path.name not in self._parts:
         path.unlink()  # left by an earlier, superseded attempt

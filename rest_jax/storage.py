@@ -14,6 +14,8 @@ import shutil
 import uuid
 from typing import Any
 
+from rest_jax import configuration
+
 # Read by epath at each call: never the TensorFlow backend.
 os.environ['EPATH_USE_TF'] = 'false'
 
@@ -73,11 +75,11 @@ def write_json(target: PathLike, value: Any) -> None:
 
 
 def read_json(source: PathLike) -> Any:
-  """Reads a JSON file; raises ValueError naming the file where it is broken."""
+  """Reads a JSON file; raises ConfigurationError where it is broken."""
   try:
     return json.loads(path(source).read_text())
   except json.JSONDecodeError as error:
-    raise ValueError(
+    raise configuration.ConfigurationError(
       f'{source}: not valid JSON ({error}). It was edited or damaged: delete '
       'it and run the stage that wrote it again.'
     ) from error
@@ -91,14 +93,19 @@ def set_aside(folder: PathLike) -> epath.Path:
     number += 1
   target = folder.parent / f'{folder.name}.superseded-{number}'
   if is_remote(folder):
-    for source in folder.glob('**/*'):
-      if source.is_file():
-        destination = target / os.path.relpath(source, folder)
-        destination.write_bytes(source.read_bytes())
+    _copy(folder, target)
     folder.rmtree()
   else:
     shutil.move(os.fspath(folder), os.fspath(target))
   return target
+
+
+def _copy(folder: epath.Path, target: epath.Path) -> None:
+  for source in folder.iterdir():  # epath has no recursive glob on a store
+    if source.is_dir():
+      _copy(source, target / source.name)
+    else:
+      (target / source.name).write_bytes(source.read_bytes())
 
 
 def _write_local(target: str, data: bytes) -> None:

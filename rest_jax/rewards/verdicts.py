@@ -44,3 +44,26 @@ class Verdict:
       )
     if not self.reward >= 0:
       raise ValueError(f'Verdict.reward: got {self.reward!r}; must be >= 0.')
+
+
+def unfinished(finish_reason: str | None) -> Verdict | None:
+  """The verdict on a completion that did not end by itself, whatever it says.
+
+  A solution that was cut off is never rewarded, even if an answer stands in
+  it: trained on, it would teach not to stop (Singh et al. 2023 reward only
+  whole solutions).
+
+  Args:
+    finish_reason: of the sample: eos, stop, length or prompt; None where it
+      is not known, which counts as finished.
+
+  Returns:
+    A truncated verdict, or None where the completion is to be graded.
+  """
+  if finish_reason == 'length':
+    detail = 'stopped by the length limit'
+  elif finish_reason == 'prompt':
+    detail = 'not sampled: the prompt does not fit the context'
+  else:
+    return None
+  return Verdict(outcome=TRUNCATED, reward=0.0, answer=None, detail=detail)

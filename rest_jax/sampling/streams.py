@@ -15,7 +15,7 @@ class Stream(configuration.Configuration):
 
   Attributes:
     name: e_step, dval, difficulty, or eval/<name>.
-    num_samples: per problem.
+    num_samples: per problem; 0 where the stream is not drawn.
     temperature: 0 is greedy (one sample is then all there is).
     top_k: sample among this many best tokens; 0 for all.
     top_p: sample among the fewest best tokens of at least this probability.
@@ -36,13 +36,13 @@ class Stream(configuration.Configuration):
       'name',
       ' | '.join(known) + ' | eval/<name>',
     )
-    self.require(self.num_samples > 0, 'num_samples', 'at least 1')
+    self.require(self.num_samples >= 0, 'num_samples', '>= 0 (0: not drawn)')
     self.require(self.temperature >= 0, 'temperature', '>= 0')
     self.require(self.top_k >= 0, 'top_k', '>= 0 (0: no limit)')
     self.require(0 < self.top_p <= 1, 'top_p', '0 < top_p <= 1')
     if self.temperature == 0:
       self.require(
-        self.num_samples == 1, 'num_samples', '1 where temperature is 0'
+        self.num_samples <= 1, 'num_samples', '1 where temperature is 0'
       )
 
 

@@ -1,0 +1,1 @@
+"""Executors: each runs the jobs of a plan somewhere, and knows nothing else."""

@@ -1,0 +1,156 @@
+"""What the launcher remembers of a job: RUN_DIR/jobs/<name>.json.
+
+A job is skipped if its record is of the same configuration and of the same
+inputs, and its outputs stand. Everything else is started: the stage itself
+knows best whether there is something to do (see rest_jax/manifests.py). A
+record that is wrong or lost therefore costs seconds, never a result.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+from rest_jax import gin_utils, manifests, storage
+from rest_jax.jobs import Job
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Configuration:
+  """What every job of a launch was told, beside its own arguments.
+
+  Attributes:
+    bindings: gin_utils.bindings() after the plan was made.
+    others: the command line's bindings of parameters (train.train.mesh=…),
+      which the launcher passes on and does not resolve.
+  """
+
+  bindings: Mapping[str, str]
+  others: Sequence[str]
+
+  def digest(self, job: Job, run_dir: str) -> str:
+    """Identity of all that this job's bindings can depend on.
+
+    Macros that neither the stage's gin file nor the job's arguments lead to
+    are left out: NUM_ITERATIONS may grow, and no finished job is looked at
+    again. The folder of the run is left out too: a run can be moved.
+    """
+    ours = ('/rest_jax.rest_em.', '/rest_jax.jobs.')  # the plan's own
+    parameters = {
+      key: value
+      for key, value in self.bindings.items()
+      if '/' in key and not key.startswith(ours)
+    }
+    text = [_stage_text(job.stage), *job.arguments, *parameters.values()]
+    todo, reached = _macros(' '.join(text)), {}
+    while todo:
+      name = todo.pop()
+      if name in self.bindings and name not in reached and name != 'RUN_DIR':
+        reached[name] = self.bindings[name]
+        todo |= _macros(reached[name])
+    value = [text, sorted(parameters.items()), sorted(reached.items())]
+    line = json.dumps([value, list(self.others)]).replace(
+      f'{run_dir}/', '$RUN/'
+    )
+    return hashlib.sha256(line.encode()).hexdigest()[:32]
+
+
+class Ledger:
+  """The records of a run's jobs."""
+
+  def __init__(self, run_dir: str, configuration: Configuration):
+    self.run_dir = run_dir
+    self.configuration = configuration
+
+  def is_done(self, job: Job) -> bool:
+    """Whether there is nothing to start."""
+    record = self.read(job)
+    return (
+      record is not None
+      and record.get('exit_code') == 0
+      and record.get('digest') == self.digest(job)
+      and record.get('inputs') == self._digests(job.inputs)
+      and record.get('outputs') == self._digests(job.outputs)
+      and None not in record['outputs'].values()
+    )
+
+  def digest(self, job: Job) -> str:
+    return self.configuration.digest(job, self.run_dir)
+
+  def outputs(self, job: Job) -> dict[str, str | None]:
+    """Folder to the digest of its manifest, None where it is not done."""
+    return self._digests(job.outputs)
+
+  def read(self, job: Job) -> dict | None:
+    source = self._path(job)
+    if not source.exists():
+      return None
+    try:
+      value = json.loads(source.read_text())
+    except json.JSONDecodeError:
+      return None
+    return value if isinstance(value, dict) else None
+
+  def write(
+    self, job: Job, *, before: Mapping, seconds: float, exit_code: int
+  ) -> None:
+    """Records an attempt.
+
+    Args:
+      job: what ran.
+      before: its outputs before the attempt. Where it changed nothing, the
+        seconds of the work itself stay; where an earlier attempt was cut
+        short, its seconds are added.
+      seconds: of this attempt.
+      exit_code: of this attempt.
+    """
+    old = self.read(job) or {}
+    outputs = self.outputs(job)
+    if exit_code != 0 and old.get('exit_code') == 0 and outputs == before:
+      return  # refused: what was done before still stands
+    if exit_code == 0 and outputs == before and 'seconds' in old:
+      seconds = old['seconds']
+    elif old.get('exit_code', 0) != 0:
+      seconds += old.get('seconds', 0.0)
+    storage.write_json(
+      self._path(job),
+      {
+        'name': job.name,
+        'stage': job.stage,
+        'digest': self.digest(job),
+        'inputs': self._digests(job.inputs),
+        'outputs': outputs,
+        'seconds': round(seconds, 3),
+        'exit_code': exit_code,
+      },
+    )
+
+  def _path(self, job: Job) -> storage.Path:
+    return storage.path(self.run_dir) / 'jobs' / f'{job.name}.json'
+
+  def _digests(self, folders: Sequence[str]) -> dict[str, str | None]:
+    found = {}
+    for folder in folders:
+      manifest = manifests.load_if_done(folder)
+      key = folder.replace(f'{self.run_dir}/', '$RUN/')
+      found[key] = manifest.digest if manifest else None
+    return found
+
+
+def _stage_text(stage: str) -> str:
+  """The stage's own gin file and what it includes."""
+  text, todo = '', [f'stages/{stage}.gin']
+  while todo:
+    name = os.path.join(gin_utils.gin_directory(), todo.pop())
+    if os.path.exists(name):
+      with open(name) as file:
+        found = file.read()
+      todo += re.findall(r"^include '([^']+)'", found, re.M)
+      text += found
+  return text
+
+
+def _macros(text: str) -> set[str]:
+  return set(re.findall(r'%([A-Z]\w*)', text))

@@ -1,0 +1,261 @@
+"""Runs jobs on this machine, one after the other, each as its own process.
+
+A stage that crashes, or eats all memory, cannot take the launcher with it; a
+launcher that is killed takes its stage with it (PR_SET_PDEATHSIG), so that
+the same command can be given again at once.
+"""
+
+import contextlib
+import ctypes
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from executors.console import Console
+from executors.ledger import Ledger
+from rest_jax import storage
+from rest_jax.jobs import Job
+
+EXIT_CONFIGURATION, EXIT_PREEMPTED = 2, 42
+MAX_PREEMPTIONS = 100  # of one job in one launch: then something is wrong
+STOP_SECONDS = 120.0  # that a stage has for saving its state
+LAST_LINES = 15  # of its log, shown when a job fails
+_PR_SET_PDEATHSIG = 1
+
+
+class LocalExecutor:
+  """Runs a plan on this machine.
+
+  Args:
+    run_dir: the run's folder.
+    flags: the user's gin flags, handed to every job before its own.
+    ledger: what was done before.
+    console: where to show it.
+    retry_seconds: pause before a job is tried again.
+    command: the process of a stage; tests put their own here.
+  """
+
+  def __init__(
+    self,
+    run_dir: str,
+    flags: Sequence[str],
+    ledger: Ledger,
+    console: Console,
+    *,
+    retry_seconds: float = 2.0,
+    command: Sequence[str] = (sys.executable, '-m', 'rest_jax.main'),
+  ):
+    self.run_dir, self.flags = run_dir, list(flags)
+    self.ledger, self.console = ledger, console
+    self.retry_seconds, self.command = retry_seconds, list(command)
+    self._stop = False
+    self._child: subprocess.Popen | None = None
+
+  def run(
+    self,
+    jobs: Sequence[Job],
+    *,
+    before: Callable[[Job], None] = lambda job: None,
+  ) -> int:
+    """Runs the jobs in their order; stops at the first that fails.
+
+    Args:
+      jobs: each behind the jobs that it needs.
+      before: called with each job that is about to start.
+
+    Returns:
+      An exit code as in rest_jax/main.py.
+    """
+    with self._signals():
+      for job in jobs:
+        if self.ledger.is_done(job):
+          self.console.kept(job.name, self.ledger.read(job)['seconds'])
+          continue
+        before(job)
+        code = self._run_until_settled(job)
+        if code != 0:
+          return code
+    return 0
+
+  def _run_until_settled(self, job: Job) -> int:
+    failures = preemptions = 0
+    while True:
+      standing = self.ledger.outputs(job)
+      started = time.monotonic()
+      self.console.start(job.name)
+      code, last = self._run_once(job)
+      self.ledger.write(
+        job,
+        before=standing,
+        seconds=time.monotonic() - started,
+        exit_code=code,
+      )
+      if code == 0:
+        self.console.end('done', last)
+        return 0
+      if self._stop:
+        self.console.end('stopped', 'start the same command again')
+        return EXIT_PREEMPTED
+      if code == EXIT_PREEMPTED and preemptions < MAX_PREEMPTIONS:
+        preemptions += 1
+        self.console.end('again', 'preempted, its state is saved')
+      elif code != EXIT_CONFIGURATION and failures < job.retries:
+        failures += 1
+        self.console.end(
+          'again', f'{_why(code)}; retry {failures} of {job.retries}'
+        )
+        time.sleep(self.retry_seconds)
+      else:
+        self.console.end('failed', _why(code))
+        self._show_log(job)
+        return EXIT_CONFIGURATION if code == EXIT_CONFIGURATION else 1
+
+  def _run_once(self, job: Job) -> tuple[int, str]:
+    """(exit code, the last line of output) of one process."""
+    command = [
+      *self.command,
+      f'--run_mode={job.stage}',
+      *self.flags,
+      *job.arguments,
+    ]
+    with self._log(job) as log:
+      log.write(f'$ {" ".join(command)}\n'.encode())
+      self._child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=self._environment(job),
+        process_group=0,  # a Ctrl-C is for us: we ask it to save its state
+        preexec_fn=_die_with_parent(os.getpid()),
+      )
+      if self._stop:  # a signal came between two jobs
+        self._child.terminate()
+      last = self._follow(self._child, log)
+      code = self._child.wait()
+      self._child = None
+      log.write(f'[exit code {code}]\n'.encode())
+    return code, last
+
+  def _follow(self, child: subprocess.Popen, log) -> str:
+    """Copies the output to the log until it ends; shows the progress."""
+    last, rest = '', b''
+    with selectors.DefaultSelector() as selector:
+      selector.register(child.stdout, selectors.EVENT_READ)
+      # A grandchild may keep the pipe open: the stage's own end counts.
+      while True:
+        ready = selector.select(timeout=0.5)
+        data = os.read(child.stdout.fileno(), 65536) if ready else b''
+        *lines, rest = (rest + data).split(b'\n')
+        for line in lines:
+          text = line.decode(errors='replace')
+          if not self.console.line(text):
+            log.write(line + b'\n')
+            last = text.strip() or last
+        log.flush()
+        if (ready and not data) or (not ready and child.poll() is not None):
+          log.write(rest)
+          child.stdout.close()
+          return last
+        self.console.tick()
+
+  def _environment(self, job: Job) -> dict[str, str]:
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
+    defaults = {
+      'JAX_COMPILATION_CACHE_DIR': f'{self.run_dir}/compilation_cache',
+      **dict(job.environment),
+    }
+    forced = {
+      'PYTHONPATH': os.pathsep.join(paths),
+      'PYTHONUNBUFFERED': '1',
+      'REST_JAX_JOB': job.name,  # for whoever looks at the processes
+    }
+    return {**defaults, **os.environ, **forced}
+
+  # ---- logs -----------------------------------------------------------------
+
+  @contextlib.contextmanager
+  def _log(self, job: Job) -> Iterator:
+    """RUN_DIR/logs/<job>.log; for a remote run a copy of a local one."""
+    target = storage.path(self._log_name(job))
+    local = target
+    if storage.is_remote(self.run_dir):
+      import tempfile
+
+      local = storage.path(tempfile.mkdtemp()) / 'log'
+    local.parent.mkdir(parents=True, exist_ok=True)
+    with open(os.fspath(local), 'ab') as file:
+      yield file
+    if local != target:
+      before = target.read_bytes() if target.exists() else b''
+      storage.write_bytes(target, before + local.read_bytes())
+
+  def _log_name(self, job: Job) -> str:
+    return f'{self.run_dir}/logs/{job.name}.log'
+
+  def _show_log(self, job: Job) -> None:
+    name = self._log_name(job)
+    lines = storage.path(name).read_bytes().decode(errors='replace')
+    shown = [
+      line
+      for line in lines.rstrip().splitlines()
+      if not line.startswith(('$ ', '[exit code '))
+    ]
+    self.console.say(f'\nThe last lines of {name}:')
+    for line in shown[-LAST_LINES:]:
+      self.console.say(f'  {line}')
+
+  # ---- signals --------------------------------------------------------------
+
+  @contextlib.contextmanager
+  def _signals(self) -> Iterator[None]:
+    """SIGTERM and Ctrl-C ask the running stage to save its state."""
+
+    def ask(number, frame):
+      again, self._stop = self._stop, True
+      if self._child is not None:
+        self._child.send_signal(signal.SIGKILL if again else signal.SIGTERM)
+        # A stage that does not listen must not keep us for ever.
+        signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS)
+
+    def kill(number, frame):
+      if self._child is not None:
+        self._child.kill()
+
+    names = {signal.SIGTERM: ask, signal.SIGINT: ask, signal.SIGALRM: kill}
+    before = {name: signal.signal(name, f) for name, f in names.items()}
+    try:
+      yield
+    finally:
+      signal.setitimer(signal.ITIMER_REAL, 0)
+      for name, handler in before.items():
+        signal.signal(name, handler)
+
+
+def _why(code: int) -> str:
+  if code == EXIT_CONFIGURATION:
+    return 'wrong configuration or data (exit code 2): not tried again'
+  if code < 0:
+    name = signal.Signals(-code).name
+    hint = ' (out of memory?)' if name == 'SIGKILL' else ''
+    return f'killed by {name}{hint}'
+  return f'exit code {code}'
+
+
+def _die_with_parent(parent: int) -> Callable[[], None] | None:
+  """A preexec_fn: the kernel kills the child when we die, however we die."""
+  if not sys.platform.startswith('linux'):
+    return None
+  prctl = ctypes.CDLL(None).prctl
+
+  def set_death_signal():
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # we died in between
+      os._exit(1)
+
+  return set_death_signal

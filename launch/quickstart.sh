@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Installs rest_jax and runs all of ReST^EM on the embedded arithmetic task:
+# base model -> SFT baseline -> 3 iterations -> evaluation -> report.
+#
+#   bash launch/quickstart.sh [RUN_DIR] [--seed=S] [flags of launch/rest_em.py]
+#
+# Give the same command again after an interruption: it goes on.
+set -euo pipefail
+
+run_dir='' seed=0 flags=()
+for argument in "$@"; do
+  case $argument in
+    --seed=*) seed=${argument#--seed=} ;;
+    --help | -h)
+      sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
+    -*) flags+=("$argument") ;;
+    *)
+      if [ -n "$run_dir" ]; then
+        echo "quickstart.sh: two folders: $run_dir and $argument" >&2
+        exit 2
+      fi
+      run_dir=$argument
+      ;;
+  esac
+done
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# A relative RUN_DIR is meant from where the command was given.
+if [ -z "$run_dir" ]; then
+  run_dir=runs/arithmetic
+  [ "$seed" = 0 ] || run_dir=runs/arithmetic_seed_$seed
+elif [[ $run_dir != /* && $run_dir != *://* ]]; then
+  run_dir=$OLDPWD/$run_dir
+fi
+
+. launch/environment.sh ''
+export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
+exec "$PYTHON" launch/rest_em.py --executor=local \
+  --gin_file=runs/arithmetic.gin --gin.RUN_DIR="$run_dir" \
+  --gin.SEED="$seed" ${flags[@]+"${flags[@]}"}

@@ -1,0 +1,301 @@
+"""The stage evaluate: pass@1, pass@k and maj@k with intervals, per task.
+
+    verdicts ─▶ results.json
+
+results.json holds rows (a number each, with the rates of the verdict classes
+beside it), a breakdown of pass@1 by level and type, and no times: two runs
+that sampled the same give the same file.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rest_jax import configuration, manifests, preemption, storage
+from rest_jax.evaluation import intervals, metrics
+from rest_jax.rewards import verdicts
+
+_VERSION = 1
+RESULTS = 'results.json'
+
+
+@configuration.checked
+def evaluate(
+  *,
+  verdicts_dirs: Sequence[str],
+  samples_dirs: Sequence[str],
+  results_dir: str,
+  model_name: str,
+  problems_dirs: Sequence[str] = (),
+  iteration: int | None = None,
+  checkpoint: str | None = None,
+  bootstrap_resamples: int = 10_000,
+  seed: int = 0,
+) -> None:
+  """Writes RESULTS_DIR/results.json.
+
+  Args:
+    verdicts_dirs: a task's verdicts each; all their streams are evaluated.
+    samples_dirs: what these are the verdicts of, in the same order.
+    results_dir: where to write; <model>/evaluation/results in a run.
+    model_name: base, sft_human, iteration_01, ...
+    problems_dirs: in the same order, for the breakdown by level and type;
+      empty for none.
+    iteration: shown for base and iteration_NN; null in other models' rows.
+    checkpoint: shown in the rows, relative to the run if it lies in it.
+    bootstrap_resamples: of the problems, for the 95 % percentile intervals.
+    seed: of the bootstrap.
+
+  Raises:
+    ConfigurationError: an input is missing, or is of other samples.
+  """
+  preemption.watch()
+  _check_arguments(verdicts_dirs, samples_dirs, problems_dirs)
+  if bootstrap_resamples < 1:
+    raise configuration.ConfigurationError(
+      f'evaluate.bootstrap_resamples: got {bootstrap_resamples}; allowed: at '
+      'least 1.'
+    )
+  tasks = _load_tasks(verdicts_dirs, samples_dirs, problems_dirs)
+  model = {
+    'model': model_name,
+    'checkpoint': _relative(checkpoint, results_dir),
+    'iteration': iteration if _is_iteration(model_name) else None,
+  }
+  with manifests.work_on(
+    results_dir,
+    stage='evaluate',
+    kind=None,
+    semantic={
+      'model_name': model_name,
+      'bootstrap_resamples': bootstrap_resamples,
+      'seed': seed,
+    },
+    inputs=_inputs(tasks),
+    version=_VERSION,
+  ) as work:
+    if work.done is not None and (work.folder / RESULTS).exists():
+      print(f'evaluate: {results_dir} is done already')
+      return
+    rows, breakdown = [], []
+    for task in tasks:
+      preemption.check(f'evaluate: {results_dir}')
+      more_rows, more_breakdown = _evaluate_task(
+        task, model, resamples=bootstrap_resamples, seed=seed
+      )
+      rows += more_rows
+      breakdown += more_breakdown
+    results = {'rows': rows, 'breakdown': breakdown}
+    storage.write_json(work.folder / RESULTS, results)
+    work.finish(
+      content=manifests.digest_of(results), statistics={'rows': len(rows)}
+    )
+  _print(model_name, rows)
+
+
+def _evaluate_task(
+  task: Mapping[str, manifests.Manifest | None],
+  model: Mapping,
+  *,
+  resamples: int,
+  seed: int,
+) -> tuple[list[dict], list[dict]]:
+  """A task's rows and breakdown rows, one group per stream."""
+  graded = task['verdicts']
+  where = {key: graded.statistics[key] for key in ('task', 'split')}
+  streams = _streams(task['samples'])
+  table = graded.table(columns=metrics.COLUMNS)
+  groups = _groups(task['problems'])
+  rows, breakdown = [], []
+  for name in sorted(graded.statistics['classes']):
+    if name not in streams:
+      raise configuration.ConfigurationError(
+        f'{task["samples"].folder}: its manifest does not list the stream '
+        f'{name!r} that {graded.folder} has verdicts of (it lists '
+        f'{sorted(streams)}). Run sample and score again.'
+      )
+    found = metrics.outcomes(table, name)
+    sampling = {
+      'temperature': streams[name]['temperature'],
+      'num_samples': streams[name]['num_samples'],
+    }
+    head = {**model, **where, 'stream': name, **sampling}
+    greedy = sampling['temperature'] == 0
+    labels, values_PM = _values(found, greedy=greedy)
+    for label, estimate in zip(
+      labels, _estimates(values_PM, resamples, seed), strict=True
+    ):
+      rows.append({**head, **label, **estimate, **_rates(found)})
+    breakdown += _breakdown(
+      {**head, **labels[0]}, found, values_PM[:, 0], groups, resamples, seed
+    )
+  return rows, breakdown
+
+
+def _values(
+  found: metrics.Outcomes, *, greedy: bool
+) -> tuple[list[dict], np.ndarray]:
+  """Labels {metric, k} of the columns, and (P, M) values per problem."""
+  labels, columns = [], []
+  for k in metrics.ladder(1 if greedy else found.max_samples) or [1]:
+    metric = 'pass@1_greedy' if greedy else 'pass@1' if k == 1 else 'pass@k'
+    labels.append({'metric': metric, 'k': k})
+    columns.append(metrics.pass_at_k(found.num_samples, found.num_correct, k))
+  if not greedy and found.has_answers:
+    for k in metrics.ladder(found.max_samples):
+      labels.append({'metric': 'maj@k', 'k': k})
+      columns.append(metrics.maj_at_k(found.votes, k))
+  return labels, np.stack(columns, axis=1)
+
+
+def _estimates(values_PM: np.ndarray, resamples: int, seed: int) -> list[dict]:
+  """{value, ci_low, ci_high, n} per column; None where nothing has a value."""
+  low_M, high_M = intervals.bootstrap(values_PM, resamples, seed)
+  there_M = (~np.isnan(values_PM)).sum(axis=0)
+  sum_M = np.nansum(values_PM, axis=0)
+  return [
+    {
+      'value': _number(total / n) if n else None,
+      'ci_low': _number(low),
+      'ci_high': _number(high),
+      'n': int(n),
+    }
+    for total, n, low, high in zip(sum_M, there_M, low_M, high_M, strict=True)
+  ]
+
+
+def _rates(found: metrics.Outcomes) -> dict:
+  rates = dict.fromkeys(verdicts.OUTCOMES, 0.0) | found.rates()
+  return {
+    'unparsed_rate': rates[verdicts.NO_ANSWER],
+    'timeout_rate': rates[verdicts.TIMEOUT],
+    'truncated_rate': rates[verdicts.TRUNCATED],
+    'harness_error_rate': rates[verdicts.HARNESS_ERROR],
+    'classes': rates,
+  }
+
+
+def _breakdown(
+  head: Mapping,
+  found: metrics.Outcomes,
+  values_P: np.ndarray,
+  groups: Mapping[str, Mapping[str, str]],
+  resamples: int,
+  seed: int,
+) -> list[dict]:
+  """Rows of pass@1 for the problems of each level, and of each type."""
+  rows = []
+  for by, group_of in groups.items():
+    names = [group_of.get(problem_id) for problem_id in found.problem_ids]
+    for name in sorted({name for name in names if name is not None}):
+      chosen = np.array([other == name for other in names])
+      [estimate] = _estimates(values_P[chosen][:, None], resamples, seed)
+      rows.append({**head, 'by': by, 'group': name, **estimate})
+  return rows
+
+
+def _groups(
+  problems: manifests.Manifest | None,
+) -> dict[str, dict[str, str | None]]:
+  """{'level': {problem id: its level}, 'type': likewise}."""
+  if problems is None:
+    return {}
+  table = problems.table(columns=['id', 'level', 'type'])
+  ids = table['id'].to_pylist()
+  return {
+    by: dict(zip(ids, table[by].to_pylist(), strict=True))
+    for by in ('level', 'type')
+  }
+
+
+def _load_tasks(
+  verdicts_dirs: Sequence[str],
+  samples_dirs: Sequence[str],
+  problems_dirs: Sequence[str],
+) -> list[dict[str, manifests.Manifest | None]]:
+  tasks = []
+  for i, verdicts_dir in enumerate(verdicts_dirs):
+    graded = manifests.load(verdicts_dir, stage='score')
+    samples = manifests.load(samples_dirs[i], stage='sample')
+    if graded.fingerprint['inputs']['samples'] != samples.digest:
+      raise configuration.ConfigurationError(
+        f'{verdicts_dir}: these are not the verdicts of {samples_dirs[i]}, or '
+        'the samples have grown since. Run score again.'
+      )
+    problems = manifests.load(problems_dirs[i]) if problems_dirs else None
+    tasks.append({'verdicts': graded, 'samples': samples, 'problems': problems})
+  return tasks
+
+
+def _inputs(tasks: Sequence[Mapping]) -> dict[str, manifests.Manifest]:
+  return {
+    f'{name} {i}': manifest
+    for i, task in enumerate(tasks)
+    for name, manifest in task.items()
+    if manifest is not None
+  }
+
+
+def _check_arguments(
+  verdicts_dirs: Sequence[str],
+  samples_dirs: Sequence[str],
+  problems_dirs: Sequence[str],
+) -> None:
+  if not verdicts_dirs or len(samples_dirs) != len(verdicts_dirs):
+    raise configuration.ConfigurationError(
+      f'evaluate: got {len(verdicts_dirs)} verdicts_dirs and '
+      f'{len(samples_dirs)} samples_dirs; expected the same number of each, at '
+      'least one.'
+    )
+  if problems_dirs and len(problems_dirs) != len(verdicts_dirs):
+    raise configuration.ConfigurationError(
+      f'evaluate: got {len(problems_dirs)} problems_dirs for '
+      f'{len(verdicts_dirs)} verdicts_dirs; expected the same number, or none.'
+    )
+
+
+def _streams(samples: manifests.Manifest) -> dict[str, Mapping]:
+  """{stream name: its name, temperature, num_samples, ...}, from sample."""
+  semantic = samples.fingerprint['semantic']
+  stream = {**semantic['stream'], 'num_samples': semantic['num_samples']}
+  return {stream['name']: stream}
+
+
+def _is_iteration(model_name: str) -> bool:
+  return model_name == 'base' or model_name.startswith('iteration_')
+
+
+def _relative(checkpoint: str | None, results_dir: str) -> str | None:
+  """A checkpoint within the run as seen from it: runs move, results do not.
+
+  results_dir is <run>/<model>/evaluation/results.
+  """
+  if checkpoint is None:
+    return None
+  run_dir = os.fspath(storage.path(results_dir).parent.parent.parent)
+  checkpoint = os.fspath(storage.path(checkpoint))
+  return checkpoint.removeprefix(run_dir.rstrip('/') + '/')
+
+
+def _number(value: float) -> float | None:
+  return None if math.isnan(value) else float(value)
+
+
+def _print(model_name: str, rows: Sequence[Mapping]) -> None:
+  for row in rows:
+    if row['value'] is None:
+      continue
+    name = f'{row["task"]}/{row["split"]}'
+    print(
+      f'{name:24} {row["metric"]:14} k {row["k"]:<4} {row["value"]:.4f} '
+      f'[{row["ci_low"]:.4f}, {row["ci_high"]:.4f}] n {row["n"]}'
+    )
+  first = {
+    f'{row["task"]}/{row["split"]} {row["metric"]}': round(row['value'], 4)
+    for row in rows
+    if row['k'] == 1 and row['metric'] != 'maj@k' and row['value'] is not None
+  }
+  print(f'evaluate: {model_name}: {json.dumps(first)}')

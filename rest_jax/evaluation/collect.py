@@ -1,0 +1,200 @@
+"""Reads a run's folder into the plain values of runs.py.
+
+    find(run_dir)        the manifests of all that is finished (cheap)
+    read(run_dir, found) results, verdict counts, curves and times
+
+Verdicts are read without their texts, and become counts at once, so that a run
+of a million samples fits into memory. Folders are known by the stage that made
+them, not by their names.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rest_jax import configuration, manifests, storage
+from rest_jax.evaluation import runs
+from rest_jax.rewards import verdicts
+
+RESULTS = 'results.json'
+_MODEL = re.compile(r'base|sft_human|iteration_\d+')
+
+
+def find(run_dir: storage.PathLike) -> dict[str, manifests.Manifest]:
+  """The manifests of all finished folders of a run, by relative path."""
+  run_dir, found = storage.path(run_dir), {}
+  for name in _children(run_dir):
+    if name == 'problems' or _MODEL.fullmatch(name):
+      _walk(run_dir, name, found)
+  return found
+
+
+def read(run_dir: storage.PathLike, found: runs.Found) -> runs.Run:
+  """Reads what `find` found; the texts of the samples stay where they are."""
+  run_dir = storage.path(run_dir)
+  names = {key.split('/')[0] for key in found} - {'problems'}
+  order = sorted(names, key=lambda n: (n != 'base', n != 'sft_human', n))
+  graded = [
+    one
+    for key, manifest in sorted(found.items())
+    if manifest.stage == 'score'
+    for one in _count(key, manifest, found.get(runs.samples_key(key)))
+  ]
+  return runs.Run(
+    name=run_dir.name,
+    models=[_model(name, found, graded) for name in order],
+    difficulty=[g for g in graded if g.stream == 'difficulty'],
+    seconds=_seconds(run_dir / 'jobs'),
+    config=_text(run_dir / 'config.gin'),
+  )
+
+
+def task_of(problem_id: str) -> tuple[str, str]:
+  """(task, split) of a problem's id `task/split/key`."""
+  task, _, rest = problem_id.partition('/')
+  return task, rest.partition('/')[0]
+
+
+def _model(
+  name: str, found: runs.Found, graded: Sequence[runs.Graded]
+) -> runs.Model:
+  made_by = {}
+  for key, manifest in found.items():
+    if key.startswith(f'{name}/'):
+      made_by.setdefault(manifest.stage, manifest)
+  graded = [one for one in graded if one.key.startswith(f'{name}/')]
+  rows, breakdown = [], []
+  if 'evaluate' in made_by:
+    rows, breakdown = _results(made_by['evaluate'])
+  selection = made_by['select'].statistics if 'select' in made_by else None
+  return runs.Model(
+    name=name,
+    rows=rows,
+    breakdown=breakdown,
+    evaluation=[one for one in graded if one.stream.startswith('eval/')],
+    e_step=[one for one in graded if one.stream == 'e_step'],
+    selection=selection,
+    training=_training(made_by['train']) if 'train' in made_by else None,
+  )
+
+
+def _results(manifest: manifests.Manifest) -> tuple[list, list]:
+  source = manifest.folder / RESULTS
+  if not source.exists():
+    raise configuration.ConfigurationError(
+      f'{source}: not there, although the stage evaluate is done. Delete '
+      f'{manifest.folder / manifests.MANIFEST} and run evaluate again.'
+    )
+  value = storage.read_json(source)
+  if isinstance(value, list):
+    return value, []
+  return list(value.get('rows', [])), list(value.get('breakdown', []))
+
+
+def _count(
+  key: str, graded: manifests.Manifest, samples: manifests.Manifest | None
+) -> Iterator[runs.Graded]:
+  table = graded.table(columns=['problem_id', 'stream', 'outcome'])
+  outcomes, problems = {}, {}
+  for row in _grouped(table, 'outcome').to_pylist():
+    outcomes.setdefault(row['stream'], {})[row['outcome']] = row['solved_count']
+  ours = pc.equal(table['outcome'], verdicts.HARNESS_ERROR)
+  for row in _grouped(table.filter(pc.invert(ours)), 'problem_id').to_pylist():
+    counts = (row['solved_sum'], row['solved_count'])
+    problems.setdefault(row['stream'], {})[row['problem_id']] = counts
+  drawn = samples.fingerprint['semantic'] if samples else {}
+  for stream in sorted(outcomes):
+    of_stream = dict(sorted(problems.get(stream, {}).items()))
+    first = next(iter(of_stream), None) or table['problem_id'][0].as_py()
+    task, split = task_of(first)
+    setting = drawn.get('stream', {})
+    yield runs.Graded(
+      task=task,
+      split=split,
+      stream=stream,
+      key=key,
+      folder=graded.folder,
+      temperature=setting.get('temperature'),
+      num_samples=drawn.get('num_samples'),
+      problems=of_stream,
+      outcomes=dict(sorted(outcomes[stream].items())),
+    )
+
+
+def _grouped(table: pa.Table, column: str) -> pa.Table:
+  solved = pc.cast(pc.equal(table['outcome'], verdicts.CORRECT), pa.int64())
+  table = table.append_column('solved', solved)
+  return table.group_by(['stream', column]).aggregate(
+    [('solved', 'sum'), ('solved', 'count')]
+  )
+
+
+def _training(manifest: manifests.Manifest) -> runs.Training:
+  lines = {}
+  sources = {'': manifest.folder / 'metrics.jsonl'}
+  for name in _children(manifest.folder):
+    sources[name] = manifest.folder / name / 'metrics.jsonl'
+  for label, source in sources.items():
+    if not source.exists():
+      continue
+    for line in source.read_text().splitlines():
+      try:
+        value = json.loads(line)
+      except json.JSONDecodeError:
+        continue  # cut by a crash; the step is logged again on resuming
+      if isinstance(value, dict) and 'step' in value:
+        # A resumed run repeats steps: the last line of a step is the one.
+        lines.setdefault(label, {}).setdefault(value['step'], {}).update(value)
+  curves = {
+    name: [steps[step] for step in sorted(steps)]
+    for name, steps in sorted(lines.items())
+  }
+  return runs.Training(statistics=manifest.statistics, curves=curves)
+
+
+def _seconds(jobs: storage.Path) -> dict[str, float]:
+  result = {}
+  if not jobs.exists():
+    return result
+  for source in sorted([*jobs.glob('*.json'), *jobs.glob('*/*.json')]):
+    try:
+      value = storage.read_json(source)
+    except ValueError:
+      continue  # a time is missing, no result
+    if isinstance(value, dict) and isinstance(
+      value.get('seconds'), (int, float)
+    ):
+      name = str(source)[len(str(jobs)) + 1 :].removesuffix('.json')
+      result[str(value.get('name', name))] = float(value['seconds'])
+  result.pop('report', None)  # of an earlier report
+  return result
+
+
+def _text(source: storage.Path) -> str:
+  return source.read_text() if source.exists() else ''
+
+
+def _walk(
+  run_dir: storage.Path, key: str, found: dict[str, manifests.Manifest]
+) -> None:
+  """Adds the manifest of a folder, or those below it."""
+  manifest = manifests.load_if_done(run_dir / key)
+  if manifest is not None:
+    found[key] = manifest
+  elif not (run_dir / key / manifests.STARTED).exists():
+    for name in _children(run_dir / key):
+      _walk(run_dir, f'{key}/{name}', found)
+
+
+def _children(folder: storage.Path) -> list[str]:
+  return sorted(
+    child.name
+    for child in folder.iterdir()
+    # D_val's samples (validation) belong to the training that drew them.
+    if child.is_dir()
+    and '.superseded-' not in child.name
+    and child.name != 'validation'
+  )

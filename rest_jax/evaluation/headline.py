@@ -1,0 +1,85 @@
+"""The head of the page: what came of the run."""
+
+from collections.abc import Mapping, Sequence
+
+from rest_jax.evaluation import pages, runs, wording
+
+
+def section(run: runs.Run, differences: Sequence[Mapping]) -> str:
+  """What came of it: base, SFT and final, with paired differences."""
+  pairs, body = wording.sets(run), []
+  base, sft, final = run.model('base'), run.model('sft_human'), run.final
+  if not pairs:
+    body.append(pages.absent('No model of this run has been evaluated yet.'))
+    return pages.section('headline', 'Result', *body)
+  body.append(_cards(run, *pairs[0], differences))
+  if final is None:
+    body.append(pages.absent('No iteration has been evaluated yet.'))
+  if sft is None:
+    body.append(pages.absent('This run has no SFT baseline.'))
+
+  def difference(baseline: str, task: str, split: str) -> str:
+    for row in differences:
+      of = (row['baseline'], row['task'], row['split'])
+      if of == (baseline, task, split):
+        return wording.points(row)
+    return '–'
+
+  rows = []
+  for task, split in pairs:
+    values = [
+      model.row(task, split) if model else None for model in (base, sft, final)
+    ]
+    n = next((row['n'] for row in values if row), '–')
+    name = f'{task}/{split} ({wording.role(run, task)})'
+    paired = [difference(b, task, split) for b in ('base', 'sft_human')]
+    rows.append([name, n, *map(wording.span, values), *paired])
+  last = wording.label(final.name) if final else 'final'
+  header = ['test set', 'n', 'base', 'SFT', last]
+  header += ['final − base, points', 'final − SFT, points']
+  caption = (
+    'Greedy pass@1; 95% intervals by bootstrap over problems, differences '
+    'paired on the same problems'
+  )
+  body.append(pages.table(caption, header, rows))
+  return pages.section('headline', 'Result', *body)
+
+
+def _cards(
+  run: runs.Run, task: str, split: str, differences: Sequence[Mapping]
+) -> str:
+  cards = []
+  models = [run.model('base'), run.final, run.model('sft_human')]
+  for model in filter(None, models):
+    row = model.row(task, split)
+    if row is None:
+      continue
+    interval = wording.span(row).partition(' ')[2]
+    cards.append(
+      _card(
+        wording.label(model.name),
+        wording.percent(row['value']),
+        f'{interval} n\u00a0=\u00a0{row["n"]}',
+      )
+    )
+  for row in differences:
+    if (row['task'], row['split']) != (task, split):
+      continue
+    kind = 'up' if row['ci_low'] > 0 else 'down' if row['ci_high'] < 0 else ''
+    name = f'final − {wording.label(row["baseline"])}'
+    interval = wording.points(row).partition(' ')[2]
+    value = f'{100 * row["difference"]:+.1f}'
+    cards.append(_card(name, value, f'points {interval}', kind))
+  text = pages.paragraph(
+    f'Greedy pass@1 on {task}/{split} ({wording.role(run, task)}), with 95% '
+    'intervals.'
+  )
+  return f'{text}<div class="cards">{"".join(cards)}</div>'
+
+
+def _card(name: str, value: str, small: str, kind: str = '') -> str:
+  return (
+    f'<div class="card">{pages.escape(name)}<b class="{kind}">'
+    f'{pages.escape(value)}</b><span class="quiet">{pages.escape(small)}'
+    '</span></div>'
+  )

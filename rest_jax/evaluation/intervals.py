@@ -1,0 +1,95 @@
+"""Bootstrap intervals over problems: of a mean, and of a paired difference.
+
+The problems are what is drawn at random, not the samples: the interval says
+how far the number would move on another test set of the same size. It is the
+percentile interval; where every problem has the same value it has no width.
+"""
+
+import numpy as np
+
+LEVEL = 0.95
+_CHUNK = 4_000_000  # draws held at once
+
+
+def bootstrap(
+  values: np.ndarray, resamples: int, seed: int, *, level: float = LEVEL
+) -> tuple[np.ndarray, np.ndarray]:
+  """Percentile intervals of column means, over resampled rows.
+
+  All columns share the resampled rows, so that metrics of the same problems
+  move together.
+
+  Args:
+    values: (P, M) a row per problem, a column per metric; NaN has no value
+      and is left out of the mean.
+    resamples: at least 1.
+    seed: of the Philox generator.
+    level: of the interval.
+
+  Returns:
+    (low, high), each (M,); NaN for a column without any value.
+  """
+  values = np.asarray(values, np.float64)
+  if values.ndim != 2:
+    raise ValueError(f'values: got shape {values.shape}; expected (P, M).')
+  if resamples < 1:
+    raise ValueError(f'resamples: got {resamples}; allowed: at least 1.')
+  problems, _ = values.shape
+  nothing = np.isnan(values).all(axis=0)
+  if problems == 0:
+    return np.full_like(nothing, np.nan, float), np.full_like(
+      nothing, np.nan, float
+    )
+  sums_PM, there_PM = np.nan_to_num(values), (~np.isnan(values)).astype(float)
+  generator = np.random.Generator(np.random.Philox(key=seed))
+  means = []
+  for start in range(0, resamples, step := max(1, _CHUNK // problems)):
+    rows = min(step, resamples - start)
+    drawn = generator.integers(problems, size=(rows, problems))
+    drawn += np.arange(rows)[:, None] * problems
+    counts = np.bincount(drawn.ravel(), minlength=rows * problems)
+    counts_RP = counts.reshape(rows, problems).astype(np.float64)
+    with np.errstate(invalid='ignore'):
+      means.append((counts_RP @ sums_PM) / (counts_RP @ there_PM))
+  tail = (1 - level) / 2
+  means_RM = np.concatenate(means)
+  means_RM[:, nothing] = 0.0  # nanquantile warns of columns without a value
+  low, high = np.nanquantile(means_RM, [tail, 1 - tail], axis=0)
+  return np.where(nothing, np.nan, low), np.where(nothing, np.nan, high)
+
+
+def paired_bootstrap(
+  a: np.ndarray,
+  b: np.ndarray,
+  resamples: int,
+  seed: int,
+  *,
+  level: float = LEVEL,
+) -> tuple[float, float, float]:
+  """The mean of a - b over the same problems, with its interval.
+
+  Args:
+    a: (P,) one model's value per problem.
+    b: (P,) another's, in the same order of problems; NaN on either side
+      leaves the problem out.
+    resamples: at least 1.
+    seed: of the Philox generator.
+    level: of the interval.
+
+  Returns:
+    (difference, low, high).
+
+  Raises:
+    ValueError: the shapes differ, or no problem has both values.
+  """
+  a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+  if a.shape != b.shape or a.ndim != 1:
+    raise ValueError(
+      f'a, b: got shapes {a.shape} and {b.shape}; expected the same (P,).'
+    )
+  difference = a - b
+  difference = difference[~np.isnan(difference)]
+  if not difference.size:
+    raise ValueError('a, b: no problem has a value on both sides.')
+  low, high = bootstrap(difference[:, None], resamples, seed, level=level)
+  return float(difference.mean()), float(low[0]), float(high[0])

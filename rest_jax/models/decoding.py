@@ -1,0 +1,136 @@
+"""Prefill and one decode step over explicit caches.
+
+A group is one problem; its prompt's keys and values are computed once and
+shared by its lanes, each of which holds only its own suffix:
+
+    prompt cache   (layers, G, P, K, E) x 2   read only while decoding
+    suffix cache   (layers, G, N, T, K, E) x 2   donated, written in place
+
+Dimensions: G group, N lane, P prompt bucket, T suffix; others as in network.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rest_jax.models import attention, network
+from rest_jax.models.configurations import DecoderConfig
+from rest_jax.partitioning import constrain
+
+Cache = tuple[jax.Array, jax.Array]  # keys, values
+
+
+def prefill(
+  config: DecoderConfig, params: Any, tokens_GP: jax.Array, lengths_G: jax.Array
+) -> tuple[Cache, jax.Array]:
+  """Reads the prompts.
+
+  Args:
+    config: of the network.
+    params: its parameters.
+    tokens_GP: prompts, padded on the right.
+    lengths_G: tokens of each.
+
+  Returns:
+    (the prompt cache, logits_GV of the first new token).
+  """
+  G, P = tokens_GP.shape
+  places_GP = jnp.broadcast_to(jnp.arange(P)[None], (G, P))
+  segment_ids_GP = (places_GP < lengths_G[:, None]).astype(jnp.int32)
+  model = network.Decoder(config)
+  x_GPD, cache = model.apply(
+    params, tokens_GP, places_GP, segment_ids_GP, keep_kv=True
+  )
+  last_G1D = jnp.take_along_axis(x_GPD, lengths_G[:, None, None] - 1, axis=1)
+  logits_G1V = model.apply(params, last_G1D, method='logits')
+  return _constrain_prompt(cache), logits_G1V[:, 0]
+
+
+def empty_suffix(
+  config: DecoderConfig, groups: int, lanes: int, length: int
+) -> Cache:
+  """A suffix cache of zeros."""
+  c = config
+  shape = (c.num_layers, groups, lanes, length, c.num_kv_heads, c.head_dim)
+  zeros = jnp.zeros(shape, jnp.dtype(c.dtype))
+  return _constrain_suffix((zeros, zeros))
+
+
+def step(
+  config: DecoderConfig,
+  params: Any,
+  tokens_GN: jax.Array,
+  time: jax.Array,
+  prompt: Cache,
+  lengths_G: jax.Array,
+  suffix: Cache,
+) -> tuple[jax.Array, Cache]:
+  """Feeds one token per lane and scores the next.
+
+  Args:
+    config: of the network.
+    params: its parameters.
+    tokens_GN: the newest tokens.
+    time: their place in the suffix, from 0, the same for all lanes.
+    prompt: the prompt cache.
+    lengths_G: tokens of each prompt.
+    suffix: the suffix cache.
+
+  Returns:
+    (logits_GNV, the suffix cache with the new tokens).
+  """
+  G, N = tokens_GN.shape
+  model = network.Decoder(config)
+  positions_GN = jnp.broadcast_to((lengths_G + time)[:, None], (G, N))
+  prompt_mask_GP = (
+    jnp.arange(prompt[0].shape[2])[None] < lengths_G[:, None]
+  )
+  suffix_mask_T = jnp.arange(suffix[0].shape[3]) <= time
+  x_GND = model.apply(params, tokens_GN, method='embed')
+  block = network.Block(config)
+  weights = params['params']['blocks']
+
+  def layer(index, weights_here, x_GND, suffix):
+    def attend(q_GNKRE, k_GNKE, v_GNKE):
+      new = tuple(
+        jax.lax.dynamic_update_slice(
+          cache, value[None, :, :, None], (index, 0, 0, time, 0, 0)
+        )
+        for cache, value in zip(suffix, (k_GNKE, v_GNKE), strict=True)
+      )
+      here = [jax.lax.dynamic_index_in_dim(c, index, 0, False) for c in new]
+      prompt_here = [
+        jax.lax.dynamic_index_in_dim(c, index, 0, False) for c in prompt
+      ]
+      out = attention.cached(
+        q_GNKRE, prompt_here, here, prompt_mask_GP, suffix_mask_T
+      )
+      return out, new
+
+    return block.apply({'params': weights_here}, x_GND, positions_GN, attend)
+
+  if config.decode_loop == 'scan':
+
+    def body(carry, scanned):
+      index, weights_here = scanned
+      return layer(index, weights_here, *carry), None
+
+    indices = jnp.arange(config.num_layers)
+    (x_GND, suffix), _ = jax.lax.scan(body, (x_GND, suffix), (indices, weights))
+  else:
+    for index in range(config.num_layers):
+      weights_here = jax.tree.map(lambda w, i=index: w[i], weights)
+      x_GND, suffix = layer(index, weights_here, x_GND, suffix)
+  logits_GNV = model.apply(params, x_GND, method='logits')
+  return logits_GNV, _constrain_suffix(suffix)
+
+
+def _constrain_prompt(cache: Cache) -> Cache:
+  names = ('layers', 'group', 'length', 'kv_heads', 'head_dim')
+  return tuple(constrain(array, *names) for array in cache)
+
+
+def _constrain_suffix(cache: Cache) -> Cache:
+  names = ('layers', 'group', 'lane', 'length', 'kv_heads', 'head_dim')
+  return tuple(constrain(array, *names) for array in cache)

@@ -1,0 +1,206 @@
+"""One decoder network: RoPE, grouped-query attention, RMSNorm, gated MLP.
+
+A `Block` does not know how it attends: it is handed `attend(q, k, v)`. Training
+and prefill attend causally within a segment; decoding attends to caches, which
+are explicit arrays (decoding.py), never a Flax collection. All layers' weights
+are stacked, with 'layers' as their first axis.
+
+Dimensions: B batch, L length, D embed, H heads, K kv heads, R heads per kv
+head, E head width, F mlp, V vocabulary.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rest_jax.models import attention
+from rest_jax.models.configurations import DecoderConfig
+from rest_jax.partitioning import constrain
+
+# (q_BLKRE, k_BLKE, v_BLKE) -> (o_BLKRE, whatever the caller wants kept)
+Attend = Callable[..., tuple[jax.Array, Any]]
+
+
+def rotate(x: jax.Array, positions: jax.Array, theta: float) -> jax.Array:
+  """Rotary position embedding on half-split pairs (RoFormer; Llama's layout).
+
+  Args:
+    x: (..., L, heads..., E) is not assumed: (B, L, any…, E).
+    positions: (B, L), in tokens from the sequence's start.
+    theta: base of the wavelengths.
+  """
+  half = x.shape[-1] // 2
+  frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  angles = positions[..., None].astype(jnp.float32) * frequencies[None, None]
+  extra = x.ndim - positions.ndim - 1
+  angles = angles.reshape(positions.shape + (1,) * extra + (half,))
+  sin, cos = jnp.sin(angles), jnp.cos(angles)
+  a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+  rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+  return rotated.astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+  """Root-mean-square normalisation in float32 with a learned scale."""
+
+  config: DecoderConfig
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    scale_D = self.param(
+      'scale',
+      nn.with_logical_partitioning(nn.initializers.ones, ('norm',)),
+      (x.shape[-1],),
+      jnp.dtype(self.config.param_dtype),
+    )
+    y = x.astype(jnp.float32)
+    mean_square = jnp.mean(jnp.square(y), axis=-1, keepdims=True)
+    y = y * jax.lax.rsqrt(mean_square + self.config.norm_epsilon)
+    scale = scale_D.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + (-1,))
+    return (y * scale).astype(x.dtype)
+
+
+class Block(nn.Module):
+  """One layer: x + attention(norm(x)), then x + mlp(norm(x))."""
+
+  config: DecoderConfig
+
+  def _matrix(self, name, shape, names, fan_in, gain=1.0):
+    init = nn.initializers.truncated_normal(gain * fan_in**-0.5)
+    weight = self.param(
+      name,
+      nn.with_logical_partitioning(init, names),
+      shape,
+      jnp.dtype(self.config.param_dtype),
+    )
+    return weight.astype(self.config.dtype)
+
+  @nn.compact
+  def __call__(
+    self, x_BLD: jax.Array, positions_BL: jax.Array, attend: Attend
+  ) -> tuple[jax.Array, Any]:
+    c = self.config
+    D, K, E, F = c.embed_dim, c.num_kv_heads, c.head_dim, c.mlp_dim
+    R = c.num_heads // K
+    residual = (2 * c.num_layers) ** -0.5
+    q_names = ('embed', 'kv_heads', None, 'head_dim')
+    kv_names = ('embed', 'kv_heads', 'head_dim')
+    wq_DKRE = self._matrix('query', (D, K, R, E), q_names, D)
+    wk_DKE = self._matrix('key', (D, K, E), kv_names, D)
+    wv_DKE = self._matrix('value', (D, K, E), kv_names, D)
+    wo_KRED = self._matrix(
+      'output',
+      (K, R, E, D),
+      ('kv_heads', None, 'head_dim', 'embed'),
+      K * R * E,
+      residual,
+    )
+    wg_DF = self._matrix('gate', (D, F), ('embed', 'mlp'), D)
+    wu_DF = self._matrix('up', (D, F), ('embed', 'mlp'), D)
+    wd_FD = self._matrix('down', (F, D), ('mlp', 'embed'), F, residual)
+
+    h_BLD = RMSNorm(c, name='attention_norm')(x_BLD)
+    q_BLKRE = jnp.einsum('BLD,DKRE->BLKRE', h_BLD, wq_DKRE)
+    k_BLKE = jnp.einsum('BLD,DKE->BLKE', h_BLD, wk_DKE)
+    v_BLKE = jnp.einsum('BLD,DKE->BLKE', h_BLD, wv_DKE)
+    q_BLKRE = rotate(q_BLKRE, positions_BL, c.rope_theta)
+    k_BLKE = rotate(k_BLKE, positions_BL, c.rope_theta)
+    o_BLKRE, kept = attend(q_BLKRE, k_BLKE, v_BLKE)
+    x_BLD = x_BLD + jnp.einsum('BLKRE,KRED->BLD', o_BLKRE, wo_KRED)
+    x_BLD = constrain(x_BLD, 'batch', 'length', 'activation_embed')
+
+    h_BLD = RMSNorm(c, name='mlp_norm')(x_BLD)
+    activation = {'silu': nn.silu, 'gelu': nn.gelu}[c.activation]
+    gate_BLF = activation(jnp.einsum('BLD,DF->BLF', h_BLD, wg_DF))
+    up_BLF = jnp.einsum('BLD,DF->BLF', h_BLD, wu_DF)
+    h_BLF = constrain(gate_BLF * up_BLF, 'batch', 'length', 'mlp')
+    x_BLD = x_BLD + jnp.einsum('BLF,FD->BLD', h_BLF, wd_FD)
+    return constrain(x_BLD, 'batch', 'length', 'activation_embed'), kept
+
+
+_REMAT_POLICIES = {
+  'full': None,
+  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+class Decoder(nn.Module):
+  """The whole network. `__call__` gives hidden states, `logits` the scores."""
+
+  config: DecoderConfig
+
+  def setup(self):
+    c = self.config
+    init = nn.with_logical_partitioning(
+      nn.initializers.truncated_normal(c.embed_dim**-0.5), ('vocab', 'embed')
+    )
+    dtype = jnp.dtype(c.param_dtype)
+    shape = (c.vocab_size, c.embed_dim)
+    self.embedding = self.param('embedding', init, shape, dtype)
+    if not c.tie_embeddings:
+      self.unembedding = self.param('unembedding', init, shape, dtype)
+    self.blocks = Block(c)
+    self.final_norm = RMSNorm(c)
+
+  def embed(self, tokens_BL: jax.Array) -> jax.Array:
+    """Token ids (B, L) to the residual stream (B, L, D)."""
+    x_BLD = jnp.take(self.embedding, tokens_BL, axis=0, mode='clip')
+    x_BLD = x_BLD.astype(self.config.dtype)
+    return constrain(x_BLD, 'batch', 'length', 'activation_embed')
+
+  def logits(self, x_BLD: jax.Array) -> jax.Array:
+    """Last hidden states (B, L, D) to scores (B, L, V) in float32."""
+    c = self.config
+    w_VD = self.embedding if c.tie_embeddings else self.unembedding
+    h_BLD = self.final_norm(x_BLD)
+    logits_BLV = jnp.einsum(
+      'BLD,VD->BLV',
+      h_BLD,
+      w_VD.astype(c.dtype),
+      preferred_element_type=jnp.float32,
+    )
+    return constrain(logits_BLV, 'batch', 'length', 'vocab')
+
+  def __call__(
+    self,
+    tokens_BL: jax.Array,
+    positions_BL: jax.Array,
+    segment_ids_BL: jax.Array,
+    *,
+    keep_kv: bool = False,
+  ) -> tuple[jax.Array, Any]:
+    """Hidden states of packed sequences.
+
+    Args:
+      tokens_BL: ids.
+      positions_BL: from 0 within each segment.
+      segment_ids_BL: 1, 2, … in a row; 0 is padding. A token attends to the
+        tokens of its segment up to itself.
+      keep_kv: whether to return each layer's keys and values.
+
+    Returns:
+      (x_BLD before the final norm, (k, v) each (layers, B, L, K, E) or None).
+    """
+    c = self.config
+
+    def body(block, x_BLD, positions_BL, segment_ids_BL):
+      attend = functools.partial(attention.causal, segment_ids_BL, c, keep_kv)
+      return block(x_BLD, positions_BL, attend)
+
+    if c.remat != 'none':
+      policy = _REMAT_POLICIES[c.remat]
+      body = nn.remat(body, policy=policy, prevent_cse=False)
+    scan = nn.scan(
+      body,
+      variable_axes={'params': 0},
+      split_rngs={'params': True},
+      in_axes=(nn.broadcast, nn.broadcast),
+      length=c.num_layers,
+      metadata_params={nn.PARTITION_NAME: 'layers'},
+    )
+    x_BLD = self.embed(tokens_BL)
+    return scan(self.blocks, x_BLD, positions_BL, segment_ids_BL)

@@ -1,0 +1,294 @@
+"""The stage `prepare`: tasks become problems as token ids, and a corpus.
+
+    RUN_DIR/problems/manifest.json           the run's one vocabulary
+    RUN_DIR/problems/vocabulary.model        (if it is trained here)
+    RUN_DIR/problems/<task>/<split>/         Problem records, with a task card
+    RUN_DIR/base/examples/                   the pretraining corpus, if any
+
+Everything downstream reads token ids from here; no text is encoded again.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow.compute as pc
+
+from rest_jax import configuration, manifests, preemption, records, storage
+from rest_jax.tasks import encoding, problem_sets, prompts, vocabularies
+
+VERSION = 1
+VOCABULARY_FILE = 'vocabulary.model'
+_PROBLEMS_PER_PART = 2048
+_DOCUMENTS_PER_PART = 1000
+_VOCABULARY_DOCUMENTS = 2000  # of the corpus that the vocabulary learns from
+
+
+@configuration.checked
+def prepare(
+  *, run_dir: str, tasks: Sequence[problem_sets.TaskConfig], seed: int
+) -> None:
+  """Writes the problems of all tasks, and the corpus of the base model.
+
+  Args:
+    run_dir: the run's folder.
+    tasks: what to prepare; the list may grow.
+    seed: of generated problems, and of which problems are D_val.
+
+  Raises:
+    ConfigurationError: tasks that do not fit together, unusable input, or a
+      run_dir prepared with another configuration.
+  """
+  preemption.watch()
+  run = storage.path(run_dir)
+  trainer = _check_tasks(tasks)
+  vocabulary = _vocabulary(run / 'problems', tasks, trainer, seed)
+  done = []
+  for config in tasks:
+    read = functools.cache(functools.partial(config.read, seed))
+    for task, split in config.folders():
+      preemption.check('prepare')
+      done.append(_problems(run, config, (task, split), vocabulary, read, seed))
+  corpus = None
+  if trainer is not None:
+    corpus = _corpus(run / 'base' / 'examples', trainer, vocabulary, seed)
+  for line in _summary(done, corpus, vocabulary):
+    print(line)
+
+
+def _check_tasks(
+  tasks: Sequence[problem_sets.TaskConfig],
+) -> problem_sets.TaskConfig | None:
+  """The task with a corpus, if there is one; raises on clashes."""
+  if not tasks:
+    raise configuration.ConfigurationError(
+      'prepare.tasks: got none. Set TASK_CONFIGS, as gin/tasks/*.gin do.'
+    )
+  folders = [folder for config in tasks for folder in config.folders()]
+  for folder in folders:
+    if folders.count(folder) > 1:
+      raise configuration.ConfigurationError(
+        f'prepare.tasks: {"/".join(folder)} comes from two of them. Give one '
+        'another name.'
+      )
+  trainers = [config for config in tasks if config.num_documents()]
+  if len(trainers) > 1:
+    raise configuration.ConfigurationError(
+      'prepare.tasks: two of them have a pretraining corpus; allowed: one.'
+    )
+  return trainers[0] if trainers else None
+
+
+def _vocabulary(
+  folder: storage.Path,
+  tasks: Sequence[problem_sets.TaskConfig],
+  trainer: problem_sets.TaskConfig | None,
+  seed: int,
+) -> vocabularies.Vocabulary:
+  """The run's vocabulary: the one that all tasks name, or a trained one."""
+  specs = {vocabularies.resolve(c.vocabulary) for c in tasks if c.vocabulary}
+  size = trainer.vocabulary_size() if trainer else None
+  if size is None and len(specs) == 1:
+    vocabulary = vocabularies.load(specs.pop())
+    semantic = {'vocabulary': vocabulary.digest}
+  elif size is not None and not specs:
+    vocabulary = None
+    semantic = {'vocabulary': 'trained', 'task': trainer, 'seed': seed}
+  elif specs:
+    raise configuration.ConfigurationError(
+      'prepare.tasks: a run has one model and so one vocabulary; got '
+      f'{sorted(specs)}{" and a trained one" if size else ""}. Set the '
+      'vocabulary of all tasks to the same file.'
+    )
+  else:
+    raise configuration.ConfigurationError(
+      "prepare.tasks: no vocabulary. Set VOCABULARY to the model's *.gguf, "
+      '*.model or tokenizer.json file.'
+    )
+  with manifests.work_on(
+    folder,
+    stage='prepare',
+    kind=None,
+    semantic=semantic,
+    inputs={},
+    version=VERSION,
+  ) as work:
+    target = folder / VOCABULARY_FILE
+    if vocabulary is None:
+      if work.done is None or not target.exists():
+        lines = _vocabulary_lines(trainer, seed)
+        vocabularies.train_sentencepiece(lines, size, target)
+      vocabulary = vocabularies.load(str(target))
+    if work.done is None:
+      work.finish(
+        content=vocabulary.digest,
+        statistics={'digest': vocabulary.digest, 'size': vocabulary.size},
+        recorded={'spec': vocabulary.spec},
+      )
+    elif work.done.statistics['digest'] != vocabulary.digest:
+      raise records.CorruptPartError(
+        f'{target}: not the vocabulary that {folder / manifests.MANIFEST} '
+        'describes: edited or damaged. Delete that manifest and run prepare '
+        'again.'
+      )
+  return vocabulary
+
+
+def _vocabulary_lines(trainer: problem_sets.TaskConfig, seed: int) -> list[str]:
+  template = trainer.prompt
+  stop = min(trainer.num_documents(), _VOCABULARY_DOCUMENTS)
+  return [
+    line
+    for document in trainer.documents(seed, 0, stop)
+    for line in prompts.document_text(template, document).splitlines()
+  ]
+
+
+def _problems(
+  run: storage.Path,
+  config: problem_sets.TaskConfig,
+  name: tuple[str, str],
+  vocabulary: vocabularies.Vocabulary,
+  read: Callable[[], problem_sets.TaskTexts],
+  seed: int,
+) -> manifests.Manifest:
+  """Writes one split of one task."""
+  folder = run / 'problems' / name[0] / name[1]
+  semantic = {'seed': seed, 'task': config, **config.inputs()}
+  with manifests.work_on(
+    folder,
+    stage='prepare',
+    kind=records.Problem,
+    semantic=semantic,
+    inputs={'vocabulary': vocabulary.digest},
+    version=VERSION,
+  ) as work:
+    if work.done is not None:
+      return work.done
+    texts = read()
+    problem_set = next(s for s in texts.sets if (s.task, s.split) == name)
+    rows = encoding.problems(problem_set, texts.exemplars, config, vocabulary)
+    parts = max(1, -(-len(rows) // _PROBLEMS_PER_PART))
+    for part in range(parts):
+      source = manifests.digest_of([work.fingerprint, name, part, parts])
+      some = rows[part * _PROBLEMS_PER_PART : (part + 1) * _PROBLEMS_PER_PART]
+      work.write(records.part_name(part, parts), some, source=source)
+    return work.finish(
+      statistics={
+        'task': _card(problem_set, config, vocabulary, folder, run),
+        'num_shots': len(texts.exemplars),
+        'num_shots_asked': config.num_shots,
+        'longest_prompt': max(
+          (sum(len(ids) for ids in row.prompt_parts) for row in rows),
+          default=0,
+        ),
+        'skipped_rows': problem_set.skipped_rows,
+      },
+      recorded={'vocabulary': vocabulary.spec, 'rest_jax': VERSION},
+    )
+
+
+def _card(
+  problem_set: problem_sets.ProblemSet,
+  config: problem_sets.TaskConfig,
+  vocabulary: vocabularies.Vocabulary,
+  folder: storage.Path,
+  run: storage.Path,
+) -> dict[str, Any]:
+  """What later stages need to know of a task."""
+  spec = vocabulary.spec
+  if spec == vocabularies.resolve(str(run / 'problems' / VOCABULARY_FILE)):
+    spec = f'../../{VOCABULARY_FILE}'  # so that a run's folder can be moved
+  return {
+    'task': problem_set.task,
+    'split': problem_set.split,
+    'grader': config.grader,
+    'stop': prompts.stop_strings(config.prompt, vocabulary),
+    'vocabulary': spec,
+    'vocab_size': vocabulary.size,
+    'eos_id': prompts.eos_id(config.prompt, vocabulary),
+    'bos_id': vocabulary.bos_id,
+    'num_problems': len(problem_set.rows),
+    'skipped': dict(problem_set.skipped),
+  }
+
+
+def _corpus(
+  folder: storage.Path,
+  config: problem_sets.TaskConfig,
+  vocabulary: vocabularies.Vocabulary,
+  seed: int,
+) -> manifests.Manifest:
+  """Writes the pretraining corpus: whole documents, every token a target."""
+  with manifests.work_on(
+    folder,
+    stage='prepare',
+    kind=records.Example,
+    semantic={'seed': seed, 'task': config},
+    inputs={'vocabulary': vocabulary.digest},
+    version=VERSION,
+  ) as work:
+    if work.done is not None:
+      return work.done
+    number = config.num_documents()
+    parts = -(-number // _DOCUMENTS_PER_PART)
+    for part in range(parts):
+      preemption.check('prepare')
+      name = records.part_name(part, parts)
+      source = manifests.digest_of([work.fingerprint, part, parts])
+      if not work.has(name, source=source):
+        start = part * _DOCUMENTS_PER_PART
+        stop = min(number, start + _DOCUMENTS_PER_PART)
+        rows = encoding.documents(config, vocabulary, seed, start, stop)
+        work.write(name, rows, source=source)
+    lengths = [
+      length
+      for part in range(parts)
+      for length in pc.list_value_length(
+        records.read_part(
+          folder / records.part_name(part, parts),
+          records.Example,
+          columns=['token_ids'],
+        )['token_ids']
+      ).to_pylist()
+    ]
+    return work.finish(
+      statistics={
+        'num_documents': number,
+        'num_tokens': sum(lengths),
+        'longest_document': max(lengths),
+      }
+    )
+
+
+def _summary(
+  done: Sequence[manifests.Manifest],
+  corpus: manifests.Manifest | None,
+  vocabulary: vocabularies.Vocabulary,
+) -> list[str]:
+  """Lines for the terminal: what was left out, and one with all counts."""
+  lines, counts = [], []
+  for manifest in done:
+    card = manifest.statistics['task']
+    name = f'{card["task"]}/{card["split"]}'
+    counts.append(f'{name} {card["num_problems"]}')
+    for reason, number in card['skipped'].items():
+      where = ', '.join(manifest.statistics['skipped_rows'].get(reason, ()))
+      lines.append(f'{name}: left out {number}: {reason} ({where})')
+    shots, asked = (
+      manifest.statistics[key] for key in ('num_shots', 'num_shots_asked')
+    )
+    if shots < asked and card['split'] == problem_sets.TRAIN:
+      lines.append(
+        f'{name}: {shots} worked examples in the few-shot prompt, not {asked}: '
+        'the input has no more solutions'
+      )
+  longest = max(m.statistics['longest_prompt'] for m in done)
+  text = f'prepare: {", ".join(counts)}; longest prompt {longest} tokens'
+  if corpus is not None:
+    numbers = corpus.statistics
+    text += (
+      f'; corpus {numbers["num_documents"]} documents, '
+      f'{numbers["num_tokens"]} tokens, longest {numbers["longest_document"]}'
+    )
+  return [*lines, f'{text}; vocabulary {vocabulary.size} ids']

@@ -1,0 +1,347 @@
+"""ReST^EM (Singh et al. 2023, Algorithm 1) as a plan: which job follows which.
+
+    prepare ─ base/train ─┬ base/sample_eval ─ score_eval ─ evaluate
+                          ├ base/sample_difficulty ─ score_difficulty
+                          ├ sft_human/select ─ train ─ sample_eval ─ …
+                          └ iteration_01/sample ─ score ─ select ─ train ─ …
+                              iteration_02/sample ─ …                  ─ report
+
+Nothing runs here and nothing is read: a plan is a pure function of its
+arguments, and an executor (launch/executors/) sees jobs and nothing else.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+from rest_jax import configuration
+from rest_jax.jobs import Job, Resources
+
+GREEDY = 'eval/greedy'
+
+
+@configuration.checked
+def plan(
+  *,
+  run_dir: str,
+  num_iterations: int,
+  tasks: Sequence[str],
+  eval_tasks: Sequence[str],
+  eval_streams: Sequence[str] = (GREEDY,),
+  sft_baseline: bool = False,
+  difficulty_samples: int = 0,
+  init_from: Literal['base', 'previous'] = 'base',
+  base_checkpoint_path: str | None = None,
+  resources: Resources | None = None,
+) -> tuple[Job, ...]:
+  """The jobs of a run, each after the jobs that it needs.
+
+  Args:
+    run_dir: everything is written below it.
+    num_iterations: of the loop; 0 evaluates the base model (and the SFT
+      baseline) only.
+    tasks: training tasks, whose problems the E-step samples.
+    eval_tasks: 'task' (its split test) or 'task/split'.
+    eval_streams: evaluation of the base and of the final model; the others
+      get eval/greedy alone.
+    sft_baseline: also fine-tune the base on the human solutions.
+    difficulty_samples: 0: without the base model's difficulty stream.
+    init_from: where an M-step starts: 'base' (ReST^EM) or 'previous' (ReST).
+    base_checkpoint_path: the base policy; None: pretrained by this run.
+    resources: of sampling and training.
+
+  Raises:
+    ConfigurationError: there is nothing to train on, or a name is not valid.
+  """
+  _check(num_iterations, tasks, eval_tasks, eval_streams)
+  builder = _Builder(
+    run_dir=run_dir.rstrip('/'),
+    tasks=tuple(tasks),
+    eval_tasks=tuple(eval_tasks),
+    base=base_checkpoint_path,
+    resources=resources or Resources(),
+  )
+  builder.prepare()
+  if base_checkpoint_path is None:
+    builder.pretrain()
+  builder.evaluate('base', 0, eval_streams)
+  if difficulty_samples and num_iterations:
+    builder.difficulty()
+  if sft_baseline:
+    builder.select('sft_human', 0, human=True)
+    builder.train('sft_human', 0, init=builder.policy('base'))
+    builder.evaluate('sft_human', 0, [GREEDY])
+  previous = 'base'
+  for iteration in range(1, num_iterations + 1):
+    name = f'iteration_{iteration:02d}'
+    builder.expectation(name, iteration, previous)
+    builder.select(name, iteration)
+    start = previous if init_from == 'previous' else 'base'
+    builder.train(name, iteration, init=builder.policy(start))
+    final = iteration == num_iterations
+    builder.evaluate(name, iteration, eval_streams if final else [GREEDY])
+    previous = name
+  builder.report()
+  return tuple(builder.jobs)
+
+
+def _check(num_iterations, tasks, eval_tasks, eval_streams) -> None:
+  if num_iterations < 0:
+    raise configuration.ConfigurationError(
+      f'NUM_ITERATIONS: got {num_iterations}; allowed: >= 0.'
+    )
+  for name, values in (('TASKS', tasks), ('EVAL_TASKS', eval_tasks)):
+    if not values or len(set(values)) != len(values):
+      raise configuration.ConfigurationError(
+        f'{name}: got {list(values)}; name at least one task, none twice.'
+      )
+  folders = [_eval_folder(task) for task in eval_tasks]
+  if len(set(folders)) != len(folders):
+    raise configuration.ConfigurationError(
+      f'EVAL_TASKS: got {list(eval_tasks)}; two of them are the same split.'
+    )
+  if not eval_streams or any(not s.startswith('eval/') for s in eval_streams):
+    raise configuration.ConfigurationError(
+      f'EVAL_STREAMS: got {list(eval_streams)}; allowed: streams named '
+      'eval/<name>, at least one.'
+    )
+
+
+def _eval_split(task: str) -> tuple[str, str]:
+  name, _, split = task.partition('/')
+  return name, split or 'test'
+
+
+def _eval_folder(task: str) -> str:
+  name, split = _eval_split(task)
+  return name if split == 'test' else f'{name}_{split}'
+
+
+def _short(stream: str) -> str:
+  return stream.removeprefix('eval/')
+
+
+@dataclasses.dataclass
+class _Builder:
+  """Collects jobs; knows a run's folders and which job makes which."""
+
+  run_dir: str
+  tasks: tuple[str, ...]
+  eval_tasks: tuple[str, ...]
+  base: str | None
+  resources: Resources
+  jobs: list[Job] = dataclasses.field(default_factory=list)
+
+  # ---- folders --------------------------------------------------------------
+
+  def at(self, *names: str) -> str:
+    return '/'.join([self.run_dir, *names])
+
+  def per_task(self, *names: str) -> list[str]:
+    """One folder, or one a task below it where there are several."""
+    if len(self.tasks) == 1:
+      return [self.at(*names)]
+    return [self.at(*names, task) for task in self.tasks]
+
+  def problems(self, split: str) -> list[str]:
+    return [self.at('problems', task, split) for task in self.tasks]
+
+  def policy(self, model: str) -> str:
+    if model == 'base' and self.base is not None:
+      return self.base
+    return self.at(model, 'checkpoints')
+
+  # ---- jobs -----------------------------------------------------------------
+
+  def add(self, name, stage, *, model, iteration, bindings, **fields):
+    """Appends a job that needs whichever jobs write its inputs."""
+    makers = {folder: job.name for job in self.jobs for folder in job.outputs}
+    needs = [makers[folder] for folder in fields['inputs'] if folder in makers]
+    bindings = {'MODEL_NAME': model, 'ITERATION': iteration} | bindings
+    heavy = stage in ('sample', 'train')
+    self.jobs.append(
+      Job(
+        name=name,
+        stage=stage,
+        arguments=tuple(
+          f'--gin.{key}={value}' for key, value in bindings.items()
+        ),
+        # SeqIO imports jax too: it must not take the TPU.
+        environment=() if heavy else (('JAX_PLATFORMS', 'cpu'),),
+        accelerator='tpu' if heavy else 'cpu',
+        topology=self.resources.topology if heavy else None,
+        slices=self.resources.slices if heavy else 1,
+        retries=self.resources.retries,
+        needs=tuple(dict.fromkeys(needs)),
+        inputs=tuple(fields['inputs']),
+        outputs=tuple(fields['outputs']),
+      )
+    )
+
+  def prepare(self):
+    splits = [self.problems(split) for split in ('train', 'dval')]
+    tests = [self.at('problems', *_eval_split(t)) for t in self.eval_tasks]
+    corpus = [self.at('base', 'examples')] if self.base is None else []
+    self.add(
+      'prepare',
+      'prepare',
+      model='base',
+      iteration=0,
+      bindings={},
+      inputs=[],
+      outputs=dict.fromkeys([*splits[0], *splits[1], *tests, *corpus]),
+    )
+
+  def pretrain(self):
+    """The base model, by the trainer of the M-step and without D_val."""
+    bindings = {
+      'MAX_STEPS': '%PRETRAIN_STEPS',
+      'MAX_EPOCHS': 0,
+      'LEARNING_RATES': '[%PRETRAIN_LEARNING_RATE]',
+      'BATCH_ROWS': '%PRETRAIN_BATCH_ROWS',
+      'ROW_LENGTH': '%PRETRAIN_ROW_LENGTH',
+      'LOSS_NORMALIZER': 'token',
+    }
+    self.train('base', 0, init=None, bindings=bindings, validate=False)
+
+  def train(self, model, iteration, *, init, bindings=None, validate=True):
+    examples = self.at(model, 'examples')
+    dval = self.problems('dval') if validate else []
+    self.add(
+      f'{model}/train',
+      'train',
+      model=model,
+      iteration=iteration,
+      bindings={
+        'EXAMPLES_DIR': examples,
+        'CHECKPOINTS_DIR': self.at(model, 'checkpoints'),
+        'INIT_PATH': init,
+        'DVAL_DIRS': dval,
+      }
+      | (bindings or {}),
+      inputs=[examples, *dval, *([init] if init else [])],
+      outputs=[self.at(model, 'checkpoints')],
+    )
+
+  def draw(self, name, model, iteration, *, policy, streams, problems, to):
+    """A sampling job and the scoring of what it drew.
+
+    streams, problems and to are parallel: the stream to['@' = 'samples'] of
+    these problems.
+    """
+    samples = [folder.replace('@', 'samples') for folder in to]
+    verdicts = [folder.replace('@', 'verdicts') for folder in to]
+    folders = {'PROBLEMS_DIRS': problems, 'SAMPLES_DIRS': samples}
+    self.add(
+      f'{model}/sample{name}',
+      'sample',
+      model=model,
+      iteration=iteration,
+      bindings={'POLICY_DIR': policy, 'STREAMS': list(streams), **folders},
+      inputs=[*dict.fromkeys(problems), policy],
+      outputs=samples,
+    )
+    self.add(
+      f'{model}/score{name}',
+      'score',
+      model=model,
+      iteration=iteration,
+      bindings={**folders, 'VERDICTS_DIRS': verdicts},
+      inputs=[*dict.fromkeys(problems), *samples],
+      outputs=verdicts,
+    )
+
+  def difficulty(self):
+    self.draw(
+      '_difficulty',
+      'base',
+      0,
+      policy=self.policy('base'),
+      streams=['difficulty'] * len(self.tasks),
+      problems=self.problems('train'),
+      to=self.per_task('base', 'difficulty', '@'),
+    )
+
+  def expectation(self, model, iteration, previous):
+    """The E-step: samples of the previous policy, and their rewards."""
+    self.draw(
+      '',
+      model,
+      iteration,
+      policy=self.policy(previous),
+      streams=['e_step'] * len(self.tasks),
+      problems=self.problems('train'),
+      to=self.per_task(model, '@'),
+    )
+
+  def select(self, model, iteration, *, human=False):
+    problems = self.problems('train')
+    samples = [] if human else self.per_task(model, 'samples')
+    verdicts = [] if human else self.per_task(model, 'verdicts')
+    folder = self.at('base', 'difficulty', 'verdicts')
+    drawn = any(job.name == 'base/score_difficulty' for job in self.jobs)
+    binned = (
+      []
+      if human or not drawn
+      else self.per_task('base', 'difficulty', 'verdicts')
+    )
+    self.add(
+      f'{model}/select',
+      'select',
+      model=model,
+      iteration=iteration,
+      bindings={
+        'SELECT_FROM': 'human' if human else 'samples',
+        'PROBLEMS_DIRS': problems,
+        'SAMPLES_DIRS': samples,
+        'VERDICTS_DIRS': verdicts,
+        'DIFFICULTY_DIR': folder if binned else None,
+        'EXAMPLES_DIR': self.at(model, 'examples'),
+      },
+      inputs=[*problems, *samples, *verdicts, *binned],
+      outputs=[self.at(model, 'examples')],
+    )
+
+  def evaluate(self, model, iteration, streams):
+    policy = self.policy(model)
+    asked = [(task, stream) for task in self.eval_tasks for stream in streams]
+    problems = [self.at('problems', *_eval_split(task)) for task, _ in asked]
+    self.draw(
+      '_eval',
+      model,
+      iteration,
+      policy=policy,
+      streams=[stream for _, stream in asked],
+      problems=problems,
+      to=[
+        self.at(model, 'evaluation', _eval_folder(task), _short(stream), '@')
+        for task, stream in asked
+      ],
+    )
+    samples, verdicts = self.jobs[-2].outputs, self.jobs[-1].outputs
+    self.add(
+      f'{model}/evaluate',
+      'evaluate',
+      model=model,
+      iteration=iteration,
+      bindings={
+        'PROBLEMS_DIRS': problems,
+        'SAMPLES_DIRS': list(samples),
+        'VERDICTS_DIRS': list(verdicts),
+        'RESULTS_DIR': self.at(model, 'evaluation', 'results'),
+        'POLICY_DIR': policy,
+      },
+      inputs=[*dict.fromkeys(problems), *samples, *verdicts],
+      outputs=[self.at(model, 'evaluation', 'results')],
+    )
+
+  def report(self):
+    self.add(
+      'report',
+      'report',
+      model='base',
+      iteration=0,
+      bindings={},
+      inputs=[f for job in self.jobs for f in job.outputs],
+      outputs=[self.at('report')],
+    )

@@ -1,0 +1,239 @@
+"""Exact matches: the final number, or the final text, of a completion.
+
+One rule says which part of a completion is its answer, so that hedging gains
+nothing. The strictest kind of marker that is there decides, and of that kind
+the first one (a run-on continuation comes later):
+
+    ####    >    the answer is    >    answer:
+
+The answer is what stands behind it on that line, up to the end of the
+sentence. A completion without a marker has no answer for `grade_number`; for
+`grade_exact` its last line is the answer.
+
+Both graders are bounded by construction: text is cut before any regular
+expression runs over it, every expression is linear, and digits are counted
+before they are converted. They need no process of their own.
+"""
+
+import re
+from fractions import Fraction
+
+from rest_jax.rewards import verdicts
+from rest_jax.rewards.verdicts import Verdict
+
+MAX_COMPLETION = 100_000  # characters looked at
+MAX_ANSWER = 200  # characters behind the marker
+MAX_DIGITS = 40  # of a number
+
+_MARKERS = (
+  re.compile(r'####'),
+  re.compile(r'\bthe (?:final |correct )?answer is\b', re.IGNORECASE),
+  re.compile(r'\banswer ?:', re.IGNORECASE),
+)
+_SENTENCE_END = re.compile(r'[.!?](?=\s|$)')
+_HEDGE = re.compile(r'\b(?:or|not|either|neither|between)\b', re.IGNORECASE)
+_SCALE = re.compile(
+  r'\b(?:dozen|hundred|thousand|million|billion|trillion)s?\b', re.IGNORECASE
+)
+_SPACED_SIGN = re.compile(r'(^|\s)-\s+(?=[$\d])')
+_MINUS = str.maketrans({'\u2212': '-', '\u2013': '-'})  # minus sign, en dash
+# A word of the answer: what may stand around a number, and the number.
+_OPEN, _CLOSE = ':=\\{(["\'`*~≈', '.,;:!?}])"\'`*°$€£'
+_NUMBER = re.compile(
+  r'(?P<sign>[-+]?)[$€£]?(?P<late_sign>-?)'
+  r'(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?'
+  r'(?:\.(?P<decimals>[0-9]*))?'
+  r'(?:/(?P<denominator>[0-9]+))?'
+  r'(?P<unit>%|[A-Za-z]*)'
+)
+
+
+def grade_number(
+  completion: str,
+  reference: str | None,
+  *,
+  finish_reason: str | None = None,
+) -> Verdict:
+  """Whether a completion's final number is the reference, exactly.
+
+  Thousands separators, a currency sign, a per cent sign and units are
+  dropped; 2.50, 5/2 and 2.5 are the same number, 0.33 and 1/3 are not. No
+  answer: no marker, no number behind it, more than one, a hedge ('4 or 5'), a
+  number in words ('2 million'), '1_000', '1e5', digits that are not ASCII.
+
+  Args:
+    completion: the sampled text, cut before its stop string.
+    reference: the right answer: a number, written in any way read here.
+    finish_reason: of the sample; 'length' and 'prompt' are never correct.
+
+  Returns:
+    A verdict; its answer is the number's canonical form (see `canonical`).
+    harness_error where the reference is not a number.
+  """
+  cut_off = verdicts.unfinished(finish_reason)
+  if cut_off is not None:
+    return cut_off
+  try:
+    expected = parse_number(reference or '')
+  except ValueError as error:
+    return _harness_error(f'the reference {reference!r}: {error}')
+  found = answer_text(completion)
+  if found is None:
+    return _no_answer('no answer marker')
+  try:
+    number = parse_number(found)
+  except ValueError as error:
+    return _no_answer(str(error))
+  answer = canonical(number)
+  if number == expected:
+    return Verdict(outcome=verdicts.CORRECT, reward=1.0, answer=answer)
+  detail = f'{answer}, expected {canonical(expected)}'
+  return Verdict(
+    outcome=verdicts.WRONG, reward=0.0, answer=answer, detail=detail
+  )
+
+
+def grade_exact(
+  completion: str,
+  reference: str | None,
+  *,
+  finish_reason: str | None = None,
+) -> Verdict:
+  """Whether a completion's final text is the reference, letter for letter.
+
+  Spaces around both and one full stop at the end are dropped; case counts.
+
+  Args:
+    completion: the sampled text; without a marker its last line is the answer.
+    reference: the right answer, one line.
+    finish_reason: of the sample; 'length' and 'prompt' are never correct.
+
+  Returns:
+    A verdict; its answer is the text that was compared. harness_error where
+    the reference is empty.
+  """
+  cut_off = verdicts.unfinished(finish_reason)
+  if cut_off is not None:
+    return cut_off
+  expected = _bare(reference or '')
+  if not expected:
+    return _harness_error('the reference is empty')
+  limit = max(MAX_ANSWER, len(expected) + 2)
+  found = answer_text(completion, limit=limit, sentence=False)
+  if found is None:
+    lines = completion[-MAX_COMPLETION:].strip().splitlines()
+    found = lines[-1][: limit + 1] if lines else ''
+  answer = _bare(found)
+  if not answer:
+    return _no_answer('empty answer')
+  if answer == expected:
+    return Verdict(outcome=verdicts.CORRECT, reward=1.0, answer=answer)
+  return Verdict(
+    outcome=verdicts.WRONG,
+    reward=0.0,
+    answer=answer,
+    detail=f'{answer[:60]!r}, expected {expected[:60]!r}',
+  )
+
+
+def answer_text(
+  completion: str, *, limit: int = MAX_ANSWER, sentence: bool = True
+) -> str | None:
+  """What stands behind the answer marker, or None without one.
+
+  Args:
+    completion: the sampled text.
+    limit: characters kept, and one more, so that the caller sees the cut.
+    sentence: whether to stop at the end of the sentence, not of the line.
+  """
+  text = completion[:MAX_COMPLETION]
+  for marker in _MARKERS:
+    match = marker.search(text)
+    if match:
+      break
+  else:
+    return None
+  rest = completion[match.end() : match.end() + limit + 1000]
+  rest = rest.lstrip(' \t:\r\n*')  # 'The answer is:' and the answer below it
+  line = rest.partition('\n')[0].strip()
+  if sentence:
+    end = _SENTENCE_END.search(line)
+    line = line[: end.start()] if end else line
+  return line[: limit + 1]
+
+
+def parse_number(text: str) -> Fraction:
+  """The one number in a short text, exactly.
+
+  Raises:
+    ValueError: saying why there is not exactly one.
+  """
+  if len(text) > MAX_ANSWER:
+    raise ValueError(f'more than {MAX_ANSWER} characters behind the marker')
+  text = _SPACED_SIGN.sub(r'\1-', text.translate(_MINUS))
+  text = text.replace('\\$', '$').replace('\\boxed{', ' ').replace('\\%', '%')
+  words = [word for word in text.split() if any(c.isdigit() for c in word)]
+  if not words:
+    raise ValueError('no number behind the marker')
+  if len(words) > 1:
+    raise ValueError(f'more than one number: {text[:60]!r}')
+  if _HEDGE.search(text):
+    raise ValueError(f'a hedge, not an answer: {text[:60]!r}')
+  if _SCALE.search(text):
+    raise ValueError(f'a number in words: {text[:60]!r}')
+  return _parse_word(words[0])
+
+
+def canonical(number: Fraction) -> str:
+  """A number's one spelling: '17', '-0.75', '1/3'.
+
+  A terminating decimal where there is one (2 and 5 alone divide the
+  denominator), else a reduced fraction.
+  """
+  if number.denominator == 1:
+    return str(number.numerator)
+  rest, twos, fives = number.denominator, 0, 0
+  while rest % 2 == 0:
+    rest, twos = rest // 2, twos + 1
+  while rest % 5 == 0:
+    rest, fives = rest // 5, fives + 1
+  if rest != 1:
+    return f'{number.numerator}/{number.denominator}'
+  places = max(twos, fives)
+  digits = str(abs(number.numerator) * 10**places // number.denominator)
+  digits = digits.rjust(places + 1, '0')
+  sign = '-' if number < 0 else ''
+  return f'{sign}{digits[:-places]}.{digits[-places:]}'
+
+
+def _parse_word(word: str) -> Fraction:
+  match = _NUMBER.fullmatch(word.lstrip(_OPEN).rstrip(_CLOSE))
+  if match is None or not (match['whole'] or match['decimals']):
+    raise ValueError(f'not a number: {word[:60]!r}')
+  if match['unit'] in ('k', 'K', 'M', 'B'):
+    raise ValueError(f'a number in words: {word[:60]!r}')
+  whole = (match['whole'] or '0').replace(',', '')
+  decimals, denominator = match['decimals'] or '', match['denominator'] or '1'
+  if len(whole) + len(decimals) > MAX_DIGITS or len(denominator) > MAX_DIGITS:
+    raise ValueError(f'more than {MAX_DIGITS} digits')
+  if int(denominator) == 0:
+    raise ValueError(f'a division by zero: {word[:60]!r}')
+  value = Fraction(int(whole + decimals), 10 ** len(decimals))
+  value /= int(denominator)
+  return -value if '-' in match['sign'] + match['late_sign'] else value
+
+
+def _bare(text: str) -> str:
+  return text.strip().removesuffix('.').strip()
+
+
+def _no_answer(detail: str) -> Verdict:
+  return Verdict(
+    outcome=verdicts.NO_ANSWER, reward=0.0, answer=None, detail=detail
+  )
+
+
+def _harness_error(detail: str) -> Verdict:
+  return Verdict(
+    outcome=verdicts.HARNESS_ERROR, reward=0.0, answer=None, detail=detail
+  )

@@ -1,0 +1,125 @@
+"""The graders by name, and the one call that every stage grades through.
+
+A grader is a function (completion, reference, *, finish_reason) -> Verdict; it
+is imported when it is first used. To add one, write the function and its row
+here; raise the version when its verdicts change.
+"""
+
+import dataclasses
+import difflib
+import functools
+import importlib
+from collections.abc import Callable
+
+from rest_jax import configuration
+from rest_jax.rewards import verdicts
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grader:
+  """A row of the registry.
+
+  Attributes:
+    name: what a task's card calls it.
+    version: raised whenever its verdicts change.
+    path: 'module:function'.
+    bounded: whether its time and memory are bounded whatever the text, by
+      construction; only such a grader runs in the caller's process.
+    reads: the problem's column that it compares with.
+  """
+
+  name: str
+  version: int
+  path: str
+  bounded: bool
+  reads: str = 'answer'
+
+  @property
+  def label(self) -> str:
+    """Name and version, as in the verdicts' grader column: 'number/1'."""
+    return f'{self.name}/{self.version}'
+
+
+_EXACT = 'rest_jax.rewards.exact'
+REGISTRY = {
+  grader.name: grader
+  for grader in (
+    Grader(
+      name='number', version=1, path=f'{_EXACT}:grade_number', bounded=True
+    ),
+    Grader(name='exact', version=1, path=f'{_EXACT}:grade_exact', bounded=True),
+  )
+}
+
+
+def get(name: str) -> Grader:
+  """The registry's row of a grader.
+
+  Raises:
+    ConfigurationError: there is none of this name; the nearest is named.
+  """
+  if name in REGISTRY:
+    return REGISTRY[name]
+  near = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0.4)
+  hint = f'Nearest: {near[0]}. ' if near else ''
+  raise configuration.ConfigurationError(
+    f'grader: got {name!r}. {hint}Known: {", ".join(sorted(REGISTRY))}.'
+  )
+
+
+def grade(
+  name: str,
+  *,
+  completion: str,
+  reference: str | None,
+  finish_reason: str | None = None,
+) -> verdicts.Verdict:
+  """Grades one completion in this process.
+
+  Args:
+    name: of a grader in the registry.
+    completion: the sampled text, cut before its stop string.
+    reference: the problem's answer (or tests, see Grader.reads).
+    finish_reason: of the sample.
+
+  Returns:
+    A verdict; harness_error where the grader itself failed. Never raises for
+    a completion.
+  """
+  return grade_with(
+    get(name).path,
+    completion=completion,
+    reference=reference,
+    finish_reason=finish_reason,
+  )
+
+
+def grade_with(
+  path: str,
+  *,
+  completion: str,
+  reference: str | None,
+  finish_reason: str | None = None,
+) -> verdicts.Verdict:
+  """As `grade`, with the grader's 'module:function' in place of its name."""
+  cut_off = verdicts.unfinished(finish_reason)
+  if cut_off is not None:
+    return cut_off
+  function = load(path)
+  try:
+    return function(completion, reference, finish_reason=finish_reason)
+  except Exception as error:  # a grader's bug is never the model's fault
+    text = ' '.join(f'{type(error).__name__}: {error}'.split())
+    return verdicts.Verdict(
+      outcome=verdicts.HARNESS_ERROR,
+      reward=0.0,
+      answer=None,
+      detail=f'the grader failed: {text[:200]}',
+    )
+
+
+@functools.cache
+def load(path: str) -> Callable[..., verdicts.Verdict]:
+  """Imports a grader by its 'module:function'."""
+  module, _, name = path.partition(':')
+  return getattr(importlib.import_module(module), name)

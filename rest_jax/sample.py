@@ -1,0 +1,238 @@
+"""Stage: E-step and evaluation. Samples a policy on prepared problems.
+
+    problems + policy ─▶ samples, one part per few dozen problems
+
+A killed sampling goes on with the first missing part. Asking for more samples
+of a finished folder samples only those; each sample's identity (DESIGN: seed,
+stream, iteration, problem, index) makes the two the same.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rest_jax import (
+  configuration,
+  manifests,
+  partitioning,
+  preemption,
+  records,
+)
+from rest_jax.models import checkpoints
+from rest_jax.models.configurations import DecoderConfig
+from rest_jax.sampling import engine as engines
+from rest_jax.sampling import requests
+from rest_jax.sampling.streams import EngineConfig, Stream
+
+VERSION = 1
+
+
+@configuration.checked
+def sample(
+  *,
+  problems_dirs: tuple[str, ...],
+  samples_dirs: tuple[str, ...],
+  stream_names: tuple[str, ...],
+  policy_dir: str | None,
+  streams: tuple[Stream, ...],
+  iteration: int,
+  model: DecoderConfig,
+  engine: EngineConfig,
+  mesh: partitioning.MeshConfig,
+) -> None:
+  """Samples each folder of problems with its stream.
+
+  Args:
+    problems_dirs: finished folders of problems.
+    samples_dirs: output, one for each of problems_dirs.
+    stream_names: the stream of each.
+    policy_dir: the policy (see models/checkpoints.py).
+    streams: those that stream_names may name.
+    iteration: of the loop; part of the samples' identity.
+    model: the network.
+    engine: the engine's layout.
+    mesh: of the devices.
+  """
+  preemption.watch()
+  if not len(problems_dirs) == len(samples_dirs) == len(stream_names) > 0:
+    raise configuration.ConfigurationError(
+      f'sample: PROBLEMS_DIRS ({len(problems_dirs)}), SAMPLES_DIRS '
+      f'({len(samples_dirs)}) and STREAMS ({len(stream_names)}) must name as '
+      'many folders as each other, and at least one.'
+    )
+  if policy_dir is None:
+    raise configuration.ConfigurationError(
+      'sample: POLICY_DIR names no checkpoint to sample from.'
+    )
+  by_name = {stream.name: stream for stream in streams}
+  for name in stream_names:
+    if name not in by_name:
+      raise configuration.ConfigurationError(
+        f'STREAMS: got {name!r}; allowed: {", ".join(by_name)}.'
+      )
+  sampler = _Sampler(policy_dir, iteration, model, engine, mesh)
+  for problems_dir, samples_dir, name in zip(
+    problems_dirs, samples_dirs, stream_names, strict=True
+  ):
+    sampler.sample(problems_dir, samples_dir, by_name[name])
+
+
+class _Sampler:
+  """The policy, loaded when the first folder turns out to need it."""
+
+  def __init__(self, policy_dir, iteration, model, config, mesh):
+    self.policy_dir, self.iteration = policy_dir, iteration
+    self.model, self.config = model, config
+    self.policy_digest = checkpoints.digest(policy_dir)
+    self.mesh = partitioning.make_mesh(mesh)
+    self.fingerprint = engines.fingerprint(model, config, self.mesh)
+    self._params = None
+    self._engines: dict[Any, engines.Engine] = {}
+
+  def engine(self, problems: manifests.Manifest) -> engines.Engine:
+    """The engine for these problems; tasks of one text share it."""
+    card = problems.statistics['task']
+    key = (card['vocabulary'], card['eos_id'], tuple(card['stop']))
+    if self._params is None:
+      self._params = checkpoints.load(
+        self.policy_dir, self.model, self.mesh, dtype=self.model.dtype
+      )
+    if key not in self._engines:
+      self._engines[key] = engines.Engine(
+        self.model,
+        self._params,
+        self.config,
+        self.mesh,
+        requests.text_of(problems),
+      )
+    return self._engines[key]
+
+  def sample(self, problems_dir: str, samples_dir: str, stream: Stream) -> None:
+    problems = manifests.load(problems_dir, stage='prepare')
+    drawn = configuration.semantics(stream)
+    num_samples = drawn.pop('num_samples')
+    with manifests.work_on(
+      samples_dir,
+      stage='sample',
+      kind=records.Sample,
+      semantic={
+        'stream': drawn,
+        'num_samples': num_samples,
+        'iteration': self.iteration,
+        'seed': self.config.seed,
+        'problems_per_part': self.config.problems_per_part,
+        'model': self.model,
+        'engine': self.fingerprint,
+      },
+      inputs={'problems': problems, 'policy': self.policy_digest},
+      version=VERSION,
+      growable=('num_samples',),
+      on_new_inputs='set_aside',
+    ) as work:
+      if work.done is None:
+        self._work(work, problems, stream)
+      statistics = work.done.statistics
+      print(
+        f'sample: {samples_dir}: {statistics["samples"]} samples of '
+        f'{statistics["problems"]} problems, {statistics["tokens"]} tokens'
+      )
+
+  def _work(
+    self,
+    work: manifests.Work,
+    problems: manifests.Manifest,
+    stream: Stream,
+  ) -> None:
+    started, tokens = time.monotonic(), 0
+    blocks = [0, stream.num_samples]
+    if work.previous is not None:
+      blocks = [*work.previous.statistics['blocks'], stream.num_samples]
+    rows = problems.records()
+    parts = list(_parts(rows, self.config.problems_per_part, blocks))
+    digest = manifests.digest_of(self.fingerprint)
+    for number, (name, chunk, indices) in enumerate(parts):
+      source = manifests.digest_of(
+        [
+          work.fingerprint['semantic'] | {'num_samples': list(indices)},
+          work.fingerprint['inputs'],
+          [problem.id for problem in chunk],
+        ]
+      )
+      if not work.has(name, source=source):
+        preemption.check(f'sample: {name}')
+        made = self._part(problems, chunk, indices, stream, digest)
+        work.write(name, made, source=source)
+        tokens += sum(len(row.token_ids) for row in made)
+      rate = tokens / (time.monotonic() - started)
+      print(
+        f'@progress {number + 1}/{len(parts)} {stream.name} '
+        f'{rate:,.0f} tokens/s',
+        flush=True,
+      )
+    self._finish(work, blocks, rows, tokens, time.monotonic() - started)
+
+  def _part(self, problems, chunk, indices, stream, digest):
+    asked = requests.requests(chunk, indices, stream.few_shot)
+    prompts = {request.problem_id: request.prompt for request in asked}
+    made = [
+      requests.to_sample(
+        completion,
+        stream=stream.name,
+        policy_digest=self.policy_digest,
+        prompt=prompts[completion.problem_id],
+        engine_fingerprint=digest,
+      )
+      for completion in self.engine(problems).generate(
+        asked, stream=stream, iteration=self.iteration
+      )
+    ]
+    return sorted(made, key=lambda row: (row.problem_id, row.sample_index))
+
+  def _finish(self, work, blocks, rows, tokens, seconds) -> None:
+    reasons: dict[str, int] = {}
+    total = 0
+    for row in work.parts():
+      table = records.read_part(
+        work.folder / row['name'],
+        records.Sample,
+        expected=row,
+        columns=['finish_reason', 'logprobs'],
+      )
+      for entry in table['finish_reason'].value_counts().to_pylist():
+        reasons[entry['values']] = reasons.get(entry['values'], 0) + (
+          entry['counts']
+        )
+      total += len(table['logprobs'].combine_chunks().values)
+    work.finish(
+      statistics={
+        'problems': len(rows),
+        'samples': sum(reasons.values()),
+        'tokens': total,
+        'finish_reasons': reasons,
+        'blocks': blocks,
+      },
+      recorded={
+        'seconds': round(seconds, 3),
+        'tokens_per_second': round(tokens / max(seconds, 1e-9), 1),
+        'engine': self.fingerprint,
+      },
+    )
+    if reasons.get('prompt'):
+      print(
+        f'sample: WARNING: {reasons["prompt"]} samples were not drawn: their '
+        f'prompt leaves no room for MAX_DECODE_LENGTH = '
+        f'{self.config.max_decode_length} tokens in the model\'s max_length = '
+        f'{self.model.max_length}'
+      )
+
+
+def _parts(
+  problems: Sequence[records.Problem], size: int, blocks: Sequence[int]
+) -> Iterator[tuple[str, Sequence[records.Problem], range]]:
+  """(name, problems, sample indices) of every part of a folder."""
+  chunks = [problems[i : i + size] for i in range(0, len(problems), size)]
+  for low, high in zip(blocks, blocks[1:], strict=False):
+    for number, chunk in enumerate(chunks):
+      name = records.part_name(number, len(chunks), first_sample=low)
+      yield name, chunk, range(low, high)

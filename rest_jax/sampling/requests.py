@@ -1,0 +1,60 @@
+"""From problems to the engine's requests, and from completions to records."""
+
+from collections.abc import Sequence
+
+from rest_jax import manifests, records
+from rest_jax.sampling.engine import Completion, Request, Text
+from rest_jax.tasks import vocabularies
+
+
+def prompt_of(problem: records.Problem, few_shot: bool) -> list[int]:
+  """The ids of a prompt: lead, worked examples if wanted, question."""
+  lead, shots, question = problem.prompt_parts
+  return [*lead, *(shots if few_shot else []), *question]
+
+
+def requests(
+  problems: Sequence[records.Problem], samples: range, few_shot: bool
+) -> list[Request]:
+  """One request per problem for these sample indices."""
+  return [
+    Request(problem.id, prompt_of(problem, few_shot), samples)
+    for problem in problems
+  ]
+
+
+def text_of(problems: manifests.Manifest) -> Text:
+  """What the engine must know of the text of a folder of problems."""
+  card = problems.statistics['task']
+  vocabulary = vocabularies.load(card['vocabulary'], base=problems.folder)
+  return Text(
+    decode=vocabulary.decode,
+    vocab_size=vocabulary.size,
+    eos_ids=[card['eos_id']],
+    stop=list(card['stop']),
+  )
+
+
+def to_sample(
+  completion: Completion,
+  *,
+  stream: str,
+  policy_digest: str,
+  prompt: Sequence[int],
+  engine_fingerprint: str,
+) -> records.Sample:
+  """A completion as a record."""
+  return records.Sample(
+    problem_id=completion.problem_id,
+    sample_index=completion.sample_index,
+    stream=stream,
+    policy_digest=policy_digest,
+    prompt_digest=records.prompt_digest([prompt]),
+    token_ids=completion.token_ids,
+    target_length=completion.target_length,
+    text=completion.text,
+    logprobs=completion.logprobs,
+    sampling_logprobs=completion.sampling_logprobs,
+    finish_reason=completion.finish_reason,
+    engine_fingerprint=engine_fingerprint,
+  )

@@ -1,0 +1,251 @@
+"""The stage score: a verdict for every sample.
+
+    problems + samples ─▶ verdicts
+
+Verdicts lie in parts of the same names as the samples' and are joined to them
+by id. A part is graded again only when its samples, its problems' answers or
+the grader have changed: after an E-step has grown, only the new parts are.
+"""
+
+import collections
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from rest_jax import configuration, manifests, preemption, records
+from rest_jax.rewards import graders, pool, verdicts
+
+_VERSION = 1
+_COLUMNS = ('problem_id', 'sample_index', 'stream', 'text', 'finish_reason')
+# The classes that are the harness's doing, or may be: worth a look.
+_ALARMING = (verdicts.HARNESS_ERROR, verdicts.TIMEOUT)
+
+
+@configuration.checked
+def score(
+  *,
+  samples_dirs: Sequence[str],
+  problems_dirs: Sequence[str],
+  verdicts_dirs: Sequence[str],
+  num_workers: int = 0,
+  item_seconds: float = pool.ITEM_SECONDS,
+  alarm_rate: float = 0.01,
+) -> None:
+  """Grades samples; entry i of the three lists belongs to task i.
+
+  Args:
+    samples_dirs: what the stage sample wrote.
+    problems_dirs: the problems that were sampled; their card names the grader.
+    verdicts_dirs: where to write.
+    num_workers: grading processes; 0 for one per core.
+    item_seconds: wall clock for one completion, for graders that are not
+      bounded by construction.
+    alarm_rate: a larger share of harness errors or timeouts is an alarm: it is
+      printed and stands in the manifest.
+
+  Raises:
+    ConfigurationError: an input is missing or is of another run.
+  """
+  preemption.watch()
+  if not len(samples_dirs) == len(problems_dirs) == len(verdicts_dirs) > 0:
+    raise configuration.ConfigurationError(
+      f'score: got {len(samples_dirs)} samples_dirs, {len(problems_dirs)} '
+      f'problems_dirs and {len(verdicts_dirs)} verdicts_dirs; expected the '
+      'same number of each, at least one.'
+    )
+  if item_seconds <= 0 or not 0 <= alarm_rate <= 1:
+    raise configuration.ConfigurationError(
+      f'score: got item_seconds {item_seconds} and alarm_rate {alarm_rate}; '
+      'allowed: item_seconds > 0 and 0 <= alarm_rate <= 1.'
+    )
+  for dirs in zip(samples_dirs, problems_dirs, verdicts_dirs, strict=True):
+    _score_task(
+      *dirs,
+      num_workers=num_workers,
+      item_seconds=item_seconds,
+      alarm_rate=alarm_rate,
+    )
+
+
+def _score_task(
+  samples_dir: str,
+  problems_dir: str,
+  verdicts_dir: str,
+  *,
+  num_workers: int,
+  item_seconds: float,
+  alarm_rate: float,
+) -> None:
+  samples = manifests.load(samples_dir, stage='sample')
+  problems = manifests.load(problems_dir)
+  card = _card(problems)
+  grader = graders.get(card['grader'])
+  with manifests.work_on(
+    verdicts_dir,
+    stage='score',
+    kind=records.Verdict,
+    semantic={'grader': grader.label},
+    inputs={'samples': samples, 'problems': problems},
+    version=_VERSION,
+  ) as work:
+    if work.done is not None:
+      print(f'score: {verdicts_dir} is done already')
+      return
+    references = _references(problems, grader)
+    with pool.Pool(
+      grader, num_workers=num_workers, item_seconds=item_seconds
+    ) as workers:
+      for row in samples.parts:
+        preemption.check(f'score: {verdicts_dir}')
+        _score_part(work, samples, row, references, grader, workers)
+    statistics = _statistics(work, samples, card, grader, alarm_rate)
+    work.finish(statistics=statistics)
+  _print(verdicts_dir, statistics)
+
+
+def _score_part(
+  work: manifests.Work,
+  samples: manifests.Manifest,
+  row: Mapping,
+  references: Mapping[str, str | None],
+  grader: graders.Grader,
+  workers: pool.Pool,
+) -> None:
+  name = row['name']
+  table = samples.table(part=name, columns=_COLUMNS)
+  ids = table['problem_id'].to_pylist()
+  missing = next((i for i in ids if i not in references), None)
+  if missing is not None:
+    raise configuration.ConfigurationError(
+      f'{samples.folder / name}: samples of the problem {missing!r}, which is '
+      'not among the problems. PROBLEMS_DIRS and SAMPLES_DIRS must be of one '
+      'run and in the same order.'
+    )
+  answers = {problem_id: references[problem_id] for problem_id in ids}
+  source = manifests.digest_of([row['content'], grader.label, answers])
+  if work.has(name, source=source):
+    return
+  items = [
+    pool.Item(
+      completion=text,
+      reference=references[problem_id],
+      finish_reason=finish_reason,
+    )
+    for problem_id, text, finish_reason in zip(
+      ids,
+      table['text'].to_pylist(),
+      table['finish_reason'].to_pylist(),
+      strict=True,
+    )
+  ]
+  graded = workers.grade(items)
+  work.write_table(name, _to_table(table, graded, grader), source=source)
+
+
+def _to_table(
+  samples: pa.Table, graded: Sequence[pool.Graded], grader: graders.Grader
+) -> pa.Table:
+  found = [item.verdict for item in graded]
+  return pa.table(
+    {
+      'problem_id': samples['problem_id'],
+      'sample_index': samples['sample_index'],
+      'stream': samples['stream'],
+      'outcome': [verdict.outcome for verdict in found],
+      'reward': [verdict.reward for verdict in found],
+      'answer': [_storable(verdict.answer) for verdict in found],
+      'detail': [_storable(verdict.detail) for verdict in found],
+      'grader': [grader.label] * len(found),
+      'seconds': [item.seconds for item in graded],
+    },
+    schema=records.schema(records.Verdict),
+  )
+
+
+def _storable(text: str | None) -> str | None:
+  # A lone surrogate in a grader's message is no UTF-8, and no reason to stop.
+  return text and text.encode('utf-8', 'replace').decode()
+
+
+def _card(problems: manifests.Manifest) -> Mapping:
+  card = problems.statistics.get('task')
+  if problems.kind != 'Problem' or not card:
+    raise configuration.ConfigurationError(
+      f'{problems.folder}: holds no problems (made by the stage '
+      f'{problems.stage}). PROBLEMS_DIRS must name folders that the stage '
+      'prepare wrote.'
+    )
+  return card
+
+
+def _references(
+  problems: manifests.Manifest, grader: graders.Grader
+) -> dict[str, str | None]:
+  table = problems.table(columns=['id', grader.reads])
+  return dict(
+    zip(table['id'].to_pylist(), table[grader.reads].to_pylist(), strict=True)
+  )
+
+
+def _statistics(
+  work: manifests.Work,
+  samples: manifests.Manifest,
+  card: Mapping,
+  grader: graders.Grader,
+  alarm_rate: float,
+) -> dict:
+  """Counts of classes by stream, mean reward, and the alarm if there is one."""
+  counts = collections.defaultdict(collections.Counter)
+  reward = collections.Counter()
+  for row in samples.parts:
+    table = records.read_part(
+      work.folder / row['name'],
+      records.Verdict,
+      columns=['stream', 'outcome', 'reward'],
+    )
+    groups = table.group_by(['stream', 'outcome']).aggregate(
+      [('reward', 'sum'), ('reward', 'count')]
+    )
+    for group in groups.to_pylist():
+      stream = group['stream']
+      counts[stream][group['outcome']] += group['reward_count']
+      reward[stream] += group['reward_sum']
+  totals = {stream: sum(classes.values()) for stream, classes in counts.items()}
+  alarms = [
+    f'{counts[stream][name]} of {total} samples of {stream} are {name}'
+    for stream, total in sorted(totals.items())
+    for name in _ALARMING
+    if counts[stream][name] > alarm_rate * total
+  ]
+  return {
+    'task': card['task'],
+    'split': card['split'],
+    'grader': grader.label,
+    'samples': sum(totals.values()),
+    'classes': {
+      stream: {name: counts[stream][name] for name in verdicts.OUTCOMES}
+      for stream in sorted(counts)
+    },
+    'mean_reward': {s: reward[s] / totals[s] for s in sorted(totals)},
+    'alarm': '; '.join(alarms) or None,
+  }
+
+
+def _print(verdicts_dir: str, statistics: Mapping) -> None:
+  where = f'{statistics["task"]}/{statistics["split"]}'
+  for stream, classes in statistics['classes'].items():
+    total = sum(classes.values())
+    print(f'{where}, stream {stream}: {total} samples')
+    for name, count in classes.items():
+      if count:
+        print(f'  {name:14}{count:9}{count / total:9.2%}')
+  if statistics['alarm']:
+    print('!' * 78)
+    print(f'ALARM: {statistics["alarm"]}')
+    print('The grader or the machine is at fault, not the model: read the')
+    print(f'column detail of the verdicts in {verdicts_dir}')
+    print('!' * 78)
+  rates = ', '.join(
+    f'{stream} {rate:.4f}' for stream, rate in statistics['mean_reward'].items()
+  )
+  print(f'score: {where}: mean reward {rates or "of nothing"}')

@@ -1,0 +1,74 @@
+"""Texts become records: problems with their prompt parts, and documents."""
+
+from collections.abc import Sequence
+
+from rest_jax import records
+from rest_jax.tasks import problem_sets, prompts, vocabularies
+
+
+def problems(
+  problem_set: problem_sets.ProblemSet,
+  exemplars: Sequence[problem_sets.Row],
+  config: problem_sets.TaskConfig,
+  vocabulary: vocabularies.Vocabulary,
+) -> list[records.Problem]:
+  """The rows of a split as records. Only `train` keeps human solutions.
+
+  Args:
+    problem_set: the split.
+    exemplars: worked examples of the few-shot prompt.
+    config: its prompt template is used.
+    vocabulary: encodes.
+  """
+  template = config.prompt
+  lead = prompts.encode_lead(template, vocabulary)
+  pairs = [(row.question, row.solution) for row in exemplars]
+  shots = prompts.encode_shots(template, vocabulary, pairs)
+  result = []
+  for row in problem_set.rows:
+    solution = row.solution if problem_set.split == problem_sets.TRAIN else None
+    ids = None
+    if solution is not None:
+      ids = prompts.encode_solution(template, vocabulary, solution)
+    question = prompts.encode_question(template, vocabulary, row.question)
+    result.append(
+      records.Problem(
+        id=f'{problem_set.task}/{problem_set.split}/{row.key}',
+        prompt_parts=[lead, shots, question],
+        question=row.question,
+        answer=row.answer,
+        tests=row.tests,
+        level=row.level,
+        type=row.type,
+        solution=solution,
+        solution_ids=ids,
+      )
+    )
+  return result
+
+
+def documents(
+  config: problem_sets.TaskConfig,
+  vocabulary: vocabularies.Vocabulary,
+  seed: int,
+  start: int,
+  stop: int,
+) -> list[records.Example]:
+  """Documents start..stop of a corpus: whole, and every token a target."""
+  lead = prompts.encode_lead(config.prompt, vocabulary)
+  eos = prompts.eos_id(config.prompt, vocabulary)
+  task = config.folders()[0][0]
+  rows = []
+  for index, document in enumerate(config.documents(seed, start, stop), start):
+    ids = prompts.encode_shots(config.prompt, vocabulary, document)
+    ids = [*lead, *ids, eos]
+    rows.append(
+      records.Example(
+        problem_id=f'{task}/corpus/{index:06d}',
+        sample_index=-1,
+        token_ids=ids,
+        weight=1.0,
+        segment_types=[records.TARGET] * len(ids),
+      )
+    )
+  return rows

@@ -1,0 +1,110 @@
+"""What a kind of task hands to `prepare`: texts, not yet token ids.
+
+Every kind (embedded, JSONL, later SeqIO) is a configuration that derives from
+`TaskConfig` and knows how to `read` its `TaskTexts`. It imports what it needs
+inside `read`, so that a run of one kind does not pay for another.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from rest_jax import configuration
+from rest_jax.tasks import prompts
+
+TRAIN, DVAL, TEST = 'train', 'dval', 'test'  # the names of splits
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+  """A problem as text; see records.Problem for its fields."""
+
+  key: str  # unique in its split
+  question: str
+  answer: str | None = None
+  tests: str | None = None
+  level: str | None = None
+  type: str | None = None
+  solution: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProblemSet:
+  """One split of one task.
+
+  Attributes:
+    task: its name, which is also the folder's.
+    split: train, dval, test or another one.
+    rows: its problems.
+    skipped: reason to number of rows that were left out.
+    skipped_rows: reason to where the first few of them are.
+  """
+
+  task: str
+  split: str
+  rows: Sequence[Row]
+  skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  skipped_rows: Mapping[str, Sequence[str]] = dataclasses.field(
+    default_factory=dict
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskTexts:
+  """Everything that a kind of task has read.
+
+  Attributes:
+    sets: its splits, no problem in two of them.
+    exemplars: worked examples for the few-shot prompt; in none of the sets.
+  """
+
+  sets: Sequence[ProblemSet]
+  exemplars: Sequence[Row]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskConfig(configuration.Configuration):
+  """What all kinds of task have in common.
+
+  Attributes:
+    prompt: the template around questions and solutions.
+    num_shots: worked examples in the few-shot prompt.
+    grader: how an answer is compared: 'number' or 'exact'.
+    vocabulary: spec of its vocabulary (tasks/vocabularies.py); None for the
+      one that the run trains on its corpus.
+  """
+
+  prompt: prompts.PromptTemplate = prompts.PromptTemplate()
+  num_shots: int = 4
+  grader: Literal['number', 'exact'] = 'number'
+  # Its digest is in the fingerprint, the path need not be.
+  vocabulary: str | None = configuration.operational(None)
+
+  def check(self):
+    self.require(self.num_shots >= 0, 'num_shots', '>= 0')
+
+  def folders(self) -> list[tuple[str, str]]:
+    """(task, split) of every set that `read` gives; cheap."""
+    raise NotImplementedError
+
+  def inputs(self) -> dict[str, Any]:
+    """Digests of the files that `read` reads; cheap."""
+    return {}
+
+  def read(self, seed: int) -> TaskTexts:
+    """Reads or makes the problems."""
+    raise NotImplementedError
+
+  def vocabulary_size(self) -> int | None:
+    """The size of the vocabulary that its corpus trains; None: no corpus."""
+    return None
+
+  def num_documents(self) -> int:
+    """Documents in its pretraining corpus."""
+    return 0
+
+  def documents(
+    self, seed: int, start: int, stop: int
+  ) -> Iterator[Sequence[tuple[str, str]]]:
+    """Documents start..stop of the corpus: (question, solution) pairs each."""
+    raise NotImplementedError

@@ -1,0 +1,146 @@
+"""How a problem becomes a prompt: a template of separately encoded parts.
+
+    lead | question solution separator | ... | question        ▶ completion
+         '------ a shot, NUM_SHOTS of them ------'
+
+A completion is sampled, and a solution trained on, right behind `question`,
+so a shot is encoded in the same three pieces: every solution that the model
+reads is tokenised as one that it writes. Encoding the joined text would give
+other ids; the parts' ids are stored and never encoded again.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from rest_jax import configuration
+from rest_jax.tasks import vocabularies
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptTemplate(configuration.Configuration):
+  """The text around questions and solutions.
+
+  Special tokens such as <|im_start|> are written as they are, and become one
+  id each where the template has them; in a question they are plain text.
+
+  Attributes:
+    lead: stands once at the start of a prompt, after BOS.
+    question: holds {question}, and all that leads to the solution.
+    solution: holds {solution}; what a completion should look like.
+    separator: stands behind a solution when something follows.
+    stop: strings that end a completion; () for the separator (none where that
+      begins with the special token that ends a completion).
+    eos: special token that ends a completion; None for the vocabulary's own.
+  """
+
+  lead: str = ''
+  question: str = 'Q: {question}\nA:'
+  solution: str = ' {solution}'
+  separator: str = '\n\n'
+  stop: tuple[str, ...] = ()
+  eos: str | None = None
+
+  def check(self):
+    for name in ('question', 'solution'):
+      ok = getattr(self, name).count(f'{{{name}}}') == 1
+      self.require(ok, name, f'a text with one {{{name}}} in it')
+    self.require('' not in self.stop, 'stop', 'strings that are not empty')
+    self.require(bool(self.separator), 'separator', 'a text that is not empty')
+
+
+def stop_strings(
+  template: PromptTemplate, vocabulary: vocabularies.Vocabulary
+) -> list[str]:
+  """The strings that end a completion under this template.
+
+  Raises:
+    ConfigurationError: a special token that is not EOS ends a solution.
+  """
+  if template.stop:
+    return list(template.stop)
+  pieces = vocabulary.split_specials(template.separator)
+  if isinstance(pieces[0], str):
+    return [pieces[0]]
+  if pieces[0] == eos_id(template, vocabulary):
+    return []
+  raise configuration.ConfigurationError(
+    f'PromptTemplate.separator: {template.separator!r} begins with a special '
+    'token that does not end a completion. Set PromptTemplate.eos to it.'
+  )
+
+
+def eos_id(
+  template: PromptTemplate, vocabulary: vocabularies.Vocabulary
+) -> int:
+  """The id that ends a completion under this template."""
+  if template.eos is None:
+    return vocabulary.eos_id
+  if template.eos not in vocabulary.specials:
+    raise configuration.ConfigurationError(
+      f'PromptTemplate.eos: got {template.eos!r}; the vocabulary '
+      f'{vocabulary.spec} has {sorted(vocabulary.specials)[:20]}.'
+    )
+  return vocabulary.specials[template.eos]
+
+
+def encode_lead(
+  template: PromptTemplate, vocabulary: vocabularies.Vocabulary
+) -> list[int]:
+  """BOS, where the vocabulary has one, and the template's lead."""
+  bos = [] if vocabulary.bos_id is None else [vocabulary.bos_id]
+  return bos + _encode(template.lead, vocabulary)
+
+
+def encode_question(
+  template: PromptTemplate, vocabulary: vocabularies.Vocabulary, question: str
+) -> list[int]:
+  """The question part of a prompt."""
+  return _encode(template.question, vocabulary, question=question)
+
+
+def encode_solution(
+  template: PromptTemplate, vocabulary: vocabularies.Vocabulary, solution: str
+) -> list[int]:
+  """A solution as a completion would hold it, without EOS."""
+  return _encode(template.solution, vocabulary, solution=solution)
+
+
+def encode_shots(
+  template: PromptTemplate,
+  vocabulary: vocabularies.Vocabulary,
+  shots: Sequence[tuple[str, str]],
+) -> list[int]:
+  """Worked examples, (question, solution) each, with their separators."""
+  ids = []
+  for question, solution in shots:
+    ids += encode_question(template, vocabulary, question)
+    ids += encode_solution(template, vocabulary, solution)
+    ids += _encode(template.separator, vocabulary)
+  return ids
+
+
+def _encode(
+  text: str, vocabulary: vocabularies.Vocabulary, **values: str
+) -> list[int]:
+  """Encodes a template's text; only its own special tokens become special."""
+  ids = []
+  for piece in vocabulary.split_specials(text):
+    if isinstance(piece, int):
+      ids.append(piece)
+      continue
+    for name, value in values.items():
+      piece = piece.replace(f'{{{name}}}', value)
+    ids += vocabulary.encode(piece)
+  return ids
+
+
+def document_text(
+  template: PromptTemplate, shots: Sequence[tuple[str, str]]
+) -> str:
+  """The text of worked examples, one behind the other."""
+  return ''.join(
+    template.question.replace('{question}', question)
+    + template.solution.replace('{solution}', solution)
+    + template.separator
+    for question, solution in shots
+  )

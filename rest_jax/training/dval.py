@@ -1,0 +1,136 @@
+"""D_val inside the M-step: the same engine and grader, on the same mesh."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rest_jax import manifests, records, storage
+from rest_jax.models.configurations import DecoderConfig
+from rest_jax.rewards import graders
+from rest_jax.sampling import engine as engines
+from rest_jax.sampling import requests
+from rest_jax.sampling.streams import EngineConfig, Stream
+from rest_jax.training.configurations import ValidationConfig
+
+
+class Validator:
+  """Samples D_val from the weights in training, and grades it."""
+
+  def __init__(
+    self,
+    problem_sets: Sequence[manifests.Manifest],
+    model: DecoderConfig,
+    engine: EngineConfig,
+    mesh: jax.sharding.Mesh,
+    stream: Stream,
+    config: ValidationConfig,
+    iteration: int,
+  ):
+    """Args:
+    problem_sets: finished folders of D_val problems, one per task.
+    model: the network.
+    engine: its sampling layout.
+    mesh: of the training.
+    stream: how D_val is sampled.
+    config: how much of it, and when.
+    iteration: part of the samples' identity.
+    """
+    self.config = config
+    self._stream, self._iteration = stream, iteration
+    self._sets = [
+      (_limited(manifest, config.num_problems), manifest.statistics['task'])
+      for manifest in problem_sets
+    ]
+    dtype = jnp.dtype(model.dtype)
+    self._view = jax.jit(
+      lambda params: jax.tree.map(lambda w: w.astype(dtype), params)
+    )
+    self._engines = [
+      engines.Engine(
+        model, None, engine, mesh, requests.text_of(manifest)
+      )
+      for manifest in problem_sets
+    ]
+
+  def reward(self, params: Any, folder: storage.Path) -> float:
+    """The mean reward over D_val's samples.
+
+    A harness error is nobody's fault and does not count.
+
+    Args:
+      params: the weights in training.
+      folder: where the samples and verdicts are written.
+    """
+    view = self._view(params)
+    samples, verdicts = [], []
+    for engine, (problems, card) in zip(
+      self._engines, self._sets, strict=True
+    ):
+      engine.params = view
+      by_id = {problem.id: problem for problem in problems}
+      asked = requests.requests(
+        problems, range(self._stream.num_samples), self._stream.few_shot
+      )
+      made = engine.generate(
+        asked, stream=self._stream, iteration=self._iteration
+      )
+      for completion in made:
+        problem = by_id[completion.problem_id]
+        samples.append(completion)
+        verdicts.append(_grade(completion, problem, card))
+      engine.params = None
+    order = sorted(
+      range(len(samples)),
+      key=lambda i: (samples[i].problem_id, samples[i].sample_index),
+    )
+    self._write(folder, [samples[i] for i in order], [verdicts[i] for i in order])
+    counted = [v.reward for v in verdicts if v.outcome != 'harness_error']
+    return float(sum(counted) / max(len(counted), 1))
+
+  def _write(self, folder, samples, verdicts) -> None:
+    rows = [
+      requests.to_sample(
+        sample,
+        stream=self._stream.name,
+        policy_digest='',  # a policy in training has none yet
+        prompt=[],
+        engine_fingerprint='',
+      )
+      for sample in samples
+    ]
+    for kind, what, name in (
+      (records.Sample, rows, 'samples'),
+      (records.Verdict, verdicts, 'verdicts'),
+    ):
+      records.write_table(
+        folder / name / records.part_name(0, 1),
+        kind,
+        records.to_table(kind, what),
+        source='dval',
+      )
+
+
+def _grade(completion, problem, card) -> records.Verdict:
+  verdict = graders.grade(
+    card['grader'],
+    completion=completion.text,
+    reference=problem.answer,
+    finish_reason=completion.finish_reason,
+  )
+  return records.Verdict(
+    problem_id=problem.id,
+    sample_index=completion.sample_index,
+    stream='dval',
+    outcome=verdict.outcome,
+    reward=verdict.reward,
+    answer=verdict.answer,
+    detail=verdict.detail,
+    grader=card['grader'],
+  )
+
+
+def _limited(manifest: manifests.Manifest, limit: int) -> list:
+  problems = manifest.records()
+  return problems[:limit] if limit else problems

@@ -1,0 +1,83 @@
+"""Packaging of rest_jax: what it needs, and how the gin files travel.
+
+Every bound was chosen so: the lower one is the oldest release whose interface
+the code uses and that supports Python 3.11; the upper one is the next release
+that may break it. third_party/constraints.txt holds the exact set that is
+tested.
+"""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(
+  r"^__version__ = '([^']+)'",
+  (HERE / 'rest_jax' / '__init__.py').read_text(),
+  re.MULTILINE,
+)[1]
+README = HERE / 'README.md'
+
+CORE = [
+  # arrays and training
+  'jax>=0.7.0,<0.11',
+  'flax>=0.11.0,<0.13',
+  'optax>=0.2.5,<0.3',
+  'orbax-checkpoint>=0.11.20,<0.13',
+  'numpy>=2.0,<3',
+  # tasks; only the prepare stage imports them
+  'seqio>=0.0.20,<0.1',
+  'tensorflow>=2.20,<2.22',
+  'tensorflow-text>=2.20,<2.22',
+  'tensorflow-datasets>=4.9.9,<4.10',
+  # 0.2.3 carries code for protobuf >= 7.36, which xmanager refuses: together
+  # they would install and then fail at `import seqio`.
+  'sentencepiece>=0.2.0,<0.2.3',
+  'protobuf>=6.31.1,<7',
+  # configuration, records, storage
+  'gin-config>=0.5.0,<0.6',
+  'pyarrow>=18.0,<27',
+  'etils[epath]>=1.12.0,<2',
+  'fsspec>=2024.6.0',
+  'gcsfs>=2024.6.0',
+  'tensorboard>=2.20,<2.22',
+]
+
+EXTRAS = {
+  'tpu': ['jax[tpu]>=0.7.0,<0.11'],
+  'gpu': ['jax[cuda12]>=0.7.0,<0.11'],
+  # models and tokenizers of other people
+  'hf': [
+    'gguf>=0.17,<0.20',
+    'safetensors>=0.5,<0.9',
+    'tokenizers>=0.21,<0.24',
+    'transformers>=4.56,<6',
+  ],
+  # launching on Cloud TPU
+  'xm': ['xmanager>=0.8.0,<0.9'],
+  'dev': ['pytest>=8.0,<10', 'ruff>=0.9,<0.18', 'setuptools>=77', 'wheel'],
+}
+
+setup(
+  name='rest_jax',
+  version=VERSION,
+  description='ReST^EM self-training of language models, in JAX on TPUs',
+  long_description=README.read_text() if README.exists() else '',
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  python_requires='>=3.11,<3.14',
+  # Restricted: an open search would take gin/ for a package over gin-config.
+  packages=[
+    *find_packages(include=['rest_jax', 'rest_jax.*']),
+    'rest_jax.gin_files',
+  ],
+  package_dir={'rest_jax.gin_files': 'gin'},
+  package_data={
+    'rest_jax.gin_files': ['*.gin', '*/*.gin'],
+    'rest_jax.evaluation': ['templates/*'],
+  },
+  entry_points={'console_scripts': ['rest-jax = rest_jax.main:main']},
+  install_requires=CORE,
+  extras_require=EXTRAS,
+)

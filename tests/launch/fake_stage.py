@@ -1,0 +1,71 @@
+"""A stage that does what its flags say, for tests of the launcher.
+
+--gin.OUT=folder        writes a manifest there, with the content …
+--gin.VALUE=text        … (semantic: another VALUE is refused)
+--gin.IN=folder         reads that folder's manifest first
+--gin.ON_START=a,b,c    what to do on the first, second, third start:
+                        ok | crash | preempt | refuse | hang | talk
+"""
+
+import os
+import pathlib
+import signal
+import sys
+import time
+
+from rest_jax import configuration, main, manifests, preemption
+
+
+def act(what: str) -> None:
+  if what == 'crash':
+    print('about to crash', flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+  if what == 'exit 7':
+    sys.exit(7)
+  if what == 'preempt':
+    raise preemption.Preempted('fake')
+  if what == 'refuse':
+    raise configuration.ConfigurationError('VALUE: not to my taste')
+  if what == 'talk':
+    for i in range(3):
+      print(f'@progress {i + 1}/3 words', flush=True)
+  if what == 'hang':
+    print('hanging', flush=True)
+    while True:
+      time.sleep(0.02)
+      preemption.check('fake')
+
+
+def run() -> None:
+  _, bindings = main.split_gin_flags(sys.argv[1:])
+  flags = dict(binding.split('=', 1) for binding in bindings)
+  out = pathlib.Path(flags['OUT'])
+  starts = out.parent / f'{out.name}.starts'
+  number = len(starts.read_text()) if starts.exists() else 0
+  starts.parent.mkdir(parents=True, exist_ok=True)
+  starts.write_text('x' * (number + 1))
+  preemption.watch()
+  plan = flags.get('ON_START', 'ok').split(',')
+  inputs = {'in': manifests.load(flags['IN'])} if 'IN' in flags else {}
+  with manifests.work_on(
+    out,
+    stage='fake',
+    kind=None,
+    semantic={'value': flags['VALUE']},
+    inputs=inputs,
+    version=1,
+  ) as work:
+    act(plan[min(number, len(plan) - 1)])
+    if work.done is None:
+      work.finish(content=flags['VALUE'])
+  print(f'fake: wrote {out}')
+
+
+if __name__ == '__main__':
+  try:
+    run()
+  except preemption.Preempted:
+    sys.exit(main.EXIT_PREEMPTED)
+  except configuration.ConfigurationError as error:
+    print(f'rest-jax: error: {error}', file=sys.stderr)
+    sys.exit(main.EXIT_CONFIGURATION)

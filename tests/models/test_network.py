@@ -1,0 +1,221 @@
+"""The network against numpy written from the formulas, not from our code."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rest_jax import configuration
+from rest_jax.models import checkpoints, decoding, network
+from rest_jax.models.configurations import DecoderConfig
+
+CONFIG = DecoderConfig(
+  vocab_size=61,
+  num_layers=3,
+  embed_dim=24,
+  num_heads=6,
+  num_kv_heads=2,
+  head_dim=8,
+  mlp_dim=40,
+  max_length=64,
+  rope_theta=500.0,
+)
+
+
+def parameters(config=CONFIG, seed=0):
+  params = checkpoints.unboxed(config, jax.random.key(seed))
+  # Norm scales start at one: give them values that a mix-up would show.
+  def shift(path, w):
+    if 'scale' not in jax.tree_util.keystr(path):
+      return w
+    return w + np.broadcast_to(np.linspace(0, 0.3, w.shape[-1]), w.shape)
+
+  return jax.tree_util.tree_map_with_path(shift, params)
+
+
+def apply(config, params, tokens, positions, segments):
+  net = network.Decoder(config)
+  hidden, _ = net.apply(params, tokens, positions, segments)
+  return np.asarray(net.apply(params, hidden, method='logits'))
+
+
+def one_sequence(config, params, tokens):
+  length = len(tokens)
+  return apply(
+    config,
+    params,
+    jnp.asarray(tokens)[None],
+    jnp.arange(length)[None],
+    jnp.ones((1, length), jnp.int32),
+  )[0]
+
+
+def numpy_logits(config, params, tokens):
+  """A Llama forward pass in float64, head by head and position by position."""
+  p = jax.tree.map(lambda w: np.asarray(w, np.float64), params)['params']
+
+  def norm(x, scale):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * scale
+
+  def rope(x, position):
+    half = len(x) // 2
+    out = np.empty_like(x)
+    for i in range(half):
+      angle = position / config.rope_theta ** (2 * i / len(x))
+      a, b = x[i], x[i + half]
+      out[i] = a * np.cos(angle) - b * np.sin(angle)
+      out[i + half] = a * np.sin(angle) + b * np.cos(angle)
+    return out
+
+  x = p['embedding'][np.asarray(tokens)]
+  per_kv = config.num_heads // config.num_kv_heads
+  for layer in range(config.num_layers):
+    w = jax.tree.map(lambda a, i=layer: a[i], p['blocks'])
+    h = norm(x, w['attention_norm']['scale'])
+    out = np.zeros_like(x)
+    for head in range(config.num_heads):
+      kv, r = divmod(head, per_kv)
+      q = [rope(t @ w['query'][:, kv, r], i) for i, t in enumerate(h)]
+      k = [rope(t @ w['key'][:, kv], i) for i, t in enumerate(h)]
+      v = h @ w['value'][:, kv]
+      for i in range(len(tokens)):
+        scores = np.array([q[i] @ k[j] for j in range(i + 1)])
+        weights = np.exp(scores / np.sqrt(config.head_dim))
+        weights /= weights.sum()
+        out[i] += (weights @ v[: i + 1]) @ w['output'][kv, r]
+    x = x + out
+    h = norm(x, w['mlp_norm']['scale'])
+    gate = h @ w['gate']
+    x = x + (gate / (1 + np.exp(-gate)) * (h @ w['up'])) @ w['down']
+  x = norm(x, p['final_norm']['scale'])
+  unembedding = p.get('unembedding', p['embedding'])
+  return x @ unembedding.T
+
+
+@pytest.mark.parametrize('tied', [True, False])
+def test_logits_equal_a_numpy_forward_pass(tied):
+  config = dataclasses.replace(CONFIG, tie_embeddings=tied)
+  params = parameters(config)
+  assert ('unembedding' in params['params']) != tied
+  tokens = np.random.default_rng(0).integers(0, 61, 11)
+  expected = numpy_logits(config, params, tokens)
+  np.testing.assert_allclose(
+    one_sequence(config, params, tokens), expected, atol=2e-5
+  )
+
+
+def test_number_of_parameters_is_what_the_configuration_says():
+  for tied in (True, False):
+    config = dataclasses.replace(CONFIG, tie_embeddings=tied)
+    leaves = jax.tree.leaves(parameters(config))
+    assert sum(leaf.size for leaf in leaves) == config.num_parameters
+
+
+def test_a_token_does_not_depend_on_later_tokens():
+  params = parameters()
+  tokens = np.arange(9)
+  changed = tokens.copy()
+  changed[6] = 50
+  a, b = (one_sequence(CONFIG, params, t) for t in (tokens, changed))
+  np.testing.assert_array_equal(a[:6], b[:6])
+  assert np.abs(a[6:] - b[6:]).max() > 1e-3
+
+
+def test_packed_segments_do_not_see_each_other():
+  params = parameters()
+  rng = np.random.default_rng(1)
+  first, second = rng.integers(0, 61, 5), rng.integers(0, 61, 7)
+  packed = apply(
+    CONFIG,
+    params,
+    jnp.asarray(np.concatenate([first, second, [0, 0]]))[None],
+    jnp.asarray([*range(5), *range(7), 0, 0])[None],
+    jnp.asarray([1] * 5 + [2] * 7 + [0] * 2)[None],
+  )[0]
+  np.testing.assert_allclose(
+    packed[:5], one_sequence(CONFIG, params, first), atol=1e-5
+  )
+  np.testing.assert_allclose(
+    packed[5:12], one_sequence(CONFIG, params, second), atol=1e-5
+  )
+
+
+@pytest.mark.parametrize('remat', ['full', 'dots'])
+def test_rematerialisation_changes_memory_and_not_gradients(remat):
+  params = parameters()
+  tokens = jnp.asarray(np.random.default_rng(2).integers(0, 61, (2, 16)))
+  positions = jnp.tile(jnp.arange(16)[None], (2, 1))
+
+  def loss(params, config):
+    net = network.Decoder(config)
+    hidden, _ = net.apply(params, tokens, positions, positions * 0 + 1)
+    return jnp.mean(jnp.square(net.apply(params, hidden, method='logits')))
+
+  def compiled(config):
+    gradient = jax.jit(jax.grad(lambda p: loss(p, config)))
+    program = gradient.lower(params).compile()
+    return program(params), program.memory_analysis().temp_size_in_bytes
+
+  plain, plain_bytes = compiled(CONFIG)
+  again, again_bytes = compiled(dataclasses.replace(CONFIG, remat=remat))
+  assert again_bytes < plain_bytes
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    plain,
+    again,
+  )
+
+
+@pytest.mark.parametrize('decode_loop', ['unroll', 'scan'])
+def test_prefill_and_decode_equal_one_full_pass(decode_loop):
+  config = dataclasses.replace(CONFIG, decode_loop=decode_loop)
+  params = parameters()
+  rng = np.random.default_rng(3)
+  sequences = rng.integers(0, 61, (2, 12))
+  lengths = np.array([7, 4])
+  full = np.stack([one_sequence(CONFIG, params, s) for s in sequences])
+  prompts = np.zeros((2, 8), np.int32)
+  for g, length in enumerate(lengths):
+    prompts[g, :length] = sequences[g, :length]
+  cache, logits = decoding.prefill(
+    config, params, jnp.asarray(prompts), jnp.asarray(lengths)
+  )
+  for g, length in enumerate(lengths):
+    np.testing.assert_allclose(logits[g], full[g, length - 1], atol=1e-5)
+  suffix = decoding.empty_suffix(config, 2, 3, 5)
+  for time in range(5):
+    newest = sequences[[0, 1], lengths + time]
+    tokens = np.repeat(newest[:, None], 3, 1)
+    tokens[:, 1] = rng.integers(0, 61, 2)  # a neighbour that goes its own way
+    logits, suffix = decoding.step(
+      config,
+      params,
+      jnp.asarray(tokens),
+      jnp.int32(time),
+      cache,
+      jnp.asarray(lengths),
+      suffix,
+    )
+    for g, length in enumerate(lengths):
+      np.testing.assert_allclose(
+        logits[g, 0], full[g, length + time], atol=1e-5
+      )
+      np.testing.assert_allclose(logits[g, 2], logits[g, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'change, text',
+  [
+    ({'num_kv_heads': 4}, 'divisor of num_heads = 6'),
+    ({'head_dim': 7}, 'even'),
+    ({'activation': 'relu'}, "'silu' | 'gelu'"),
+    ({'num_layers': 2.0}, 'expected int'),
+  ],
+)
+def test_impossible_configurations_name_the_field_and_the_fix(change, text):
+  with pytest.raises(configuration.ConfigurationError, match=re.escape(text)) as caught:
+    dataclasses.replace(CONFIG, **change)
+  assert next(iter(change)) in str(caught.value)

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# The tests, in the environment that launch/quickstart.sh uses too.
+#
+#   bash tests/run.sh [pytest's arguments]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. launch/environment.sh dev,hf
+export JAX_PLATFORMS=cpu
+exec "$PYTHON" -m pytest "$@"

@@ -1,0 +1,90 @@
+"""Prompts are built of parts, and every part is encoded by itself."""
+
+import pytest
+
+from rest_jax import configuration
+from rest_jax.tasks import prompts, vocabularies
+
+BYTES = vocabularies.load('bytes')
+SHOTS = [('1+1?', 'It is 2.'), ('2+2?', 'It is 4.')]
+
+
+def test_a_shot_is_question_solution_and_separator():
+  template = prompts.PromptTemplate()
+  ids = prompts.encode_shots(template, BYTES, SHOTS)
+  text = 'Q: 1+1?\nA: It is 2.\n\nQ: 2+2?\nA: It is 4.\n\n'
+  assert BYTES.decode(ids) == text
+  assert prompts.document_text(template, SHOTS) == text
+
+
+def test_a_solution_in_a_shot_has_the_ids_of_a_completion():
+  template = prompts.PromptTemplate()
+  question = prompts.encode_question(template, BYTES, SHOTS[0][0])
+  solution = prompts.encode_solution(template, BYTES, SHOTS[0][1])
+  shots = prompts.encode_shots(template, BYTES, SHOTS[:1])
+  joined = question + solution
+  assert shots[: len(joined)] == joined
+  assert BYTES.decode(solution) == ' It is 2.'
+
+
+def test_braces_in_a_question_are_plain_text():
+  template = prompts.PromptTemplate()
+  ids = prompts.encode_question(template, BYTES, 'a {solution} {question} {0}')
+  assert BYTES.decode(ids) == 'Q: a {solution} {question} {0}\nA:'
+
+
+def test_the_separator_stops_a_completion_unless_stop_says_else():
+  assert prompts.stop_strings(prompts.PromptTemplate(), BYTES) == ['\n\n']
+  template = prompts.PromptTemplate(stop=('\nQ:', '###'))
+  assert prompts.stop_strings(template, BYTES) == ['\nQ:', '###']
+
+
+def test_a_separator_that_is_eos_needs_no_stop_string():
+  template = prompts.PromptTemplate(separator='<eos>\n')
+  assert prompts.stop_strings(template, BYTES) == []
+
+
+def special_vocabulary():
+  return vocabularies.Vocabulary(
+    spec='x',
+    encoder=lambda text: text.encode(),
+    table=[bytes([b]) for b in range(256)] + [b'', b'', b''],
+    eos_id=256,
+    bos_id=258,
+    specials={'<eos>': 256, '<turn>': 257, '<bos>': 258},
+    digest='x',
+  )
+
+
+def test_a_separator_of_another_special_token_needs_eos_to_be_set():
+  vocabulary = special_vocabulary()
+  template = prompts.PromptTemplate(separator='<turn>\n')
+  with pytest.raises(configuration.ConfigurationError, match='eos'):
+    prompts.stop_strings(template, vocabulary)
+  template = prompts.PromptTemplate(separator='<turn>\n', eos='<turn>')
+  assert prompts.stop_strings(template, vocabulary) == []
+  assert prompts.eos_id(template, vocabulary) == 257
+  with pytest.raises(configuration.ConfigurationError, match='<nope>'):
+    prompts.eos_id(prompts.PromptTemplate(eos='<nope>'), vocabulary)
+
+
+def test_bos_stands_once_before_the_lead():
+  vocabulary = special_vocabulary()
+  template = prompts.PromptTemplate(lead='Hi.')
+  assert prompts.encode_lead(template, vocabulary) == [258, *b'Hi.']
+  assert prompts.encode_lead(template, BYTES) == list(b'Hi.')
+
+
+@pytest.mark.parametrize(
+  'field, value',
+  [
+    ('question', 'Q:'),
+    ('solution', '{solution}{solution}'),
+    ('separator', ''),
+    ('stop', ('',)),
+    ('stop', '\n'),
+  ],
+)
+def test_a_template_that_cannot_work_is_refused(field, value):
+  with pytest.raises(configuration.ConfigurationError, match=field):
+    prompts.PromptTemplate(**{field: value})

@@ -1,0 +1,253 @@
+"""The stage score on small folders written as prepare and sample write them."""
+
+import os
+
+import pytest
+
+from rest_jax import configuration, manifests, preemption, records, score
+from rest_jax.rewards import pool, verdicts
+
+
+def problems(folder, answers, *, grader='number'):
+  """Writes {key: answer} as the problems of task t."""
+  with manifests.work_on(
+    folder,
+    stage='prepare',
+    kind=records.Problem,
+    semantic={},
+    inputs={'answers': manifests.digest_of(answers)},
+    version=1,
+  ) as work:
+    rows = [
+      records.Problem(
+        id=f't/train/{key}',
+        prompt_parts=[[1], [7], [8]],
+        question='?',
+        answer=answer,
+      )
+      for key, answer in answers.items()
+    ]
+    work.write(records.part_name(0, 1), rows, source=str(answers))
+    card = {'task': 't', 'split': 'train', 'grader': grader, 'eos_id': 2}
+    work.finish(statistics={'task': card})
+  return os.fspath(folder)
+
+
+def samples(folder, parts, *, stream='e_step'):
+  """Writes [[(key, index, text[, finish reason])]], a list per part."""
+  with manifests.work_on(
+    folder,
+    stage='sample',
+    kind=records.Sample,
+    semantic={'stream': {'name': stream, 'temperature': 1.0}},
+    inputs={'parts': manifests.digest_of(parts)},
+    version=1,
+  ) as work:
+    for number, part in enumerate(parts):
+      rows = [
+        records.Sample(
+          problem_id=f't/train/{key}',
+          sample_index=index,
+          stream=stream,
+          policy_digest='p',
+          prompt_digest='d',
+          token_ids=[3, 2],
+          target_length=1,
+          text=text,
+          logprobs=[0.0, 0.0],
+          sampling_logprobs=[0.0, 0.0],
+          finish_reason=reason[0] if reason else 'eos',
+          engine_fingerprint='e',
+        )
+        for key, index, text, *reason in part
+      ]
+      name = records.part_name(number, 8)
+      work.write(name, rows, source=manifests.digest_of(part))
+    work.finish()
+  return os.fspath(folder)
+
+
+@pytest.fixture
+def run(tmp_path):
+  """Scores; returns the verdicts by (key, index), and the manifest."""
+
+  def run(answers, parts, *, name='', grader='number', **arguments):
+    target = os.fspath(tmp_path / f'verdicts{name}')
+    score.score(
+      samples_dirs=[samples(tmp_path / f'samples{name}', parts)],
+      problems_dirs=[
+        problems(tmp_path / f'problems{name}', answers, grader=grader)
+      ],
+      verdicts_dirs=[target],
+      num_workers=1,
+      **arguments,
+    )
+    manifest = manifests.load(target, stage='score')
+    rows = manifest.records()
+    return {(v.problem_id[8:], v.sample_index): v for v in rows}, manifest
+
+  return run
+
+
+PARTS = [
+  [('a', 0, 'The answer is 1.'), ('b', 0, 'The answer is 1.')],
+  [
+    ('b', 1, 'The answer is 2.'),
+    ('a', 1, 'I do not know'),
+    ('a', 2, 'The answer is 1.', 'length'),
+    ('a', 3, '', 'prompt'),
+  ],
+]
+
+
+def test_every_sample_gets_the_verdict_of_its_own_problem(run):
+  found, manifest = run({'b': '2', 'a': '1'}, PARTS)
+  assert {key: verdict.outcome for key, verdict in found.items()} == {
+    ('a', 0): verdicts.CORRECT,
+    ('b', 0): verdicts.WRONG,
+    ('b', 1): verdicts.CORRECT,
+    ('a', 1): verdicts.NO_ANSWER,
+    ('a', 2): verdicts.TRUNCATED,
+    ('a', 3): verdicts.TRUNCATED,
+  }
+  assert [v.reward for v in found.values()] == [1, 0, 1, 0, 0, 0]
+  assert found['b', 0].answer == '1'
+  assert {v.grader for v in found.values()} == {'number/1'}
+  assert 'prompt' in found['a', 3].detail
+  classes = manifest.statistics['classes']['e_step']
+  assert classes == dict.fromkeys(verdicts.OUTCOMES, 0) | {
+    'correct': 2,
+    'wrong': 1,
+    'no_answer': 1,
+    'truncated': 2,
+  }
+  assert manifest.statistics['mean_reward'] == {'e_step': pytest.approx(1 / 3)}
+  assert manifest.statistics['alarm'] is None
+
+
+def test_verdicts_lie_in_parts_named_as_the_samples(run, tmp_path):
+  _, manifest = run({'b': '2', 'a': '1'}, PARTS)
+  sampled = manifests.load(tmp_path / 'samples')
+  assert [row['name'] for row in manifest.parts] == [
+    row['name'] for row in sampled.parts
+  ]
+  assert [row['rows'] for row in manifest.parts] == [2, 4]
+
+
+@pytest.fixture
+def graded_counts(monkeypatch):
+  """Lengths of the lists that were really graded."""
+  counts = []
+  original = pool.Pool.grade
+
+  def spy(self, items):
+    counts.append(len(items))
+    return original(self, items)
+
+  monkeypatch.setattr(pool.Pool, 'grade', spy)
+  return counts
+
+
+def test_a_finished_folder_is_not_graded_again(run, graded_counts, capsys):
+  run({'b': '2', 'a': '1'}, PARTS)
+  run({'b': '2', 'a': '1'}, PARTS)
+  assert graded_counts == [2, 4]
+  assert 'done already' in capsys.readouterr().out
+
+
+def test_growing_samples_grades_only_the_new_parts(run, graded_counts):
+  run({'b': '2', 'a': '1'}, PARTS)
+  more = [('b', 7, 'The answer is 2.')]
+  found, manifest = run({'b': '2', 'a': '1'}, [*PARTS, more])
+  assert graded_counts == [2, 4, 1]
+  assert len(found) == manifest.statistics['samples'] == 7
+
+
+def test_a_changed_answer_grades_its_parts_again(run, graded_counts):
+  run({'b': '2', 'a': '1'}, PARTS[:1] + [[('a', 9, 'The answer is 1.')]])
+  changed = PARTS[:1] + [[('a', 9, 'The answer is 1.')]]
+  found, _ = run({'b': '1', 'a': '1'}, changed)
+  assert graded_counts == [2, 1, 2]  # the second part knows no b
+  assert found['b', 0].outcome == verdicts.CORRECT
+
+
+def test_another_grader_on_the_same_folder_is_refused(run):
+  run({'b': '2', 'a': '1'}, PARTS)
+  with pytest.raises(manifests.FingerprintError, match='grader'):
+    run({'b': '2', 'a': '1 '}, PARTS, grader='exact')
+
+
+def test_an_interrupted_scoring_goes_on_and_gives_the_same(
+  run, monkeypatch, graded_counts
+):
+  _, whole = run({'b': '2', 'a': '1'}, PARTS, name='-whole')
+  calls = []
+
+  def preempt(where):
+    calls.append(where)
+    if len(calls) == 2:
+      raise preemption.Preempted(where)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(preemption, 'check', preempt)
+    with pytest.raises(preemption.Preempted):
+      run({'b': '2', 'a': '1'}, PARTS)
+  _, resumed = run({'b': '2', 'a': '1'}, PARTS)
+  assert graded_counts == [2, 4, 2, 4]  # whole; the first; the second
+  assert [p['content'] for p in resumed.parts] == [
+    p['content'] for p in whole.parts
+  ]
+  assert resumed.statistics == whole.statistics
+
+
+def test_a_sample_of_an_unknown_problem_is_named(run):
+  with pytest.raises(configuration.ConfigurationError, match="'t/train/b'"):
+    run({'a': '1'}, PARTS)
+
+
+def test_harness_errors_raise_an_alarm_and_earn_nothing(run, capsys):
+  found, manifest = run({'b': 'two', 'a': '1'}, PARTS, alarm_rate=0.3)
+  assert found['b', 0].outcome == verdicts.HARNESS_ERROR
+  assert found['b', 0].reward == 0
+  assert (
+    '2 of 6 samples of e_step are harness_error'
+    in (manifest.statistics['alarm'])
+  )
+  assert 'ALARM' in capsys.readouterr().out
+  _, quiet = run({'b': 'two', 'a': '1'}, PARTS, alarm_rate=0.4, name='-quiet')
+  assert quiet.statistics['alarm'] is None
+
+
+def test_several_tasks_are_scored_side_by_side(tmp_path):
+  folders = {'samples_dirs': [], 'problems_dirs': [], 'verdicts_dirs': []}
+  for task, answer in (('x', '1'), ('y', '3')):
+    part = [('a', 0, 'The answer is 1.')]
+    folders['samples_dirs'].append(samples(tmp_path / f's_{task}', [part]))
+    folders['problems_dirs'].append(
+      problems(tmp_path / f'p_{task}', {'a': answer})
+    )
+    folders['verdicts_dirs'].append(os.fspath(tmp_path / f'v_{task}'))
+  score.score(**folders)
+  found = [
+    manifests.load(folder).records()[0].outcome
+    for folder in folders['verdicts_dirs']
+  ]
+  assert found == [verdicts.CORRECT, verdicts.WRONG]
+  with pytest.raises(configuration.ConfigurationError, match='same number'):
+    score.score(**folders | {'problems_dirs': folders['problems_dirs'][:1]})
+
+
+def test_the_last_line_is_short_and_says_the_reward(run, capsys):
+  run({'b': '2', 'a': '1'}, PARTS)
+  last = capsys.readouterr().out.strip().splitlines()[-1]
+  assert last == 'score: t/train: mean reward e_step 0.3333'
+
+
+def test_problems_that_are_none_are_refused(tmp_path):
+  folder = samples(tmp_path / 'samples', PARTS)
+  with pytest.raises(configuration.ConfigurationError, match='PROBLEMS_DIRS'):
+    score.score(
+      samples_dirs=[folder],
+      problems_dirs=[folder],
+      verdicts_dirs=[os.fspath(tmp_path / 'v')],
+    )
