@@ -7,11 +7,9 @@ another stage is checked against that stage's source text, then skipped: only
 the running stage is imported, score must not pay for jax.
 """
 
-import ast
 import contextlib
 import difflib
 import importlib
-import importlib.util
 import inspect
 import os
 import re
@@ -22,7 +20,7 @@ from typing import Any
 import gin
 
 import rest_jax
-from rest_jax import configuration
+from rest_jax import configuration, gin_names
 
 STAGES = {
   'prepare': 'rest_jax.prepare',
@@ -90,13 +88,6 @@ def parse(
   return function, _checked_arguments(stage, function, arguments)
 
 
-def value_of_macro(name: str) -> Any:
-  """The value that a macro has now, references resolved."""
-  return gin.config.ConfigurableReference(
-    f'{name}/{_MACRO}', evaluate=True
-  ).__deepcopy__({})
-
-
 def bindings() -> dict[str, str]:
   """Every macro and parameter with the text of its value, unresolved."""
   return {
@@ -113,47 +104,11 @@ def config_text() -> str:
   return gin.config_str()
 
 
-def as_binding(argument: str) -> str:
-  """`NAME=VALUE` with a bare string quoted, as gin wants it.
-
-  Numbers, quoted strings, True, None, %MACRO, @reference and lists of these
-  stay as they are; anything else is a string: RUN_DIR=runs/x, TASKS=[math].
-
-  Raises:
-    ConfigurationError: there is no NAME, or no `=`.
-  """
-  name, separator, value = argument.partition('=')
-  name, value = name.strip(), value.strip()
-  if not separator or not name:
-    raise configuration.ConfigurationError(
-      f'--gin.{argument}: expected --gin.NAME=VALUE.'
-    )
-  return f'{name} = {_quoted(value)}'
-
-
-def _quoted(value: str) -> str:
-  if re.fullmatch(r'[%@][\w./]+(\(\))?', value):
-    return value
-  with contextlib.suppress(ValueError, SyntaxError):
-    ast.literal_eval(value)
-    return value
-  if (
-    value[:1] == '['
-    and value[-1:] == ']'
-    and not set(value[1:-1]) & set('[](){}"\'')
-  ):
-    words = [word.strip() for word in value[1:-1].split(',')]
-    return '[' + ', '.join(_quoted(word) for word in words) + ']'
-  if value[:1] in ('[', '(', '{') and ('@' in value or '%' in value):
-    return value
-  return repr(value)
-
-
 # ---- one binding of the command line ----------------------------------------
 
 
 def _parse_binding(binding: str) -> None:
-  text = as_binding(binding)
+  text = gin_names.as_binding(binding)
   key = text.partition(' = ')[0]
   imported = {
     statement.bound_name(): statement.module
@@ -164,14 +119,14 @@ def _parse_binding(binding: str) -> None:
   if not dot:
     _require_known(f'--gin.{key}', 'no gin file defines this macro', _macros())
   elif root not in imported:
-    others = _modules_of_other_stages()
+    others = gin_names.imported_modules(gin_directory())
     if root not in others:
       known = {**imported, **others}
       raise configuration.ConfigurationError(
         f'--gin.{key}: {root} is not a module that gin files import. '
-        f'{_nearest(root, known)}'
+        f'{gin_names.nearest(root, known)}'
       )
-    _check_in_source(key, others[root])
+    gin_names.check_in_source(key, others[root])
     return  # of another stage, handed to every job of a run
   lines = ['from __gin__ import dynamic_registration']
   for name, path in sorted(imported.items()):
@@ -184,48 +139,7 @@ def _require_known(where: str, problem: str, known: Iterable[str]) -> None:
   name = where.removeprefix('--gin.')
   if name not in known:
     raise configuration.ConfigurationError(
-      f'{where}: {problem}. {_nearest(name, known)}'
-    )
-
-
-def _modules_of_other_stages() -> dict[str, str]:
-  """Alias to module, for whatever the package's gin files import."""
-  found = {}
-  pattern = re.compile(r'^from ([\w.]+) import (\w+)(?: as (\w+))?', re.M)
-  for root, _, names in os.walk(gin_directory()):
-    for name in names:
-      if name.endswith('.gin'):
-        with open(os.path.join(root, name)) as file:
-          for package, stem, alias in pattern.findall(file.read()):
-            found[alias or stem] = f'{package}.{stem}'
-  found.pop('dynamic_registration', None)
-  return found
-
-
-def _check_in_source(key: str, module: str) -> None:
-  """Raises unless MODULE.NAME.FIELD stands in the module's source text."""
-  spec = importlib.util.find_spec(module)
-  _, name, field = (*key.rpartition('/')[2].split('.'), '', '')[:3]
-  with open(spec.origin) as file:
-    body = ast.parse(file.read()).body
-  nodes = {
-    node.name: node
-    for node in body
-    if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-  }
-  where = f'--gin.{key}'
-  if name not in nodes:
-    raise configuration.ConfigurationError(
-      f'{where}: {module} has no {name!r}. {_nearest(name, nodes)}'
-    )
-  node = nodes[name]
-  if isinstance(node, ast.FunctionDef):
-    fields = [a.arg for a in (*node.args.args, *node.args.kwonlyargs)]
-  else:
-    fields = [n.target.id for n in node.body if isinstance(n, ast.AnnAssign)]
-  if field not in fields:
-    raise configuration.ConfigurationError(
-      f'{where}: {name} has no parameter {field!r}. {_nearest(field, fields)}'
+      f'{where}: {problem}. {gin_names.nearest(name, known)}'
     )
 
 
@@ -278,7 +192,7 @@ def _check_reachable(stage: str, function: Callable) -> None:
     if selector == _MACRO and key not in config:
       raise configuration.ConfigurationError(
         f'%{scope}: no gin file defines this macro. '
-        f'{_nearest(scope, _macros())}'
+        f'{gin_names.nearest(scope, _macros())}'
       )
     for found in (
       *_references(config.get(('', selector), {})),
@@ -327,17 +241,8 @@ def _require_file(file: str, search_paths: Sequence[str]) -> None:
     known += [os.path.normpath(os.path.join(relative, n)) for n in names]
   raise configuration.ConfigurationError(
     f'--gin_file={file}: not found in {", ".join(places)}. '
-    f'{_nearest(file, known)}'
+    f'{gin_names.nearest(file, known)}'
   )
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-  known = sorted(known)
-  if near := difflib.get_close_matches(name, known, n=1, cutoff=0.5):
-    return f'Nearest: {near[0]}.'
-  if len(known) <= 20:
-    return f'Known: {", ".join(known)}.'
-  return '--dry_run prints everything that is bound.'
 
 
 @contextlib.contextmanager
@@ -364,4 +269,4 @@ def _hint(text: str) -> str:
   names = [
     name for o in owners for name in inspect.signature(o.wrapped).parameters
   ]
-  return f' {_nearest(found[2], names)}' if names else ''
+  return f' {gin_names.nearest(found[2], names)}' if names else ''

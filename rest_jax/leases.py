@@ -15,6 +15,9 @@ from collections.abc import Iterator
 
 from rest_jax import configuration, storage
 
+# How long to wait for a local holder to go: a killed launcher's stage dies with
+# it, but a large process takes a moment, and its restart may come at once.
+GRACE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 20.0
 STALE_SECONDS = 90.0
 
@@ -36,7 +39,10 @@ def hold(folder: storage.PathLike, *, purpose: str) -> Iterator[None]:
     HeldError: naming the holder (host, process, since when, for what).
   """
   folder = storage.path(folder)
-  folder.parent.mkdir(parents=True, exist_ok=True)
+  try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise storage.with_advice(error) from error
   owner = {
     'host': socket.gethostname(),
     'pid': os.getpid(),
@@ -53,12 +59,21 @@ def hold(folder: storage.PathLike, *, purpose: str) -> Iterator[None]:
 def _hold_local(lease: storage.Path, owner: dict) -> Iterator[None]:
   import fcntl
 
-  with open(os.fspath(lease), 'a+') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      file.seek(0)
-      raise _held(lease, file.read()) from None
+  try:
+    file = open(os.fspath(lease), 'a+')
+  except OSError as error:
+    raise storage.with_advice(error) from error
+  with file:
+    give_up = time.monotonic() + GRACE_SECONDS
+    while True:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        break
+      except BlockingIOError:
+        if time.monotonic() >= give_up:
+          file.seek(0)
+          raise _held(lease, file.read()) from None
+        time.sleep(0.05)
     file.seek(0)
     file.truncate()
     file.write(json.dumps(owner))

@@ -65,7 +65,13 @@ def write_bytes(target: PathLike, data: bytes) -> None:
     else:
       _write_local(os.fspath(target), data)
   except OSError as error:
-    raise type(error)(error.errno, f'{_advice(error)} ({error})') from error
+    raise with_advice(error) from error
+
+
+def with_advice(error: OSError) -> OSError:
+  """The same error with what to do about it."""
+  advice = _ADVICE.get(error.errno, 'the file could not be written')
+  return type(error)(error.errno, f'{advice} ({error})')
 
 
 def write_json(target: PathLike, value: Any) -> None:
@@ -126,7 +132,3 @@ def _write_local(target: str, data: bytes) -> None:
     os.fsync(descriptor)
   finally:
     os.close(descriptor)
-
-
-def _advice(error: OSError) -> str:
-  return _ADVICE.get(error.errno, 'the file could not be written')

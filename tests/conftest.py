@@ -7,6 +7,8 @@ import sys
 # Before anything imports jax.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_NUMPY_RANK_PROMOTION', 'raise')
+# Meshes are simulated: eight devices on one CPU.
+os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # A checkout tests its own code, installed or not; `launch` holds executors/.
@@ -41,3 +43,11 @@ def bucket(monkeypatch) -> str:
   for name in ObjectStore.protocol:
     if name in known:
       fsspec.register_implementation(name, known[name], clobber=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_grace(monkeypatch):
+  """A held folder is refused at once, so that no test waits for it."""
+  from rest_jax import leases
+
+  monkeypatch.setattr(leases, 'GRACE_SECONDS', 0.0)

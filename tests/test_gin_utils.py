@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rest_jax import configuration, gin_utils
+from rest_jax import configuration, gin_names, gin_utils
 
 DIRS = ['PROBLEMS_DIRS=[p]', 'SAMPLES_DIRS=[s]', 'VERDICTS_DIRS=[v]']
 MODEL = """
@@ -64,13 +64,13 @@ def parse(stage, *bindings, gin_files=(), search_paths=()):
   ],
 )
 def test_bare_strings_are_quoted_and_values_stay(given, parsed):
-  assert gin_utils.as_binding(given) == parsed
+  assert gin_names.as_binding(given) == parsed
 
 
 @pytest.mark.parametrize('given', ['RUN_DIR', '=3', ''])
 def test_a_binding_without_name_or_value_is_refused(given):
   with pytest.raises(configuration.ConfigurationError, match='NAME=VALUE'):
-    gin_utils.as_binding(given)
+    gin_names.as_binding(given)
 
 
 @pytest.mark.parametrize(

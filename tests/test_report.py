@@ -16,8 +16,9 @@ from rest_jax import (
   report,
   storage,
 )
-from rest_jax.evaluation import browser, collect
+from rest_jax.evaluation import browser, collect, wording
 from rest_jax.records import Problem, Sample, Verdict
+from rest_jax.rewards import verdicts
 
 HOSTILE = (
   '</script><script>alert(1)</script></pre><img src=x onerror=alert(2)>'
@@ -91,7 +92,7 @@ class Writer:
 
   def graded(self, where, task, split, *, stream, samples, skill, heat):
     """Samples and verdicts; returns {problem id: [outcomes]}."""
-    outcomes, drawn, verdicts = {}, [], []
+    outcomes, drawn, judged = {}, [], []
     suffix = where.partition('|')[2]
     where = where.partition('|')[0]
     for problem_id in self.ids(task, split):
@@ -124,7 +125,7 @@ class Writer:
             engine_fingerprint='e',
           )
         )
-        verdicts.append(
+        judged.append(
           Verdict(
             problem_id=problem_id,
             sample_index=index,
@@ -147,12 +148,12 @@ class Writer:
       rows=drawn,
       semantic=semantic,
     )
-    counts = Counter(row.outcome for row in verdicts)
+    counts = Counter(row.outcome for row in judged)
     self.write(
       f'{where}/verdicts{suffix}',
       stage='score',
       kind=Verdict,
-      rows=verdicts,
+      rows=judged,
       inputs={'samples': drawn},
       statistics={'task': task, 'split': split, 'classes': {stream: counts}},
     )
@@ -532,6 +533,12 @@ def test_policy_allows_the_script_of_the_page_and_no_other(whole):
   assert "default-src 'none'" in policy
 
 
+def test_each_verdict_class_has_a_colour_of_its_own():
+  styles = wording.OUTCOME_STYLES
+  assert set(styles) == set(verdicts.OUTCOMES)
+  assert len(set(styles.values())) == len(styles)
+
+
 def test_browser_shows_each_class_and_keeps_to_its_limits(tmp_path):
   write_run(tmp_path / 'run', iterations=1, size=20)
   found = collect.find(tmp_path / 'run')
@@ -633,3 +640,23 @@ def test_report_of_a_run_in_a_bucket_is_the_same(bucket, tmp_path):
   for folder in (f'{bucket}/run', tmp_path / 'run'):
     write_run(folder, iterations=1, size=3)
   assert page_of(f'{bucket}/run') == page_of(tmp_path / 'run')
+
+
+def test_class_that_only_one_problem_has_is_in_the_browser(tmp_path):
+  writer = Writer(storage.path(tmp_path / 'run'), size=20)
+  writer.problems('arithmetic', 'train')
+  odd = writer.ids('arithmetic', 'train')[-1]  # in the last part
+  writer.skill = {key: -1.0 if key == odd else 1.0 for key in writer.skill}
+  writer.graded(
+    'iteration_01',
+    'arithmetic',
+    'train',
+    stream='e_step',
+    samples=1,
+    skill=0.5,
+    heat=0.7,
+  )
+  found = collect.find(tmp_path / 'run')
+  run = collect.read(tmp_path / 'run', found)
+  text = browser.section(run, found, browser.Limits(problems=1))
+  assert text.count('<article') == 2 and f'<h3>{odd}</h3>' in text

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from rest_jax import gin_utils, manifests, storage
+from rest_jax import __version__, gin_utils, manifests, storage
 from rest_jax.jobs import Job
 
 
@@ -51,7 +51,7 @@ class Configuration:
         reached[name] = self.bindings[name]
         todo |= _macros(reached[name])
     value = [text, sorted(parameters.items()), sorted(reached.items())]
-    line = json.dumps([value, list(self.others)]).replace(
+    line = json.dumps([__version__, value, list(self.others)]).replace(
       f'{run_dir}/', '$RUN/'
     )
     return hashlib.sha256(line.encode()).hexdigest()[:32]

@@ -19,8 +19,8 @@ from executors.console import Console
 from executors.ledger import Ledger
 from rest_jax import storage
 from rest_jax.jobs import Job
+from rest_jax.main import EXIT_CONFIGURATION, EXIT_PREEMPTED
 
-EXIT_CONFIGURATION, EXIT_PREEMPTED = 2, 42
 MAX_PREEMPTIONS = 100  # of one job in one launch: then something is wrong
 STOP_SECONDS = 120.0  # that a stage has for saving its state
 LAST_LINES = 15  # of its log, shown when a job fails
@@ -84,6 +84,8 @@ class LocalExecutor:
   def _run_until_settled(self, job: Job) -> int:
     failures = preemptions = 0
     while True:
+      if self._stop:
+        return EXIT_PREEMPTED
       standing = self.ledger.outputs(job)
       started = time.monotonic()
       self.console.start(job.name)

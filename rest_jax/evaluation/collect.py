@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rest_jax import configuration, manifests, storage
-from rest_jax.evaluation import runs
-from rest_jax.rewards import verdicts
+from rest_jax.evaluation import metrics, runs
 
 RESULTS = 'results.json'
 _MODEL = re.compile(r'base|sft_human|iteration_\d+')
@@ -101,7 +100,7 @@ def _count(
   outcomes, problems = {}, {}
   for row in _grouped(table, 'outcome').to_pylist():
     outcomes.setdefault(row['stream'], {})[row['outcome']] = row['solved_count']
-  ours = pc.equal(table['outcome'], verdicts.HARNESS_ERROR)
+  ours = pc.equal(table['outcome'], metrics.HARNESS_ERROR)
   for row in _grouped(table.filter(pc.invert(ours)), 'problem_id').to_pylist():
     counts = (row['solved_sum'], row['solved_count'])
     problems.setdefault(row['stream'], {})[row['problem_id']] = counts
@@ -125,7 +124,7 @@ def _count(
 
 
 def _grouped(table: pa.Table, column: str) -> pa.Table:
-  solved = pc.cast(pc.equal(table['outcome'], verdicts.CORRECT), pa.int64())
+  solved = pc.cast(pc.equal(table['outcome'], metrics.CORRECT), pa.int64())
   table = table.append_column('solved', solved)
   return table.group_by(['stream', column]).aggregate(
     [('solved', 'sum'), ('solved', 'count')]

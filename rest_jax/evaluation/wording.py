@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 
 from rest_jax.evaluation import intervals, plots, runs
-from rest_jax.rewards import verdicts
 
 # Styles of plots.Series: the same thing has the same colour in each figure.
 TEST, SFT, TRAIN, BASE = 0, 1, 2, 6
 _NBSP = '\u00a0'  # an interval is not broken between lines
+# The classes of rewards.verdicts, which lies above; a test compares them.
 OUTCOME_STYLES = {
-  verdicts.CORRECT: 2,
-  verdicts.WRONG: 1,
-  verdicts.NO_ANSWER: 4,
-  verdicts.TRUNCATED: 5,
-  verdicts.TIMEOUT: 3,
-  verdicts.CRASHED: 7,
-  verdicts.HARNESS_ERROR: 6,
+  'correct': 2,
+  'wrong': 1,
+  'no_answer': 4,
+  'truncated': 5,
+  'timeout': 3,
+  'crashed': 7,
+  'harness_error': 6,
 }
 
 

@@ -107,6 +107,18 @@ def test_a_job_looks_only_at_the_macros_that_it_can_reach(tmp_path):
   assert states(text) == [['done', 'a']]
 
 
+def test_a_run_can_be_moved(tmp_path):
+  def both(run_dir):
+    first = job(run_dir, 'a')
+    return [first, job(run_dir, 'b', inputs=first.outputs)]
+
+  here, there = tmp_path / 'here', tmp_path / 'there'
+  launch(here, both(here), RUN_DIR=repr(str(here)))
+  here.rename(there)
+  _, text = launch(there, both(there), RUN_DIR=repr(str(there)))
+  assert states(text) == [['kept', 'a'], ['kept', 'b']]
+
+
 def test_a_crash_is_retried_as_often_as_the_job_says(tmp_path):
   code, text = launch(tmp_path, [job(tmp_path, 'a', ON_START='crash,ok')])
   assert (
@@ -160,6 +172,28 @@ def test_progress_is_shown_and_not_logged(tmp_path):
   assert '[######..............] 1/3 words' in out.getvalue()
   log = (tmp_path / 'logs' / 'a.log').read_text()
   assert '@progress' not in log and 'fake: wrote' in log
+
+
+def test_a_run_on_a_store_keeps_its_logs_and_records_there(bucket):
+  from rest_jax import storage
+
+  run_dir = f'{bucket}/run'
+  one = Job(name='deep/a', stage='score')
+  for state in ('done', 'kept'):
+    out = io.StringIO()
+    ledger = Ledger(run_dir, Configuration(bindings={}, others=[]))
+    executor = LocalExecutor(
+      run_dir,
+      [],
+      ledger,
+      Console(['deep/a'], out),
+      command=[sys.executable, '-c', 'print("said")'],
+    )
+    assert executor.run([one]) == 0
+    assert states(out.getvalue()) == [[state, 'deep/a']]
+  log = storage.path(f'{run_dir}/logs/deep/a.log').read_text()
+  assert log.splitlines()[1:] == ['said', '[exit code 0]']
+  assert storage.read_json(f'{run_dir}/jobs/deep/a.json')['exit_code'] == 0
 
 
 LAUNCHER = f"""

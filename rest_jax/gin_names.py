@@ -1,0 +1,102 @@
+"""Names on the command line: how they are written, and which ones there are.
+
+What gin_utils.py needs and what needs no gin: bare strings get their quotes,
+a misspelt name gets the nearest valid one, and a binding of a stage that is
+not imported is looked up in that stage's source text.
+"""
+
+import ast
+import contextlib
+import difflib
+import importlib.util
+import os
+import re
+from collections.abc import Iterable
+
+from rest_jax import configuration
+
+
+def as_binding(argument: str) -> str:
+  """`NAME=VALUE` with a bare string quoted, as gin wants it.
+
+  Numbers, quoted strings, True, None, %MACRO, @reference and lists of these
+  stay as they are; anything else is a string: RUN_DIR=runs/x, TASKS=[math].
+
+  Raises:
+    ConfigurationError: there is no NAME, or no `=`.
+  """
+  name, separator, value = argument.partition('=')
+  name, value = name.strip(), value.strip()
+  if not separator or not name:
+    raise configuration.ConfigurationError(
+      f'--gin.{argument}: expected --gin.NAME=VALUE.'
+    )
+  return f'{name} = {_quoted(value)}'
+
+
+def _quoted(value: str) -> str:
+  if re.fullmatch(r'[%@][\w./]+(\(\))?', value):
+    return value
+  with contextlib.suppress(ValueError, SyntaxError):
+    ast.literal_eval(value)
+    return value
+  if (
+    value[:1] == '['
+    and value[-1:] == ']'
+    and not set(value[1:-1]) & set('[](){}"\'')
+  ):
+    words = [word.strip() for word in value[1:-1].split(',')]
+    return '[' + ', '.join(_quoted(word) for word in words) + ']'
+  if value[:1] in ('[', '(', '{') and ('@' in value or '%' in value):
+    return value
+  return repr(value)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  known = sorted(known)
+  if near := difflib.get_close_matches(name, known, n=1, cutoff=0.5):
+    return f'Nearest: {near[0]}.'
+  if len(known) <= 20:
+    return f'Known: {", ".join(known)}.'
+  return '--dry_run prints everything that is bound.'
+
+
+def imported_modules(gin_directory: str) -> dict[str, str]:
+  """Alias to module, for whatever the package's gin files import."""
+  found = {}
+  pattern = re.compile(r'^from ([\w.]+) import (\w+)(?: as (\w+))?', re.M)
+  for root, _, names in os.walk(gin_directory):
+    for name in names:
+      if name.endswith('.gin'):
+        with open(os.path.join(root, name)) as file:
+          for package, stem, alias in pattern.findall(file.read()):
+            found[alias or stem] = f'{package}.{stem}'
+  found.pop('dynamic_registration', None)
+  return found
+
+
+def check_in_source(key: str, module: str) -> None:
+  """Raises unless MODULE.NAME.FIELD stands in the module's source text."""
+  spec = importlib.util.find_spec(module)
+  _, name, field = (*key.rpartition('/')[2].split('.'), '', '')[:3]
+  with open(spec.origin) as file:
+    body = ast.parse(file.read()).body
+  nodes = {
+    node.name: node
+    for node in body
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+  }
+  where = f'--gin.{key}'
+  if name not in nodes:
+    raise configuration.ConfigurationError(
+      f'{where}: {module} has no {name!r}. {nearest(name, nodes)}'
+    )
+  node = nodes[name]
+  if isinstance(node, ast.FunctionDef):
+    fields = [a.arg for a in (*node.args.args, *node.args.kwonlyargs)]
+  else:
+    fields = [n.target.id for n in node.body if isinstance(n, ast.AnnAssign)]
+  if field not in fields:
+    raise configuration.ConfigurationError(
+      f'{where}: {name} has no parameter {field!r}. {nearest(field, fields)}'
+    )

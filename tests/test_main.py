@@ -1,0 +1,156 @@
+"""The command line: stages, flags, exit codes, and how fast it answers."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rest_jax import main
+
+
+def run(*arguments, cwd=None, environment=None):
+  done = subprocess.run(
+    [sys.executable, '-m', 'rest_jax.main', *arguments],
+    capture_output=True,
+    text=True,
+    cwd=cwd,
+    env=os.environ
+    | {'PYTHONPATH': os.pathsep.join(p for p in sys.path if p)}
+    | (environment or {}),
+  )
+  return done.returncode, done.stdout, done.stderr
+
+
+def best_of(count, *command):
+  times = []
+  for _ in range(count):
+    started = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    times.append(time.perf_counter() - started)
+  return min(times)
+
+
+def test_help_answers_at_once_and_names_every_stage():
+  seconds = best_of(3, sys.executable, '-m', 'rest_jax.main', '--help')
+  print(f'rest-jax --help: {seconds:.3f} s')
+  assert seconds < 0.7
+  _, text, _ = run('--help')
+  assert all(f'\n  {stage} ' in text for stage in main.STAGES)
+
+
+def test_importing_the_package_is_free():
+  script = (
+    'import time, sys; t = time.perf_counter(); import rest_jax; '
+    't = time.perf_counter() - t; print(t); '
+    'assert not {"jax", "gin", "pyarrow", "etils"} & set(sys.modules)'
+  )
+  times = [
+    float(subprocess.check_output([sys.executable, '-c', script]))
+    for _ in range(3)
+  ]
+  print(f'import rest_jax: {1000 * min(times):.1f} ms')
+  assert min(times) < 0.05
+
+
+def test_the_three_ways_to_name_a_stage_agree():
+  for flags in (['score'], ['--run_mode=score'], ['score', '--run_mode=score']):
+    code, text, _ = run(*flags, '--dry_run', '--gin.NUM_WORKERS=3')
+    assert code == 0 and 'num_workers = 3' in text
+  code, _, text = run('score', '--run_mode=train')
+  assert code == 2 and 'two stages' in text
+  code, _, text = run('scroe')
+  assert code == 2 and 'score' in text
+  code, _, text = run()
+  assert code == 2 and 'name a stage' in text
+
+
+def test_a_dry_run_prints_what_is_bound_and_does_nothing(tmp_path):
+  code, text, _ = run(
+    'score',
+    '--gin.RUN_DIR=runs/x',
+    "--gin_bindings=PROBLEMS_DIRS = ['a']",
+    '--gin.SAMPLES_DIRS=[b]',
+    '--gin.VERDICTS_DIRS',
+    '[c]',
+    '--dry_run',
+    cwd=tmp_path,
+  )
+  assert code == 0
+  assert "RUN_DIR = 'runs/x'" in text
+  assert "#   problems_dirs = ('a',)" in text
+  assert "#   verdicts_dirs = ('c',)" in text
+  assert os.listdir(tmp_path) == []
+
+
+def test_a_wrong_binding_ends_with_2_one_line_and_no_work(tmp_path):
+  code, text, error = run('score', '--gin.NUM_SMAPLES=3', cwd=tmp_path)
+  assert (code, text) == (2, '')
+  assert error.startswith('rest-jax: error: --gin.NUM_SMAPLES')
+  assert 'Traceback' not in error and error.count('\n') == 1
+  assert os.listdir(tmp_path) == []
+
+
+def test_input_is_the_prepare_stages_and_becomes_a_binding():
+  code, _, text = run('score', '--input=x.jsonl')
+  assert code == 2 and '--input belongs to prepare' in text
+
+
+@pytest.mark.parametrize(
+  ('error', 'code'),
+  [
+    ("configuration.ConfigurationError('x')", 2),
+    ("records.CorruptPartError('x')", 2),
+    ("OSError(28, 'disk full')", 2),
+    ("preemption.Preempted('x')", 42),
+    ("OSError(5, 'input/output error')", 1),
+    ("ValueError('a bug')", 1),
+  ],
+)
+def test_errors_become_exit_codes(error, code):
+  script = (
+    'from rest_jax import configuration, main, preemption, records\n'
+    f'def fail(arguments): raise {error}\n'
+    'main.run = fail\n'
+    'main.main([])\n'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', script], capture_output=True, text=True
+  )
+  assert done.returncode == code
+  assert ('Traceback' in done.stderr) == (code == 1)
+
+
+def test_seqio_and_tfds_folders_reach_the_environment(monkeypatch):
+  from rest_jax import gin_utils
+
+  monkeypatch.setenv('TFDS_DATA_DIR', '')
+  monkeypatch.setenv('SEQIO_ADDITIONAL_CACHE_DIRS', '')
+  seen = {}
+
+  def parse(stage, **arguments):
+    return seen.update, {'stage': stage} | arguments
+
+  monkeypatch.setattr(gin_utils, 'parse', parse)
+  code = main.run(
+    [
+      'prepare',
+      '--tfds_data_dir=/data',
+      '--seqio_additional_cache_dirs=/a,/b',
+      '--input=p.jsonl',
+      '--gin_file=f.gin',
+      '--gin_file=g.gin',
+      '--gin_search_paths=/s,/t',
+      '--gin.X=1',
+    ]
+  )
+  assert code == 0
+  assert seen == {
+    'stage': 'prepare',
+    'gin_files': ['f.gin', 'g.gin'],
+    'bindings': ['INPUT=p.jsonl', 'X=1'],
+    'search_paths': ['/s', '/t'],
+  }
+  assert os.environ['TFDS_DATA_DIR'] == '/data'
+  assert os.environ['SEQIO_ADDITIONAL_CACHE_DIRS'] == '/a,/b'
