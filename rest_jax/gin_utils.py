@@ -30,6 +30,7 @@ STAGES = {
   'train': 'rest_jax.train',
   'evaluate': 'rest_jax.evaluate',
   'report': 'rest_jax.report',
+  'preflight': 'rest_jax.preflight',
   'rest_em': 'rest_jax.rest_em',  # the plan of all of them, for the launcher
 }
 DEFAULTS = 'defaults.gin'

@@ -23,6 +23,7 @@ STAGES = {
   'train': 'M-step: fine-tune the base model on them',
   'evaluate': 'pass@1, pass@k, maj@k with intervals',
   'report': 'one HTML page and results.json',
+  'preflight': 'compile the training step for a TPU that is not here',
 }
 
 

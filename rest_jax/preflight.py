@@ -1,0 +1,213 @@
+"""Compiles the training step for a TPU that is not here, and says if it fits.
+
+libtpu holds the whole TPU compiler; given a topology's name it compiles ahead
+of time on a machine without TPUs (needs the extra 'tpu' and x86-64 Linux):
+
+    rest-jax preflight --gin_file=models/llama3_8b.gin \\
+      --gin.PREFLIGHT_TOPOLOGY=v5e:16x16 --gin.BATCH_ROWS=256
+
+Every figure here is the compiler's estimate, never a measurement.
+"""
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+# Before jax is imported: no TPU is here, and libtpu must not look for one.
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
+os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5litepod-8')
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+
+from rest_jax import configuration, partitioning  # noqa: E402
+from rest_jax.models.configurations import DecoderConfig  # noqa: E402
+from rest_jax.training import optimizer as optimizers  # noqa: E402
+from rest_jax.training import step as steps  # noqa: E402
+from rest_jax.training.configurations import OptimizerConfig, TrainConfig  # noqa: E402
+
+# Public specifications per chip: HBM in bytes.
+HBM_BYTES = {
+  'v4': 32 * 2**30,
+  'v5e': 16 * 2**30,
+  'v5p': 95 * 2**30,
+  'v6e': 32 * 2**30,
+}
+_COLLECTIVE = re.compile(
+  r'= \(?(\w+)\[([\d,]*)\][^=]*?\b'
+  r'(all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)'
+  r'(?:-start)?\('
+)
+
+
+@configuration.checked
+def preflight(
+  *,
+  topology: str,
+  slices: int,
+  model: DecoderConfig,
+  optimizer: OptimizerConfig,
+  config: TrainConfig,
+  mesh: partitioning.MeshConfig,
+) -> None:
+  """Compiles the training step, prints what it needs, and fails if too much.
+
+  Args:
+    topology: such as v5e:16x16, v5p:4x4x4, v6e:16x16, v4:4x4x8.
+    slices: of that topology.
+    model: the network.
+    optimizer: whose state counts too.
+    config: batch_rows and row_length.
+    mesh: over all chips.
+
+  Raises:
+    ConfigurationError: the program does not fit, or gathers activations.
+  """
+  devices = topology_devices(topology, slices)
+  grid = partitioning.make_mesh(mesh, devices)
+  rows, length = config.batch_rows, config.row_length or model.max_length
+  started = time.monotonic()
+  compiled = compile_step(model, optimizer, config, grid, length)
+  print(
+    f'preflight: {topology} x {slices}, {len(devices)} chips, mesh '
+    + ' x '.join(f'{axis}={size}' for axis, size in grid.shape.items())
+    + f', {rows} rows of {length} tokens, '
+    f'{model.num_parameters / 1e9:.2f} G parameters, compiled in '
+    f'{time.monotonic() - started:.0f} s'
+  )
+  needed = memory_bytes(compiled)
+  limit = HBM_BYTES.get(topology.partition(':')[0])
+  for name, value in needed.items():
+    print(f'  {name:12}{value / 2**30:8.2f} GiB per chip')
+  found = list(collectives(compiled.as_text()))
+  for line in summary(found):
+    print(f'  {line}')
+  wrong = gathered_activations(found, model, rows, length, grid)
+  if wrong:
+    raise configuration.ConfigurationError(
+      'preflight: activations are gathered, so a sharding rule is missing:\n  '
+      + '\n  '.join(wrong)
+    )
+  if limit is not None and needed['total'] > limit:
+    raise configuration.ConfigurationError(
+      f'preflight: needs {needed["total"] / 2**30:.1f} GiB per chip, a '
+      f'{topology} chip has {limit / 2**30:.0f}. Raise MESH_FSDP or '
+      "MESH_TENSOR, lower BATCH_ROWS, raise MICROBATCHES, or set MODEL's "
+      "remat = 'full'."
+    )
+  print(f'preflight: fits {topology} (compiler estimates, not measurements)')
+
+
+def topology_devices(topology: str, slices: int) -> Sequence[Any]:
+  """The devices of a topology that is not here."""
+  from jax.experimental import topologies
+
+  try:
+    description = topologies.get_topology_desc(
+      topology, platform='tpu', **({'num_slices': slices} if slices > 1 else {})
+    )
+  except Exception as error:
+    text = ' '.join(str(error).split())[:300]
+    raise configuration.ConfigurationError(
+      f'PREFLIGHT_TOPOLOGY: {topology!r} cannot be compiled for ({text}). It needs '
+      "libtpu (pip install 'rest_jax[tpu]'); names look like v5e:16x16, "
+      'v5p:4x4x4, v6e:16x16, v4:4x4x8.'
+    ) from error
+  return description.devices
+
+
+def compile_step(
+  model: DecoderConfig,
+  optimizer: OptimizerConfig,
+  config: TrainConfig,
+  mesh: jax.sharding.Mesh,
+  length: int,
+) -> Any:
+  """The compiled training step of the train stage, for these devices."""
+  transform = optimizers.make(optimizer, config.max_steps)
+  abstract, shardings = steps.shardings(model, transform, mesh)
+  state = jax.tree.map(
+    lambda leaf, where: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=where
+    ),
+    abstract,
+    shardings,
+  )
+  rows = config.batch_rows
+  batch = {
+    name: jax.ShapeDtypeStruct(
+      (rows,) if name == 'normalizers' else (rows, length),
+      jnp.float32 if name in ('loss_weights', 'normalizers') else jnp.int32,
+      sharding=where,
+    )
+    for name, where in steps.batch_shardings(mesh, rows).items()
+  }
+  step = steps.make_step(
+    model, transform, mesh, microbatches=config.microbatches
+  )
+  return (
+    jax.jit(step, donate_argnums=(0,), out_shardings=(shardings, None))
+    .lower(state, batch)
+    .compile()
+  )
+
+
+def memory_bytes(compiled: Any) -> dict[str, int]:
+  """What one chip holds: arguments, outputs that alias none, temporaries."""
+  analysis = compiled.memory_analysis()
+  parts = {
+    'arguments': analysis.argument_size_in_bytes,
+    'outputs': analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
+    'temporary': analysis.temp_size_in_bytes,
+    'code': analysis.generated_code_size_in_bytes,
+  }
+  return parts | {'total': sum(parts.values())}
+
+
+def collectives(hlo: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+  """(operation, dtype, result shape) of every collective in optimised HLO."""
+  for dtype, shape, operation in _COLLECTIVE.findall(hlo):
+    dimensions = tuple(int(n) for n in shape.split(',') if n)
+    yield operation, dtype, dimensions
+
+
+def summary(found: Sequence[tuple]) -> list[str]:
+  """One line per kind of collective: how often, and the largest result."""
+  lines = []
+  for operation in sorted({entry[0] for entry in found}):
+    shapes = [entry for entry in found if entry[0] == operation]
+    _, dtype, largest = max(shapes, key=lambda entry: np.prod(entry[2]))
+    lines.append(
+      f'{operation}: {len(shapes)} in the program, the largest gives '
+      f'{dtype}{list(largest)} (a loop body is counted once)'
+    )
+  return lines
+
+
+def gathered_activations(
+  found: Sequence[tuple],
+  model: DecoderConfig,
+  rows: int,
+  length: int,
+  mesh: jax.sharding.Mesh,
+) -> list[str]:
+  """The all-gathers whose result is an activation, not a parameter.
+
+  An activation holds a chip's share of rows x length tokens, or more, times
+  a width; a gathered parameter has no such dimension.
+  """
+  share = rows // (mesh.shape['data'] * mesh.shape['fsdp'])
+  widths = {model.embed_dim, model.mlp_dim, model.head_dim, model.vocab_size}
+  tokens = {length, share * length, rows * length}
+  wrong = []
+  for operation, dtype, shape in found:
+    if operation != 'all-gather' or len(shape) < 2:
+      continue
+    if tokens & (set(shape) - widths) and np.prod(shape) > share * length:
+      wrong.append(f'{operation} {dtype}{list(shape)}')
+  return wrong
