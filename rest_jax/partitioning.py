@@ -21,7 +21,6 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-
 from rest_jax import configuration
 from rest_jax.configuration import operational
 
@@ -151,7 +150,9 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   mesh = _MESH.get()
   if mesh is None or mesh.size == 1:
     return x
-  entries = spec(names, x.shape, mesh, f'activation {"_".join(map(str, names))}')
+  entries = spec(
+    names, x.shape, mesh, f'activation {"_".join(map(str, names))}'
+  )
   return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, entries))
 
 

@@ -114,9 +114,9 @@ def topology_devices(topology: str, slices: int) -> Sequence[Any]:
   except Exception as error:
     text = ' '.join(str(error).split())[:300]
     raise configuration.ConfigurationError(
-      f'PREFLIGHT_TOPOLOGY: {topology!r} cannot be compiled for ({text}). It needs '
-      "libtpu (pip install 'rest_jax[tpu]'); names look like v5e:16x16, "
-      'v5p:4x4x4, v6e:16x16, v4:4x4x8.'
+      f'PREFLIGHT_TOPOLOGY: cannot compile for {topology!r} ({text}). '
+      "It needs libtpu (pip install 'rest_jax[tpu]'); names look like "
+      'v5e:16x16, v5p:4x4x4, v6e:16x16, v4:4x4x8.'
     ) from error
   return description.devices
 

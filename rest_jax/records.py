@@ -137,8 +137,10 @@ def part_name(part: int, parts: int, *, first_sample: int = 0) -> str:
       sampling carry it in their name.
   """
   stem = f'part-{part:05d}-of-{parts:05d}'
-  return f'{stem}.from-{first_sample:05d}.parquet' if first_sample else (
-    f'{stem}.parquet'
+  return (
+    f'{stem}.from-{first_sample:05d}.parquet'
+    if first_sample
+    else (f'{stem}.parquet')
   )
 
 

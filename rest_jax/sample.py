@@ -7,7 +7,6 @@ of a finished folder samples only those; each sample's identity (DESIGN: seed,
 stream, iteration, problem, index) makes the two the same.
 """
 
-import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -146,8 +145,10 @@ class _Sampler:
   ) -> None:
     started, tokens = time.monotonic(), 0
     blocks = [0, stream.num_samples]
-    if work.previous is not None:
-      blocks = [*work.previous.statistics['blocks'], stream.num_samples]
+    if work.previous is not None:  # it grows, or lost a part
+      blocks = list(work.previous.statistics['blocks'])
+      if blocks[-1] != stream.num_samples:
+        blocks.append(stream.num_samples)
     rows = problems.records()
     parts = list(_parts(rows, self.config.problems_per_part, blocks))
     digest = manifests.digest_of(self.fingerprint)
@@ -200,8 +201,8 @@ class _Sampler:
         columns=['finish_reason', 'logprobs'],
       )
       for entry in table['finish_reason'].value_counts().to_pylist():
-        reasons[entry['values']] = reasons.get(entry['values'], 0) + (
-          entry['counts']
+        reasons[entry['values']] = (
+          reasons.get(entry['values'], 0) + (entry['counts'])
         )
       total += len(table['logprobs'].combine_chunks().values)
     work.finish(
@@ -222,7 +223,7 @@ class _Sampler:
       print(
         f'sample: WARNING: {reasons["prompt"]} samples were not drawn: their '
         f'prompt leaves no room for MAX_DECODE_LENGTH = '
-        f'{self.config.max_decode_length} tokens in the model\'s max_length = '
+        f"{self.config.max_decode_length} tokens in the model's max_length = "
         f'{self.model.max_length}'
       )
 

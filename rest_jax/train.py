@@ -8,6 +8,7 @@ among all of them. Without D_val (pretraining) the last step is taken. Starts
 from `init_path`, always with a fresh optimiser, or resumes exactly.
 """
 
+import contextlib
 import dataclasses
 import time
 from typing import Any
@@ -20,6 +21,7 @@ from rest_jax import (
   manifests,
   partitioning,
   preemption,
+  storage,
 )
 from rest_jax.models import checkpoints as policies
 from rest_jax.models.configurations import DecoderConfig
@@ -38,6 +40,7 @@ from rest_jax.training.metrics import MetricsLog, StepMeter
 from rest_jax.training.packing import Packer
 
 VERSION = 1
+RESULT = 'result.json'  # of a finished training of the grid
 
 
 @configuration.checked
@@ -75,10 +78,7 @@ def train(
     engine: the sampling engine's layout.
   """
   preemption.watch()
-  if not learning_rates:
-    raise configuration.ConfigurationError(
-      'LEARNING_RATES: got []; name at least one.'
-    )
+  _check(learning_rates, dval_dirs, dval_stream)
   examples = manifests.load(examples_dir, stage=None)
   dvals = [manifests.load(folder, stage='prepare') for folder in dval_dirs]
   semantic = {
@@ -117,9 +117,7 @@ def train(
           dvals, model, engine, run.mesh, dval_stream, validation, iteration
         )
       results = [
-        run.train(
-          dataclasses.replace(optimizer, learning_rate=rate), validator
-        )
+        run.train(dataclasses.replace(optimizer, learning_rate=rate), validator)
         for rate in learning_rates
       ]
       _finish(work, run, results)
@@ -130,6 +128,23 @@ def train(
       f'train: {checkpoints_dir}: step {chosen["chosen_step"]} of learning '
       f'rate {chosen["learning_rate"]:g}'
       + (f', D_val reward {chosen["reward"]:.4f}' if dvals else '')
+    )
+
+
+def _check(learning_rates, dval_dirs, dval_stream) -> None:
+  if not learning_rates or len(set(learning_rates)) < len(learning_rates):
+    raise configuration.ConfigurationError(
+      f'LEARNING_RATES: got {list(learning_rates)}; name at least one, and '
+      'none twice.'
+    )
+  if len(learning_rates) > 1 and not dval_dirs:
+    raise configuration.ConfigurationError(
+      f'LEARNING_RATES: got {list(learning_rates)}, but DVAL_DIRS names no '
+      'problems that could choose among them. Name one learning rate, or D_val.'
+    )
+  if dval_dirs and not dval_stream.num_samples:
+    raise configuration.ConfigurationError(
+      'DVAL_SAMPLES: got 0, which validates nothing; allowed: at least 1.'
     )
 
 
@@ -192,17 +207,28 @@ class _Training:
 
   def train(self, optimizer: OptimizerConfig, validator) -> dict[str, Any]:
     """One training of the grid, from its start or from where it was."""
-    name = f'lr_{optimizer.learning_rate:g}'
+    name = f'lr_{optimizer.learning_rate!r}'
     folder = self.folder / name
+    with contextlib.closing(Saver(folder)) as saver:
+      if (folder / RESULT).exists():  # the grid was stopped in a later one
+        result = storage.read_json(folder / RESULT)
+      else:
+        result = self._run(name, optimizer, saver, validator)
+        storage.write_json(folder / RESULT, result)
+      saver.prune(result['best_step'])
+    return result
+
+  def _run(self, name, optimizer, saver, validator) -> dict[str, Any]:
     transform = optimizers.make(optimizer, self.total)
-    saver = Saver(folder)
     abstract, shardings = steps.shardings(self.model, transform, self.mesh)
     restored = saver.restore(abstract, shardings)
     if restored is None:
       state = self._first_state(transform, shardings)
       progress = {'validations': [], 'stopped': False}
+      log = MetricsLog(self.folder / name, first_step=0)
     else:
       state, progress = restored
+      log = MetricsLog(self.folder / name, first_step=int(state.step) + 1)
     if not progress['stopped']:
       step = jax.jit(
         steps.make_step(
@@ -214,11 +240,10 @@ class _Training:
         donate_argnums=(0,),
         out_shardings=(shardings, None),
       )
-      self._loop(state, progress, step, saver, folder, validator)
-    validations = progress['validations']
+      self._loop(state, progress, step, saver, log, validator)
+    saver.wait()
     best = self._best_step(progress, validator)
-    saver.prune(best)
-    saver.close()
+    validations = progress['validations']
     return {
       'folder': name,
       'learning_rate': optimizer.learning_rate,
@@ -227,16 +252,17 @@ class _Training:
       'validations': validations,
     }
 
-  def _loop(self, state, progress, step, saver, folder, validator) -> None:
+  def _loop(self, state, progress, step, saver, log, validator) -> None:
     """Validate, save, step; every line of it safe to be killed in."""
-    done = int(state.step)
-    log = MetricsLog(folder, first_step=done + 1 if done else 0)
+    done, folder = int(state.step), log.folder
     meter = StepMeter(self.started)
-    rows, length = self.config.batch_rows, self.packer.row_length
+    rows = self.config.batch_rows
     while True:
       seen = [at for at, _ in progress['validations']]
-      due = validator is not None and done not in seen and (
-        done % validator.config.every == 0 or done == self.total
+      due = (
+        validator is not None
+        and done not in seen
+        and (done % validator.config.every == 0 or done == self.total)
       )
       if due:
         meter.settle()
@@ -252,12 +278,12 @@ class _Training:
       stop = progress['stopped'] or preemption.asked()
       if due or stop or (done and done % self.config.save_every == 0):
         meter.settle()
+        log.flush()  # first: lines beyond a save are dropped, none is missed
         saver.save(state, progress, best=self._best_step(progress, validator))
-        log.flush()
       if progress['stopped']:
         return
       if stop:
-        saver.close()
+        saver.wait()
         preemption.check(f'train: step {done}')
       began = time.monotonic()
       batch = steps.put_batch(self.packer, done * rows, rows, self.where)
@@ -265,9 +291,9 @@ class _Training:
       meter.clock(time.monotonic() - began)
       done += 1
       tokens = self.packer.tokens_in(done * rows - rows, rows)
-      meter.add(done, metrics, tokens=tokens, places=rows * length)
+      meter.add(done, metrics, tokens=tokens)
       if done % self.config.log_every == 0 or done == self.total:
-        values = meter.report()
+        values = meter.report() | {'padding': self._padding(done)}
         log.write(done, values)
         print(
           f'@progress {done}/{self.total} {folder.name} '
@@ -275,6 +301,14 @@ class _Training:
           f'{values["tokens_per_second"]:,.0f} tokens/s',
           flush=True,
         )
+
+  def _padding(self, done: int) -> float:
+    """The share of padding since the line before, whatever was resumed."""
+    every, rows = self.config.log_every, self.config.batch_rows
+    before = (done - 1) // every * every
+    count = (done - before) * rows
+    tokens = self.packer.tokens_in(before * rows, count)
+    return 1 - tokens / (count * self.packer.row_length)
 
   def _best_step(self, progress: dict, validator) -> int:
     if validator is None:

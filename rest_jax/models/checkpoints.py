@@ -8,7 +8,6 @@ A path is one of
 
 import hashlib
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,7 +16,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from rest_jax import configuration, manifests, partitioning, storage
-from rest_jax.models import network
+from rest_jax.models import network, weights
 from rest_jax.models.configurations import DecoderConfig
 
 PARAMS = 'params'  # the item of a checkpoint that holds the weights
@@ -39,9 +38,7 @@ def unboxed(model: DecoderConfig, key: jax.Array) -> Any:
   return nn.unbox(init(model, key))
 
 
-def abstract(
-  model: DecoderConfig, mesh: Mesh, dtype: str | None = None
-) -> Any:
+def abstract(model: DecoderConfig, mesh: Mesh, dtype: str | None = None) -> Any:
   """The parameters' shapes, dtype and shardings, without their values."""
   boxed = jax.eval_shape(
     lambda: init(model, jax.random.key(0, impl='threefry2x32'))
@@ -80,7 +77,7 @@ def load(
   if kind == 'gguf':
     from rest_jax.models import gguf
 
-    read: Mapping[str, Any] = gguf.read_params(source, model)
+    read = gguf.read_params(source, model)
   else:
     from rest_jax.models import safetensors
 
@@ -138,19 +135,13 @@ def restore(source: storage.PathLike, target: Any) -> Any:
     ) from error
 
 
-def _place(read: Mapping[str, Any], target: Any, source: Any) -> Any:
+def _place(read: weights.Params, target: Any, source: Any) -> Any:
   def put(path, want):
     name = '/'.join(str(entry.key) for entry in path)
-    if name not in read:
-      raise configuration.ConfigurationError(
-        f'{source}: holds no {name}, which the network that MODEL binds needs.'
-      )
-    array = read[name]
-    if array.shape != want.shape:
-      raise configuration.ConfigurationError(
-        f'{source}: {name} has shape {array.shape}, the network that MODEL '
-        f'binds has {want.shape}.'
-      )
+    # Not a ConfigurationError: the readers have checked every tensor.
+    assert name in read, f'{source}: no reader gives {name}'
+    array = read[name]()
+    assert array.shape == want.shape, (name, array.shape, want.shape)
     return jax.device_put(array.astype(want.dtype), want.sharding)
 
   return jax.tree_util.tree_map_with_path(put, target)

@@ -83,9 +83,7 @@ def step(
   G, N = tokens_GN.shape
   model = network.Decoder(config)
   positions_GN = jnp.broadcast_to((lengths_G + time)[:, None], (G, N))
-  prompt_mask_GP = (
-    jnp.arange(prompt[0].shape[2])[None] < lengths_G[:, None]
-  )
+  prompt_mask_GP = jnp.arange(prompt[0].shape[2])[None] < lengths_G[:, None]
   suffix_mask_T = jnp.arange(suffix[0].shape[3]) <= time
   x_GND = model.apply(params, tokens_GN, method='embed')
   block = network.Block(config)

@@ -29,40 +29,36 @@ _WHOLE_NAMES = {
   'final_norm': 'output_norm',
   'unembedding': 'output',
 }
+_ROPE_SCALES = 'rope_freqs.weight'  # Llama 3.1's, see `check`
 
 
 def read_params(
   source: storage.PathLike, config: DecoderConfig
-) -> dict[str, np.ndarray]:
+) -> weights.Params:
   """The parameters by path, float32 (see weights.stack).
 
   Raises:
-    ConfigurationError: the file's architecture or sizes are not the config's,
-      listing each difference.
+    ConfigurationError: the file is not readable, or its architecture, sizes
+      or tensors are not the config's, listing each difference.
   """
   reader = open_reader(source)
   check(reader, source, config)
   tensors = {tensor.name: tensor for tensor in reader.tensors}
+  pairs = {'query': config.num_heads, 'key': config.num_kv_heads}
 
   def get(name: str, layer: int | None) -> np.ndarray:
-    if layer is None:
-      full = f'{_WHOLE_NAMES[name]}.weight'
-    else:
-      full = f'blk.{layer}.{_LAYER_NAMES[name]}.weight'
-    if full not in tensors:
-      raise configuration.ConfigurationError(
-        f'{source}: holds no {full}. Set tie_embeddings = True in MODEL if the '
-        'file has no output matrix of its own.'
-      )
-    matrix = _dequantise(tensors[full])
-    heads = {'query': config.num_heads, 'key': config.num_kv_heads}.get(name)
-    return _half_split(matrix, heads) if heads else matrix
+    matrix = _dequantise(tensors[_named(name, layer)])
+    return _half_split(matrix, pairs[name]) if name in pairs else matrix
 
   return weights.stack(get, config)
 
 
 def open_reader(source: storage.PathLike) -> Any:
   """A GGUFReader; raises ConfigurationError where it cannot be read."""
+  if storage.is_remote(source):
+    raise configuration.ConfigurationError(
+      f'{source}: a GGUF file is read in place; copy it to a local disk first.'
+    )
   try:
     import gguf
   except ImportError as error:
@@ -72,14 +68,14 @@ def open_reader(source: storage.PathLike) -> Any:
     ) from error
   try:
     return gguf.GGUFReader(str(source))
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, IndexError, KeyError) as error:
     raise configuration.ConfigurationError(
-      f'{source}: not a readable GGUF file ({error}).'
+      f'{source}: not a readable GGUF file, or a part of one ({error}).'
     ) from error
 
 
 def check(reader: Any, source: Any, config: DecoderConfig) -> None:
-  """Raises unless the file's metadata agrees with the network."""
+  """Raises unless the file's metadata and tensors agree with the network."""
 
   def field(name, default=None):
     entry = reader.get_field(name)
@@ -90,34 +86,54 @@ def check(reader: Any, source: Any, config: DecoderConfig) -> None:
     raise configuration.ConfigurationError(
       f'{source}: architecture {architecture!r}; allowed: llama.'
     )
-  heads = field('llama.attention.head_count')
-  found = {
+  heads, width = field('llama.attention.head_count'), config.embed_dim
+  found = {tensor.name: _shape(tensor) for tensor in reader.tensors}
+  stated = {
     'num_layers': field('llama.block_count'),
     'embed_dim': field('llama.embedding_length'),
     'mlp_dim': field('llama.feed_forward_length'),
     'num_heads': heads,
     'num_kv_heads': field('llama.attention.head_count_kv', heads),
+    'head_dim': field('llama.attention.key_length', width // (heads or 1)),
     'rope_theta': field('llama.rope.freq_base', 10000.0),
     'norm_epsilon': field('llama.attention.layer_norm_rms_epsilon'),
-    'vocab_size': len(field('tokenizer.ggml.tokens')),
+    'tie_embeddings': _named('unembedding', None) not in found,
   }
-  wrong = [
-    f'  {name}: the file has {value}, MODEL binds {getattr(config, name)}'
-    for name, value in found.items()
-    if not np.isclose(value, getattr(config, name), rtol=1e-5)
+  lines = [
+    f'{name}: the file has {value}, MODEL binds {getattr(config, name)}'
+    for name, value in stated.items()
+    if value is None
+    or not np.isclose(value, getattr(config, name), rtol=1e-5, atol=0)
   ]
-  if wrong:
-    raise configuration.ConfigurationError(
-      f'{source}: is not the network that MODEL binds:\n' + '\n'.join(wrong)
+  # What the sizes explain need not be said again for each tensor.
+  weights.require_same(
+    source, lines or weights.differences(config, _named, found, [_ROPE_SCALES])
+  )
+  if (
+    _ROPE_SCALES in found or field('llama.rope.scaling.type', 'none') != 'none'
+  ):
+    print(
+      f'{source}: WARNING: the file scales its rotary frequencies for long '
+      'contexts, this network does not: its outputs differ a little from the '
+      'published ones.'
     )
+
+
+def _named(name: str, layer: int | None) -> str:
+  if layer is None:
+    return f'{_WHOLE_NAMES[name]}.weight'
+  return f'blk.{layer}.{_LAYER_NAMES[name]}.weight'
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+  return tuple(int(n) for n in reversed(tensor.shape))  # GGUF: fastest first
 
 
 def _dequantise(tensor: Any) -> np.ndarray:
   from gguf import quants
 
   values = quants.dequantize(tensor.data, tensor.tensor_type)
-  shape = tuple(int(n) for n in reversed(tensor.shape))
-  return np.asarray(values, np.float32).reshape(shape)
+  return np.asarray(values, np.float32).reshape(_shape(tensor))
 
 
 def _half_split(matrix: np.ndarray, heads: int) -> np.ndarray:

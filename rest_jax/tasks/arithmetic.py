@@ -157,7 +157,7 @@ def document(config: ArithmeticConfig, seed: int, index: int) -> list[Written]:
   written = []
   for _ in range(page.integer(*corpus.problems_per_document)):
     chain = _draw_chain(page, config.difficulty, CORPUS)
-    story = stories.tell(page, chain)
+    story = stories.tell(page, chain, config.difficulty.kinds)
     taste, care = page.uniform(), page.uniform()
     if page.uniform() < corpus.author_consistency:
       taste, care = author
@@ -187,7 +187,7 @@ def _problems(
     source = draws.Draws(seed, key, index)
     chain = _draw_chain(source, difficulty, pool, seen)
     seen.add(chain)
-    story = stories.tell(source, chain)
+    story = stories.tell(source, chain, difficulty.kinds)
     rows.append(_row(config, source, story, f'{index:06d}', key))
   return rows
 

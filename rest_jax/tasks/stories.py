@@ -18,7 +18,6 @@ from rest_jax.tasks.draws import Draws
 
 KINDS = ('things', 'money', 'bus', 'garden')
 STEPS_OF = {'add': 1, 'take': 1, 'times': 1, 'share': 1, 'packs': 2, 'each': 2}
-_WEIGHTS = {'add': 3, 'take': 3, 'times': 2, 'share': 1, 'packs': 2, 'each': 2}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +31,9 @@ class Difficulty(configuration.Configuration):
     max_operand: largest number that is added or taken away.
     max_factor: largest factor of a product, and largest divisor.
     max_value: no result on the way is above it; none is below 1.
+    kinds: of stories that are told.
+    event_weights: relative frequencies of the events, in the order of
+      OPERATION_OF: add, packs, take, each, times, share.
   """
 
   steps: tuple[int, ...] = (2, 3, 4)
@@ -40,6 +42,8 @@ class Difficulty(configuration.Configuration):
   max_operand: int = 12
   max_factor: int = 6
   max_value: int = 99
+  kinds: tuple[str, ...] = KINDS
+  event_weights: tuple[float, ...] = (3.0, 2.0, 3.0, 2.0, 2.0, 1.0)
 
   def check(self):
     self.require(bool(self.steps), 'steps', 'at least one number')
@@ -48,6 +52,14 @@ class Difficulty(configuration.Configuration):
     self.require(same, 'step_weights', 'one for each of steps')
     good = min(self.step_weights) >= 0 and sum(self.step_weights) > 0
     self.require(good, 'step_weights', '>= 0, not all 0')
+    same = len(self.event_weights) == len(OPERATION_OF)
+    allowed = f'a weight >= 0 for each of {", ".join(OPERATION_OF)}'
+    weights = self.event_weights
+    self.require(
+      same and min(weights) >= 0 and max(weights) > 0, 'event_weights', allowed
+    )
+    known = bool(self.kinds) and set(self.kinds) <= set(KINDS)
+    self.require(known, 'kinds', f'some of {", ".join(KINDS)}')
     for name in ('max_start', 'max_operand', 'max_factor'):
       self.require(getattr(self, name) >= 2, name, 'at least 2')
     low = max(self.max_start, self.max_factor**2)
@@ -135,6 +147,7 @@ def _try_chain(
   draws: Draws, difficulty: Difficulty, count: int
 ) -> Chain | None:
   factor = difficulty.max_factor
+  weights = dict(zip(OPERATION_OF, difficulty.event_weights, strict=True))
   left = count
   if draws.uniform() < 0.4:
     start = (draws.integer(2, factor), draws.integer(2, factor))
@@ -147,9 +160,13 @@ def _try_chain(
     options = [
       event
       for event, steps in STEPS_OF.items()
-      if steps <= left and (event != 'share' or left == 1)
+      if steps <= left
+      and weights[event]
+      and (event != 'share' or left == 1)
     ]
-    event = draws.weighted(options, [_WEIGHTS[option] for option in options])
+    if not options:
+      return None
+    event = draws.weighted(options, [weights[option] for option in options])
     if event in ('add', 'take'):
       numbers = (draws.integer(2, difficulty.max_operand),)
     elif event in ('packs', 'each'):
@@ -261,9 +278,11 @@ _TELLING = {
 }  # fmt: skip
 
 
-def tell(draws: Draws, chain: Chain) -> Story:
+def tell(
+  draws: Draws, chain: Chain, kinds: Sequence[str] = KINDS
+) -> Story:
   """Tells a chain: somebody, something, and one wording of each event."""
-  kind = draws.choice(KINDS)
+  kind = draws.choice(kinds)
   telling = _TELLING[kind]
   unit = {'money': 'dollars', 'bus': 'people', 'garden': draws.choice(_PLANTS)}
   unit = unit.get(kind) or draws.choice(_THINGS)

@@ -7,7 +7,6 @@ everything else is deleted once a newer save is safe.
 """
 
 import json
-from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -25,6 +24,7 @@ class Saver:
   def __init__(self, folder: storage.PathLike):
     """Args: folder: of this training; made if missing."""
     self._folder = storage.path(folder)
+    self._best: int | None = None  # of the newest save; unknown at first
     self._folder.mkdir(parents=True, exist_ok=True)
     options = ocp.CheckpointManagerOptions(
       create=True,
@@ -47,8 +47,14 @@ class Saver:
     """
     step = int(state.step)
     self._manager.wait_until_finished()
-    old = [s for s in self._manager.all_steps() if s not in (best, step)]
-    if step not in self._manager.all_steps():
+    standing = sorted(self._manager.all_steps())
+    # What the newest standing save needs goes only once this one stands.
+    if self._best is not None:
+      for stale in standing[:-1]:
+        if stale not in (self._best, best):
+          self._manager.delete(stale)
+    self._best = best
+    if step not in standing:
       self._manager.save(
         step,
         args=ocp.args.Composite(
@@ -59,9 +65,6 @@ class Saver:
           }
         ),
       )
-    # The newest of the old ones goes only after the new one stands.
-    for stale in sorted(old)[:-1]:
-      self._manager.delete(stale)
 
   def restore(
     self, abstract: TrainState, shardings: TrainState
@@ -97,6 +100,10 @@ class Saver:
     for step in self._manager.all_steps():
       if step != keep:
         self._manager.delete(step)
+
+  def wait(self) -> None:
+    """Returns once the last save stands."""
+    self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits for the last save."""

@@ -48,9 +48,7 @@ class Validator:
       lambda params: jax.tree.map(lambda w: w.astype(dtype), params)
     )
     self._engines = [
-      engines.Engine(
-        model, None, engine, mesh, requests.text_of(manifest)
-      )
+      engines.Engine(model, None, engine, mesh, requests.text_of(manifest))
       for manifest in problem_sets
     ]
 
@@ -65,9 +63,7 @@ class Validator:
     """
     view = self._view(params)
     samples, verdicts = [], []
-    for engine, (problems, card) in zip(
-      self._engines, self._sets, strict=True
-    ):
+    for engine, (problems, card) in zip(self._engines, self._sets, strict=True):
       engine.params = view
       by_id = {problem.id: problem for problem in problems}
       asked = requests.requests(
@@ -85,7 +81,9 @@ class Validator:
       range(len(samples)),
       key=lambda i: (samples[i].problem_id, samples[i].sample_index),
     )
-    self._write(folder, [samples[i] for i in order], [verdicts[i] for i in order])
+    samples = [samples[i] for i in order]
+    verdicts = [verdicts[i] for i in order]
+    self._write(folder, samples, verdicts)
     counted = [v.reward for v in verdicts if v.outcome != 'harness_error']
     return float(sum(counted) / max(len(counted), 1))
 

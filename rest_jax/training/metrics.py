@@ -19,10 +19,11 @@ class MetricsLog:
 
   def __init__(self, folder: storage.PathLike, *, first_step: int):
     """Args:
-      folder: of this training.
-      first_step: lines from here on are written anew.
+    folder: of this training.
+    first_step: lines from here on are written anew.
     """
-    self._path = storage.path(folder) / 'metrics.jsonl'
+    self.folder = storage.path(folder)
+    self._path = self.folder / 'metrics.jsonl'
     self._lines = []
     if self._path.exists():
       for line in self._path.read_text().splitlines():
@@ -57,23 +58,20 @@ class StepMeter:
     self._pending: tuple[int, Any] | None = None
     self._tokens = 0
     self._seconds = 0.0
-    self._places = 0
 
-  def add(self, step: int, metrics: dict, *, tokens: int, places: int) -> None:
+  def add(self, step: int, metrics: dict, *, tokens: int) -> None:
     """Notes a step that was just dispatched, after waiting for the last one.
 
     Args:
       step: its number, counted from 1.
       metrics: arrays still on the device.
       tokens: that it read, padding excluded.
-      places: padding included.
     """
     before = time.monotonic()
     self.settle()
     self._seconds += time.monotonic() - before
     self._pending = (step, metrics)
     self._tokens += tokens
-    self._places += places
 
   def clock(self, seconds: float) -> None:
     """Adds host time that belongs to stepping (building batches, dispatch)."""
@@ -83,7 +81,8 @@ class StepMeter:
     """Waits for the last step and returns its metrics.
 
     Raises:
-      ConfigurationError: its loss or gradient is not finite.
+      ConfigurationError: its loss, its gradient or the parameters after it are
+        not finite.
     """
     if self._pending is None:
       return {}
@@ -91,7 +90,9 @@ class StepMeter:
     values = {k: float(v) for k, v in jax.device_get(metrics).items()}
     self._pending = None
     self._last = values
-    if not np.isfinite(values['loss'] + values['grad_norm']):
+    # The parameters' norm is that after the step: what would be saved.
+    norms = values['grad_norm'] + values['param_norm']
+    if not np.isfinite(values['loss'] + norms):
       raise configuration.ConfigurationError(
         f'step {step}: the loss is {values["loss"]}, gradient norm '
         f'{values["grad_norm"]}, parameter norm {values["param_norm"]}. '
@@ -109,10 +110,9 @@ class StepMeter:
     wall = max(time.monotonic() - self._started, 1e-9)
     values = self._last | {
       'tokens_per_second': self._tokens / max(self._seconds, 1e-9),
-      'padding': 1 - self._tokens / max(self._places, 1),
       'goodput': self._stepping / wall,
     }
-    self._tokens = self._places = 0
+    self._tokens = 0
     self._seconds = 0.0
     return values
 

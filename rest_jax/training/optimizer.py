@@ -38,14 +38,12 @@ def make(
     else optax.identity()
   )
   if config.name == 'adafactor':
+    # optax.adafactor's own weight decay is not scaled by the learning rate.
     return optax.chain(
       clip,
-      optax.adafactor(
-        rate,
-        multiply_by_parameter_scale=False,
-        weight_decay_rate=config.weight_decay or None,
-        weight_decay_mask=is_matrix,
-      ),
+      optax.adafactor(None, multiply_by_parameter_scale=False),
+      optax.add_decayed_weights(-config.weight_decay, is_matrix),
+      optax.scale_by_learning_rate(rate, flip_sign=False),
     )
   return optax.chain(
     clip,

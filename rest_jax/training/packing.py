@@ -76,7 +76,7 @@ class Packer:
       longest = int(places.max(initial=0))
       raise configuration.ConfigurationError(
         f'no example fits a row of {row_length} tokens (the longest of '
-        f'{len(places)} takes {longest}). Raise ROW_LENGTH or the model\'s '
+        f"{len(places)} takes {longest}). Raise ROW_LENGTH or the model's "
         'max_length.'
       )
     order = _generator(seed, 0).permutation(np.flatnonzero(fits))

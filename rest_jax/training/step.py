@@ -119,7 +119,8 @@ def make_step(
 
   Returns:
     step(state, batch) -> (state, metrics): loss (by the chosen normaliser),
-    token_loss (per weight of target tokens), grad_norm, param_norm, update_norm.
+    token_loss (per weight of target tokens), grad_norm, param_norm (of the
+    parameters after the step), update_norm.
   """
 
   def sums(params, batch):
@@ -133,9 +134,7 @@ def make_step(
       return gradient(params, batch)
     pieces = jax.tree.map(
       # Interleaved, so that each piece keeps the batch's split over devices.
-      lambda x: jnp.swapaxes(
-        x.reshape((-1, microbatches) + x.shape[1:]), 0, 1
-      ),
+      lambda x: jnp.swapaxes(x.reshape((-1, microbatches) + x.shape[1:]), 0, 1),
       batch,
     )
 

@@ -27,6 +27,7 @@ CONFIG = DecoderConfig(
 
 def parameters(config=CONFIG, seed=0):
   params = checkpoints.unboxed(config, jax.random.key(seed))
+
   # Norm scales start at one: give them values that a mix-up would show.
   def shift(path, w):
     if 'scale' not in jax.tree_util.keystr(path):
@@ -216,6 +217,7 @@ def test_prefill_and_decode_equal_one_full_pass(decode_loop):
   ],
 )
 def test_impossible_configurations_name_the_field_and_the_fix(change, text):
-  with pytest.raises(configuration.ConfigurationError, match=re.escape(text)) as caught:
+  error = configuration.ConfigurationError
+  with pytest.raises(error, match=re.escape(text)) as caught:
     dataclasses.replace(CONFIG, **change)
   assert next(iter(change)) in str(caught.value)

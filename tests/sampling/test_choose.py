@@ -78,7 +78,8 @@ def test_tokens_follow_the_distribution_of_the_survivors(
   counts = np.bincount(tokens, minlength=150)
   cells = expected * rows >= 20
   rest = expected[~cells].sum() * rows
-  chi = ((counts - expected * rows)[cells] ** 2 / (expected * rows)[cells]).sum()
+  wanted = expected * rows
+  chi = ((counts - wanted)[cells] ** 2 / wanted[cells]).sum()
   if rest >= 20:
     chi += (counts[~cells].sum() - rest) ** 2 / rest
   freedom = max(cells.sum() - 1, 1)
@@ -92,9 +93,7 @@ def test_model_log_probability_is_that_of_the_whole_softmax():
   )
   exact = logits.astype(np.float64)
   exact -= np.log(np.exp(exact).sum(-1, keepdims=True))
-  np.testing.assert_allclose(
-    logprobs, exact[np.arange(50), tokens], atol=1e-5
-  )
+  np.testing.assert_allclose(logprobs, exact[np.arange(50), tokens], atol=1e-5)
 
 
 def test_zero_temperature_is_greedy_and_ties_go_to_the_lower_id():
@@ -150,4 +149,5 @@ def test_keep_top_k_keeps_exactly_k_also_among_equals():
     np.testing.assert_array_equal(kept.sum(-1), k)
     for row in range(5):
       order = np.lexsort((np.arange(500), -logits[row]))
-      np.testing.assert_array_equal(np.flatnonzero(kept[row]), sorted(order[:k]))
+      expected = sorted(order[:k])
+      np.testing.assert_array_equal(np.flatnonzero(kept[row]), expected)
