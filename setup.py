@@ -42,6 +42,8 @@ CORE = [
   'fsspec>=2024.6.0',
   'gcsfs>=2024.6.0',
   'tensorboard>=2.20,<2.22',
+  # writes the scalars; tensorboard's own writer would import TensorFlow
+  'tensorboardX>=2.6.2,<3',
 ]
 
 EXTRAS = {

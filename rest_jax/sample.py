@@ -16,6 +16,7 @@ from rest_jax import (
   manifests,
   partitioning,
   preemption,
+  processes,
   records,
 )
 from rest_jax.models import checkpoints
@@ -53,7 +54,8 @@ def sample(
     engine: the engine's layout.
     mesh: of the devices.
   """
-  preemption.watch()
+  processes.initialize()
+  preemption.watch()  # after it: jax has a handler of its own
   if not len(problems_dirs) == len(samples_dirs) == len(stream_names) > 0:
     raise configuration.ConfigurationError(
       f'sample: PROBLEMS_DIRS ({len(problems_dirs)}), SAMPLES_DIRS '
@@ -69,6 +71,11 @@ def sample(
     if name not in by_name:
       raise configuration.ConfigurationError(
         f'STREAMS: got {name!r}; allowed: {", ".join(by_name)}.'
+      )
+    if not by_name[name].num_samples:
+      raise configuration.ConfigurationError(
+        f'STREAMS: {name!r} has num_samples = 0: there is nothing to draw. '
+        'Set its dial (NUM_SAMPLES, EVAL_SAMPLES, DIFFICULTY_SAMPLES).'
       )
   sampler = _Sampler(policy_dir, iteration, model, engine, mesh)
   for problems_dir, samples_dir, name in zip(
@@ -111,7 +118,7 @@ class _Sampler:
     problems = manifests.load(problems_dir, stage='prepare')
     drawn = configuration.semantics(stream)
     num_samples = drawn.pop('num_samples')
-    with manifests.work_on(
+    with processes.work_on(
       samples_dir,
       stage='sample',
       kind=records.Sample,
@@ -132,7 +139,7 @@ class _Sampler:
       if work.done is None:
         self._work(work, problems, stream)
       statistics = work.done.statistics
-      print(
+      processes.say(
         f'sample: {samples_dir}: {statistics["samples"]} samples of '
         f'{statistics["problems"]} problems, {statistics["tokens"]} tokens'
       )
@@ -161,15 +168,14 @@ class _Sampler:
         ]
       )
       if not work.has(name, source=source):
-        preemption.check(f'sample: {name}')
+        processes.check_preemption(f'sample: {name}')
         made = self._part(problems, chunk, indices, stream, digest)
         work.write(name, made, source=source)
         tokens += sum(len(row.token_ids) for row in made)
       rate = tokens / (time.monotonic() - started)
-      print(
+      processes.say(
         f'@progress {number + 1}/{len(parts)} {stream.name} '
-        f'{rate:,.0f} tokens/s',
-        flush=True,
+        f'{rate:,.0f} tokens/s'
       )
     self._finish(work, blocks, rows, tokens, time.monotonic() - started)
 
@@ -191,20 +197,7 @@ class _Sampler:
     return sorted(made, key=lambda row: (row.problem_id, row.sample_index))
 
   def _finish(self, work, blocks, rows, tokens, seconds) -> None:
-    reasons: dict[str, int] = {}
-    total = 0
-    for row in work.parts():
-      table = records.read_part(
-        work.folder / row['name'],
-        records.Sample,
-        expected=row,
-        columns=['finish_reason', 'logprobs'],
-      )
-      for entry in table['finish_reason'].value_counts().to_pylist():
-        reasons[entry['values']] = (
-          reasons.get(entry['values'], 0) + (entry['counts'])
-        )
-      total += len(table['logprobs'].combine_chunks().values)
+    reasons, total = processes.from_writer(lambda: _counts(work))
     work.finish(
       statistics={
         'problems': len(rows),
@@ -220,12 +213,31 @@ class _Sampler:
       },
     )
     if reasons.get('prompt'):
-      print(
+      processes.say(
         f'sample: WARNING: {reasons["prompt"]} samples were not drawn: their '
         f'prompt leaves no room for MAX_DECODE_LENGTH = '
         f"{self.config.max_decode_length} tokens in the model's max_length = "
         f'{self.model.max_length}'
       )
+
+
+def _counts(work: manifests.Work) -> tuple[dict[str, int], int]:
+  """(samples by finish reason, tokens) of all parts."""
+  reasons: dict[str, int] = {}
+  total = 0
+  for row in work.parts():
+    table = records.read_part(
+      work.folder / row['name'],
+      records.Sample,
+      expected=row,
+      columns=['finish_reason', 'logprobs'],
+    )
+    for entry in table['finish_reason'].value_counts().to_pylist():
+      reasons[entry['values']] = (
+        reasons.get(entry['values'], 0) + (entry['counts'])
+      )
+    total += len(table['logprobs'].combine_chunks().values)
+  return reasons, total
 
 
 def _parts(

@@ -21,6 +21,7 @@ from rest_jax import (
   manifests,
   partitioning,
   preemption,
+  processes,
   storage,
 )
 from rest_jax.models import checkpoints as policies
@@ -77,7 +78,8 @@ def train(
     dval_stream: how D_val is sampled.
     engine: the sampling engine's layout.
   """
-  preemption.watch()
+  processes.initialize()
+  preemption.watch()  # after it: jax has a handler of its own
   _check(learning_rates, dval_dirs, dval_stream)
   examples = manifests.load(examples_dir, stage=None)
   dvals = [manifests.load(folder, stage='prepare') for folder in dval_dirs]
@@ -98,7 +100,7 @@ def train(
     'examples': examples,
     'init': policies.digest(init_path) if init_path else 'scratch',
   } | {f'dval_{i}': manifest for i, manifest in enumerate(dvals)}
-  with manifests.work_on(
+  with processes.work_on(
     checkpoints_dir,
     stage='train',
     kind=None,
@@ -121,10 +123,11 @@ def train(
         for rate in learning_rates
       ]
       _finish(work, run, results)
-    for folder in work.folder.glob('lr_*/*/' + OPTIMIZER):
-      folder.rmtree()  # only needed to resume
+    if processes.is_writer():
+      for folder in work.folder.glob('lr_*/*/' + OPTIMIZER):
+        folder.rmtree()  # only needed to resume
     chosen = work.done.statistics
-    print(
+    processes.say(
       f'train: {checkpoints_dir}: step {chosen["chosen_step"]} of learning '
       f'rate {chosen["learning_rate"]:g}'
       + (f', D_val reward {chosen["reward"]:.4f}' if dvals else '')
@@ -193,7 +196,7 @@ class _Training:
       loss_normalizer=config.loss_normalizer,
     )
     if self.packer.num_too_long:
-      print(
+      processes.say(
         f'train: {self.packer.num_too_long} of '
         f'{self.packer.num_too_long + self.packer.num_examples} examples are '
         f'longer than a row of {self.packer.row_length} tokens and are left '
@@ -210,11 +213,19 @@ class _Training:
     name = f'lr_{optimizer.learning_rate!r}'
     folder = self.folder / name
     with contextlib.closing(Saver(folder)) as saver:
-      if (folder / RESULT).exists():  # the grid was stopped in a later one
-        result = storage.read_json(folder / RESULT)
-      else:
+      # There already where the grid was stopped in a later training.
+      result = processes.from_writer(
+        lambda: (
+          storage.read_json(folder / RESULT)
+          if (folder / RESULT).exists()
+          else None
+        )
+      )
+      if result is None:
         result = self._run(name, optimizer, saver, validator)
-        storage.write_json(folder / RESULT, result)
+        processes.from_writer(
+          lambda: storage.write_json(folder / RESULT, result)
+        )
       saver.prune(result['best_step'])
     return result
 
@@ -257,6 +268,7 @@ class _Training:
     done, folder = int(state.step), log.folder
     meter = StepMeter(self.started)
     rows = self.config.batch_rows
+    vote = processes.Vote()
     while True:
       seen = [at for at, _ in progress['validations']]
       due = (
@@ -270,12 +282,14 @@ class _Training:
         reward = validator.reward(state.params, place / f'step_{done}')
         progress['validations'].append([done, reward])
         log.write(done, {'dval_reward': reward})
-        print(f'train: {folder.name} step {done}: D_val reward {reward:.4f}')
+        processes.say(
+          f'train: {folder.name} step {done}: D_val reward {reward:.4f}'
+        )
         progress['stopped'] = stopping.decide(
           validator.config, progress['validations']
         ).stop
       progress['stopped'] |= done == self.total
-      stop = progress['stopped'] or preemption.asked()
+      stop = progress['stopped'] or vote.asked()
       if due or stop or (done and done % self.config.save_every == 0):
         meter.settle()
         log.flush()  # first: lines beyond a save are dropped, none is missed
@@ -284,7 +298,9 @@ class _Training:
         return
       if stop:
         saver.wait()
-        preemption.check(f'train: step {done}')
+        raise preemption.Preempted(
+          f'train: step {done}: stopped by SIGTERM, state saved; start it again'
+        )
       began = time.monotonic()
       batch = steps.put_batch(self.packer, done * rows, rows, self.where)
       state, metrics = step(state, batch)
@@ -295,11 +311,10 @@ class _Training:
       if done % self.config.log_every == 0 or done == self.total:
         values = meter.report() | {'padding': self._padding(done)}
         log.write(done, values)
-        print(
+        processes.say(
           f'@progress {done}/{self.total} {folder.name} '
           f'loss {values["token_loss"]:.4f} '
-          f'{values["tokens_per_second"]:,.0f} tokens/s',
-          flush=True,
+          f'{values["tokens_per_second"]:,.0f} tokens/s'
         )
 
   def _padding(self, done: int) -> float:

@@ -15,7 +15,7 @@ LAYERS = [
   ['manifests'],
   ['rewards'],
   ['evaluation'],
-  ['partitioning'],
+  ['partitioning', 'processes'],
   ['models'],
   ['tasks'],
   ['sampling'],

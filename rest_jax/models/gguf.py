@@ -86,15 +86,18 @@ def check(reader: Any, source: Any, config: DecoderConfig) -> None:
     raise configuration.ConfigurationError(
       f'{source}: architecture {architecture!r}; allowed: llama.'
     )
-  heads, width = field('llama.attention.head_count'), config.embed_dim
+  heads = field('llama.attention.head_count')
+  width = field('llama.embedding_length')
   found = {tensor.name: _shape(tensor) for tensor in reader.tensors}
   stated = {
     'num_layers': field('llama.block_count'),
-    'embed_dim': field('llama.embedding_length'),
+    'embed_dim': width,
     'mlp_dim': field('llama.feed_forward_length'),
     'num_heads': heads,
     'num_kv_heads': field('llama.attention.head_count_kv', heads),
-    'head_dim': field('llama.attention.key_length', width // (heads or 1)),
+    'head_dim': field(
+      'llama.attention.key_length', (width or 0) // (heads or 1)
+    ),
     'rope_theta': field('llama.rope.freq_base', 10000.0),
     'norm_epsilon': field('llama.attention.layer_norm_rms_epsilon'),
     'tie_embeddings': _named('unembedding', None) not in found,

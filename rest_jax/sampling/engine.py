@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rest_jax import partitioning
+from rest_jax import configuration, partitioning, processes
 from rest_jax.models import decoding
 from rest_jax.models.configurations import DecoderConfig
 from rest_jax.sampling import choose, identity, stops
@@ -75,6 +75,12 @@ class Engine:
     text: the vocabulary's side.
     network: where prefill, step and empty_suffix are; a stub in tests.
     """
+    if text.vocab_size > model.vocab_size:  # jax would clamp ids in silence
+      raise configuration.ConfigurationError(
+        f'the vocabulary has {text.vocab_size} ids, but MODEL embeds '
+        f'{model.vocab_size}: they do not belong together. Set VOCABULARY to '
+        "the model's own."
+      )
     self.model, self.params, self.config = model, params, config
     self.mesh, self.text, self.network = mesh, text, network
     self._prefill = jax.jit(self._prefill_fn)
@@ -152,7 +158,7 @@ class Engine:
     )
     state = self._decode_until_done(state, prompt, lengths, settings)
     arrays = [
-      np.asarray(state[name])
+      processes.fetch(state[name])
       for name in ('tokens', 'logprobs', 'sampling_logprobs')
     ]
     for g, request in enumerate(queue):
@@ -170,10 +176,10 @@ class Engine:
       state = self._decode(
         self.params, state, prompt, lengths, settings, np.int32(time)
       )
-      done_GN = np.array(state['done'])
+      done_GN = np.array(processes.fetch(state['done']))
       if done_GN.all() or time == total - 1:
         return state
-      tokens_GNT = np.asarray(state['tokens'])
+      tokens_GNT = processes.fetch(state['tokens'])
       for g, n in zip(*np.nonzero(~done_GN), strict=True):
         ids = tokens_GNT[g, n, : time + 1].tolist()
         done_GN[g, n] = stops.is_stopped(

@@ -9,6 +9,7 @@ everything else is deleted once a newer save is safe.
 import json
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from rest_jax import storage
@@ -90,7 +91,7 @@ class Saver:
         }
       ),
     )
-    counter = jax.device_put(jax.numpy.int32(step), shardings.step)
+    counter = jax.device_put(np.int32(step), shardings.step)
     state = TrainState(counter, read[PARAMS], read[OPTIMIZER])
     return state, json.loads(json.dumps(read[PROGRESS]))
 

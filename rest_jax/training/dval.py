@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rest_jax import manifests, records, storage
+from rest_jax import manifests, processes, records, storage
 from rest_jax.models.configurations import DecoderConfig
 from rest_jax.rewards import graders
 from rest_jax.sampling import engine as engines
@@ -62,28 +62,24 @@ class Validator:
       folder: where the samples and verdicts are written.
     """
     view = self._view(params)
-    samples, verdicts = [], []
+    made = []
     for engine, (problems, card) in zip(self._engines, self._sets, strict=True):
       engine.params = view
       by_id = {problem.id: problem for problem in problems}
       asked = requests.requests(
         problems, range(self._stream.num_samples), self._stream.few_shot
       )
-      made = engine.generate(
+      for completion in engine.generate(
         asked, stream=self._stream, iteration=self._iteration
-      )
-      for completion in made:
-        problem = by_id[completion.problem_id]
-        samples.append(completion)
-        verdicts.append(_grade(completion, problem, card))
+      ):
+        made.append((completion, by_id[completion.problem_id], card))
       engine.params = None
-    order = sorted(
-      range(len(samples)),
-      key=lambda i: (samples[i].problem_id, samples[i].sample_index),
-    )
-    samples = [samples[i] for i in order]
-    verdicts = [verdicts[i] for i in order]
-    self._write(folder, samples, verdicts)
+    made.sort(key=lambda row: (row[0].problem_id, row[0].sample_index))
+    return processes.from_writer(lambda: self._grade(made, folder))
+
+  def _grade(self, made: list, folder: storage.Path) -> float:
+    verdicts = [_grade(*row) for row in made]
+    self._write(folder, [row[0] for row in made], verdicts)
     counted = [v.reward for v in verdicts if v.outcome != 'harness_error']
     return float(sum(counted) / max(len(counted), 1))
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rest_jax import configuration, storage
+from rest_jax import configuration, processes, storage
 
 
 class MetricsLog:
@@ -38,6 +38,8 @@ class MetricsLog:
       self._board.add_scalar(name, value, step)
 
   def flush(self) -> None:
+    if not processes.is_writer():
+      return
     storage.write_bytes(
       self._path, ''.join(f'{line}\n' for line in self._lines).encode()
     )
@@ -135,5 +137,5 @@ def _board(folder: storage.PathLike, first_step: int) -> Any:
   return SummaryWriter(
     str(storage.path(folder) / 'tensorboard'),
     purge_step=first_step,
-    write_to_disk=jax.process_index() == 0,
+    write_to_disk=processes.is_writer(),
   )

@@ -57,17 +57,21 @@ def test_each_size_that_differs_is_listed(tmp_path):
   path = published.write_gguf(
     tmp_path / 'm.gguf', published.matrices(tied=False)
   )
-  config = network(True, num_layers=4, rope_theta=10_000.0, num_kv_heads=4)
+  config = network(
+    True, num_layers=4, rope_theta=10_000.0, num_kv_heads=4, embed_dim=64
+  )
   with pytest.raises(configuration.ConfigurationError) as caught:
     ours.read_params(path, config)
   for line in (
     'num_layers: the file has 3, MODEL binds 4',
     'rope_theta: the file has 500.0, MODEL binds 10000.0',
     'num_kv_heads: the file has 2, MODEL binds 4',
+    'embed_dim: the file has 32, MODEL binds 64',
     'tie_embeddings: the file has False, MODEL binds True',
   ):
     assert line in str(caught.value)
-  assert 'embed_dim' not in str(caught.value)
+  for same in ('head_dim', 'mlp_dim', 'num_heads'):
+    assert same not in str(caught.value)
 
 
 def test_missing_and_misshapen_and_unread_tensors_are_named(tmp_path):

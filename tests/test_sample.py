@@ -1,0 +1,282 @@
+"""The stage sample: growing, resuming, refusing, and what it writes."""
+
+import dataclasses
+import functools
+import os
+import signal
+
+import jax
+import pytest
+import tiny_run
+
+from rest_jax import configuration, manifests, partitioning, preemption, records
+from rest_jax import sample as stage
+from rest_jax.models import checkpoints
+from rest_jax.sampling import engine as engines
+from rest_jax.sampling.streams import Stream
+
+QUESTIONS = {str(i): f'Q{i}:' + 'x' * (i % 3) for i in range(5)}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _compile_once(tmp_path_factory):
+  with tiny_run.compiled_once(tmp_path_factory.mktemp('xla')):
+    yield
+
+
+@functools.cache
+def weights():
+  made = checkpoints.unboxed(tiny_run.MODEL, jax.random.key(0))
+  return jax.tree.map(lambda w: w * 1.5, made)
+
+
+@pytest.fixture(autouse=True)
+def _one_device_and_a_policy(monkeypatch):
+  make = functools.partial(partitioning.make_mesh, devices=jax.devices()[:1])
+  monkeypatch.setattr(partitioning, 'make_mesh', make)
+  monkeypatch.setattr(checkpoints, 'digest', lambda source: f'of {source}')
+  monkeypatch.setattr(checkpoints, 'load', lambda *_, **__: weights())
+  before = signal.getsignal(signal.SIGTERM)
+  yield
+  signal.signal(signal.SIGTERM, before)
+  preemption._asked.clear()
+
+
+@pytest.fixture
+def generated(monkeypatch):
+  """Every (problem, sample index) that an engine was asked for."""
+  asked = []
+  generate = engines.Engine.generate
+
+  def noted(self, requests, **fields):
+    asked.extend((r.problem_id, i) for r in requests for i in r.sample_indices)
+    return generate(self, requests, **fields)
+
+  monkeypatch.setattr(engines.Engine, 'generate', noted)
+  return asked
+
+
+@pytest.fixture
+def run(tmp_path):
+  """Samples into tmp_path/NAME; returns the manifest."""
+
+  def run(name='samples', *, questions=QUESTIONS, stop=(), **fields):
+    stream = dataclasses.replace(
+      tiny_run.STREAM,
+      **{
+        k: fields.pop(k)
+        for k in ('num_samples', 'temperature', 'few_shot')
+        if k in fields
+      },
+    )
+    key = manifests.digest_of([questions, stop])[:8]
+    folder = tiny_run.problems(
+      tmp_path / f'problems-{key}', questions, stop=stop
+    )
+    arguments = {
+      'problems_dirs': [folder],
+      'samples_dirs': [os.fspath(tmp_path / name)],
+      'stream_names': ['e_step'],
+      'policy_dir': 'base',
+      'streams': [stream],
+      'iteration': 1,
+      'model': tiny_run.MODEL,
+      'engine': tiny_run.ENGINE,
+      'mesh': partitioning.MeshConfig(),
+    }
+    stage.sample(**(arguments | fields))
+    return manifests.load(tmp_path / name, stage='sample')
+
+  return run
+
+
+def rows(manifest):
+  return {(r.problem_id, r.sample_index): r for r in manifest.records()}
+
+
+def test_growing_computes_only_the_new_and_equals_asking_at_once(
+  run, generated
+):
+  few = rows(run(num_samples=8))
+  del generated[:]
+  grown = run(num_samples=32)
+  assert sorted(generated) == sorted(
+    (f't/train/{key}', index) for key in QUESTIONS for index in range(8, 32)
+  )
+  assert rows(grown) == rows(run('direct', num_samples=32))
+  assert len(rows(grown)) == 5 * 32
+  assert rows(grown).items() >= few.items()
+  assert grown.statistics['samples'] == 160
+  assert grown.statistics['blocks'] == [0, 8, 32]
+
+
+def test_a_finished_stage_runs_again_without_the_policy(
+  run, generated, monkeypatch, capsys
+):
+  first = run()
+  del generated[:]
+  capsys.readouterr()
+  monkeypatch.setattr(checkpoints, 'load', None)  # would raise
+  assert run().digest == first.digest
+  assert not generated
+  assert capsys.readouterr().out.startswith('sample: ')
+
+
+def test_stopped_in_the_middle_it_goes_on_and_equals_never_stopped(
+  run, generated, tmp_path, monkeypatch
+):
+  straight = run('straight')
+  write = manifests.Work.write
+  generated.clear()
+
+  def stopping(self, name, *arguments, **fields):
+    write(self, name, *arguments, **fields)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(manifests.Work, 'write', stopping)
+    with pytest.raises(preemption.Preempted, match='part-00001'):
+      run('stopped')
+  preemption._asked.clear()
+  assert len(list((tmp_path / 'stopped').glob('*.parquet'))) == 1
+  resumed = run('stopped')
+  assert len(generated) == len(set(generated)) == 5 * 8  # nothing twice
+  assert resumed.digest == straight.digest
+  for row in straight.parts:
+    a, b = (m.folder / row['name'] for m in (straight, resumed))
+    assert a.read_bytes() == b.read_bytes()
+
+
+def test_a_lost_part_is_made_again_and_no_other(run, generated):
+  first = run()
+  del generated[:]
+  (first.folder / first.parts[1]['name']).unlink()
+  again = run()
+  assert {name for name, _ in generated} == {'t/train/2', 't/train/3'}
+  assert again.digest == first.digest
+  assert sorted(p.name for p in again.folder.glob('*.parquet')) == [
+    row['name'] for row in first.parts
+  ]
+
+
+def test_what_a_part_holds_does_not_depend_on_where_parts_are_cut(run):
+  one = rows(run('one'))
+  engine = dataclasses.replace(tiny_run.ENGINE, problems_per_part=5)
+  other = rows(run('other', engine=engine))
+  assert one == other
+
+
+@pytest.mark.parametrize(
+  'fields, message',
+  [
+    ({'temperature': 0.5}, 'stream.temperature: stands as 1.0, asked for 0.5'),
+    ({'num_samples': 4}, 'num_samples: stands as 8, asked for 4'),
+    ({'iteration': 2}, 'iteration: stands as 1, asked for 2'),
+    (
+      {'engine': dataclasses.replace(tiny_run.ENGINE, lanes=2)},
+      'engine.lanes: stands as 4, asked for 2',
+    ),
+    (
+      {'engine': dataclasses.replace(tiny_run.ENGINE, seed=9)},
+      'seed: stands as 3, asked for 9',
+    ),
+  ],
+)
+def test_another_stream_or_layout_is_refused_on_resume(run, fields, message):
+  run()
+  with pytest.raises(manifests.FingerprintError, match=message):
+    run(**fields)
+
+
+def test_another_policy_sets_the_old_samples_aside(run, tmp_path):
+  first = run()
+  second = run(policy_dir='other')
+  assert (tmp_path / 'samples.superseded-1/manifest.json').exists()
+  assert second.digest != first.digest
+
+
+def test_a_prompt_too_long_is_counted_and_said(run, capsys):
+  questions = QUESTIONS | {'long': 'x' * 60}
+  manifest = run(questions=questions)
+  assert manifest.statistics['finish_reasons']['prompt'] == 8
+  out = capsys.readouterr().out
+  assert 'WARNING: 8 samples were not drawn' in out and 'max_length = 48' in out
+  long = rows(manifest)['t/train/long', 0]
+  assert (long.finish_reason, long.token_ids, long.text) == ('prompt', [], '')
+  assert len(rows(manifest)) == 6 * 8
+
+
+def test_a_sample_holds_its_prompts_digest_and_ends_where_it_says(run):
+  manifest = run()
+  reasons = set()
+  for (name, _), row in rows(manifest).items():
+    question = QUESTIONS[name.removeprefix('t/train/')]
+    prompt = list(b'1+6=7;' + question.encode())
+    assert row.prompt_digest == records.prompt_digest([prompt])
+    assert row.policy_digest == 'of base' and row.stream == 'e_step'
+    assert len(row.logprobs) == len(row.sampling_logprobs) == len(row.token_ids)
+    assert max(row.token_ids) <= tiny_run.EOS
+    reasons.add(row.finish_reason)
+    if row.finish_reason == 'eos':
+      assert row.token_ids[-1] == tiny_run.EOS
+      assert row.target_length == len(row.token_ids) - 1
+    else:
+      assert row.target_length == len(row.token_ids) == 8
+      assert tiny_run.EOS not in row.token_ids
+    body = bytes(row.token_ids[: row.target_length])
+    assert row.text == body.decode('utf-8', errors='replace')
+  counts = manifest.statistics['finish_reasons']
+  assert reasons == set(counts) and sum(counts.values()) == 40
+  total = sum(len(row.token_ids) for row in rows(manifest).values())
+  assert manifest.statistics['tokens'] == total
+
+
+def test_zero_shot_leaves_the_worked_examples_out(run):
+  few, zero = rows(run('few')), rows(run('zero', few_shot=False))
+  assert zero['t/train/1', 0].prompt_digest == records.prompt_digest([b'Q1:x'])
+  texts = [[row.text for row in found.values()] for found in (few, zero)]
+  assert texts[0] != texts[1]
+
+
+def test_two_folders_are_sampled_with_one_load_of_the_policy(
+  tmp_path, monkeypatch
+):
+  loads = []
+  monkeypatch.setattr(
+    checkpoints, 'load', lambda *_, **__: loads.append(1) or weights()
+  )
+  both = [
+    tiny_run.problems(tmp_path / f'{name}-problems', {name: 'Q1:'})
+    for name in 'ab'
+  ]
+  greedy = Stream(name='eval/greedy', num_samples=1, temperature=0.0)
+  outputs = [os.fspath(tmp_path / name) for name in 'ab']
+  stage.sample(
+    problems_dirs=both,
+    samples_dirs=outputs,
+    stream_names=['e_step', 'eval/greedy'],
+    policy_dir='base',
+    streams=[tiny_run.STREAM, greedy],
+    iteration=1,
+    model=tiny_run.MODEL,
+    engine=tiny_run.ENGINE,
+    mesh=partitioning.MeshConfig(),
+  )
+  sizes = [manifests.load(o).statistics['samples'] for o in outputs]
+  assert sizes == [8, 1]
+  assert len(loads) == 1
+
+
+@pytest.mark.parametrize(
+  'fields, message',
+  [
+    ({'policy_dir': None}, 'POLICY_DIR'),
+    ({'stream_names': ['dval']}, "'dval'; allowed: e_step"),
+    ({'samples_dirs': []}, 'as many folders'),
+    ({'problems_dirs': ['nowhere']}, 'nowhere: not there'),
+    ({'num_samples': 0}, 'num_samples'),
+  ],
+)
+def test_what_cannot_be_sampled_is_refused_at_the_start(run, fields, message):
+  with pytest.raises(configuration.ConfigurationError, match=message):
+    run(**fields)

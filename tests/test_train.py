@@ -1,0 +1,432 @@
+"""The stage train: what it chooses, keeps, refuses, and how it resumes."""
+
+import dataclasses
+import functools
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+import tiny_run
+
+from rest_jax import configuration, manifests, partitioning, preemption, records
+from rest_jax import train as stage
+from rest_jax.models import checkpoints as policies
+from rest_jax.rewards import graders
+from rest_jax.sampling.streams import Stream
+from rest_jax.training import checkpoints, dval, metrics
+from rest_jax.training.configurations import (
+  OptimizerConfig,
+  TrainConfig,
+  ValidationConfig,
+)
+
+PAIRS = [(f'Q{i}:', '#### 7') for i in range(12)]
+CONFIG = TrainConfig(
+  max_steps=10, batch_rows=4, row_length=32, log_every=2, save_every=4
+)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _compile_once(tmp_path_factory):
+  with tiny_run.compiled_once(tmp_path_factory.mktemp('xla')):
+    yield
+
+
+@pytest.fixture(autouse=True)
+def _one_device_and_no_signal(monkeypatch):
+  make = functools.partial(partitioning.make_mesh, devices=jax.devices()[:1])
+  monkeypatch.setattr(partitioning, 'make_mesh', make)
+  before = signal.getsignal(signal.SIGTERM)
+  yield
+  signal.signal(signal.SIGTERM, before)
+  preemption._asked.clear()
+
+
+@pytest.fixture
+def run(tmp_path):
+  """Runs the stage on tmp_path/NAME; returns its manifest."""
+
+  def run(name='iteration_01', *, pairs=PAIRS, dvals=(), **fields):
+    arguments = {
+      'examples_dir': tiny_run.examples(tmp_path / 'examples', pairs),
+      'checkpoints_dir': os.fspath(tmp_path / name / 'checkpoints'),
+      'init_path': None,
+      'iteration': 1,
+      'model': tiny_run.MODEL,
+      'optimizer': OptimizerConfig(learning_rate=1.0, schedule='cosine'),
+      'learning_rates': [0.01],
+      'config': CONFIG,
+      'mesh': partitioning.MeshConfig(),
+      'dval_dirs': list(dvals),
+      'validation': ValidationConfig(every=5),
+      'dval_stream': Stream(name='dval', num_samples=1, temperature=0.0),
+      'engine': tiny_run.ENGINE,
+    }
+    stage.train(**(arguments | fields))
+    return manifests.load(arguments['checkpoints_dir'], stage='train')
+
+  return run
+
+
+@pytest.fixture
+def rewards(tmp_path, monkeypatch):
+  """D_val with given rewards: {learning rate: [at 0, 5, 10, …]}."""
+  table, asked = {}, []
+
+  def reward(self, params, folder):
+    rate = float(folder.parent.name.removeprefix('lr_'))
+    step = int(folder.name.removeprefix('step_'))
+    asked.append((rate, step))
+    return table[rate][step // self.config.every]
+
+  monkeypatch.setattr(dval.Validator, 'reward', reward)
+  folder = tiny_run.problems(tmp_path / 'dval', {'a': 'Q1:'})
+
+  def use(**rates):
+    table.update({float(rate): values for rate, values in rates.items()})
+    return {'dvals': [folder], 'learning_rates': list(table)}
+
+  use.asked = asked
+  return use
+
+
+def params_of(manifest):
+  mesh = partitioning.make_mesh(partitioning.MeshConfig())
+  found = policies.load(manifest.folder, tiny_run.MODEL, mesh)
+  return [np.asarray(leaf) for leaf in jax.tree.leaves(found)]
+
+
+def same(a, b):
+  return all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+
+
+def lines(manifest):
+  """The lines of metrics.jsonl without what a clock gives."""
+  text = (manifest.folder / 'lr_0.01' / 'metrics.jsonl').read_text()
+  return [
+    {
+      k: v
+      for k, v in json.loads(line).items()
+      if k not in ('tokens_per_second', 'goodput')
+    }
+    for line in text.splitlines()
+  ]
+
+
+def files(folder):
+  return {
+    path: path.stat().st_mtime_ns
+    for path in folder.rglob('*')
+    if path.is_file() and '.lease' not in path.name
+  }
+
+
+def sigterm_at(monkeypatch, step):
+  """SIGTERM comes while this step is under way."""
+  add = metrics.StepMeter.add
+
+  def patched(self, done, *arguments, **fields):
+    if done == step:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return add(self, done, *arguments, **fields)
+
+  monkeypatch.setattr(metrics.StepMeter, 'add', patched)
+
+
+def test_without_dval_the_last_step_is_taken_and_alone_is_kept(run):
+  manifest = run()
+  assert manifest.statistics['chosen'] == 'lr_0.01/10'
+  assert manifest.statistics['reward'] is None
+  steps = [p.name for p in (manifest.folder / 'lr_0.01').iterdir()]
+  assert [name for name in steps if name.isdigit()] == ['10']
+  losses = [line['token_loss'] for line in lines(manifest)]
+  assert [line['step'] for line in lines(manifest)] == [2, 4, 6, 8, 10]
+  assert losses[-1] < losses[0] - 1
+  assert not list(manifest.folder.glob('lr_*/*/optimizer'))
+
+
+def test_a_finished_stage_runs_again_at_once_and_changes_nothing(
+  run, tmp_path, capsys
+):
+  run()
+  before = files(tmp_path / 'iteration_01')
+  capsys.readouterr()
+  run()
+  assert (
+    files(tmp_path / 'iteration_01').items()
+    >= {
+      path: time for path, time in before.items() if 'started' not in path.name
+    }.items()
+  )
+  out = capsys.readouterr().out
+  assert out.startswith('train: ') and out.count('\n') == 1
+
+
+@pytest.mark.parametrize('step', [4, 5])
+def test_stopped_by_sigterm_and_resumed_equals_never_stopped(
+  run, monkeypatch, step
+):
+  straight = run('straight')
+  with monkeypatch.context() as patch:
+    sigterm_at(patch, step)
+    with pytest.raises(preemption.Preempted, match=f'step {step}'):
+      run('stopped')
+  preemption._asked.clear()
+  resumed = run('stopped')
+  assert same(params_of(straight), params_of(resumed))
+  assert lines(straight) == lines(resumed)
+  assert resumed.digest == straight.digest
+
+
+@pytest.mark.parametrize(
+  'where', ['manifest', 'result', 'between save and flush', 'second save']
+)
+def test_killed_anywhere_and_started_again_gives_the_same(
+  run, monkeypatch, where
+):
+  class Killed(BaseException):
+    pass
+
+  def kill(*_, **__):
+    raise Killed
+
+  straight = run('straight')
+  with monkeypatch.context() as patch:
+    if where == 'manifest':
+      patch.setattr(manifests.Work, 'finish', kill)
+    elif where == 'result':
+      patch.setattr(checkpoints.Saver, 'prune', kill)
+    else:
+      save, calls = checkpoints.Saver.save, []
+
+      def dying(self, *arguments, **fields):
+        save(self, *arguments, **fields)
+        calls.append(1)
+        if where == 'second save' and len(calls) == 2:
+          kill()
+        if where == 'between save and flush':
+          kill()
+
+      patch.setattr(checkpoints.Saver, 'save', dying)
+    with pytest.raises(Killed):
+      run('killed')
+  resumed = run('killed')
+  assert same(params_of(straight), params_of(resumed))
+  assert lines(straight) == lines(resumed)
+  assert resumed.digest == straight.digest
+
+
+def test_a_training_starts_from_the_base_and_leaves_it_untouched(run, tmp_path):
+  base = run('base')
+  before = files(tmp_path / 'base')
+  one = run('one', init_path=os.fspath(base.folder), learning_rates=[1e-12])
+  for a, b in zip(params_of(base), params_of(one), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-8)
+  assert files(tmp_path / 'base') == before
+  # Adam's first update has the size of the rate: its moments are fresh.
+  config = dataclasses.replace(CONFIG, max_steps=1)
+  two = run('two', init_path=os.fspath(base.folder), config=config)
+  moved = np.concatenate(
+    [
+      np.abs(a - b).ravel()
+      for a, b in zip(params_of(base), params_of(two), strict=True)
+    ]
+  )
+  assert moved.max() == pytest.approx(0.01, rel=1e-2)
+
+
+def test_dval_chooses_among_all_steps_of_all_learning_rates(run, rewards):
+  grid = rewards(**{'0.01': [0.2, 0.3, 0.25], '0.02': [0.2, 0.6, 0.5]})
+  manifest = run(**grid)
+  chosen = manifest.statistics
+  assert chosen['chosen'] == 'lr_0.02/5'
+  assert chosen['reward'] == 0.6
+  assert rewards.asked == [
+    (rate, step) for rate in (0.01, 0.02) for step in (0, 5, 10)
+  ]
+  assert len(chosen['trainings']) == 2
+  assert (manifest.folder / 'lr_0.02' / '5' / 'params').is_dir()
+
+
+def test_of_equal_rewards_the_earlier_rate_and_the_untouched_base_win(
+  run, rewards
+):
+  grid = rewards(**{'0.02': [0.3, 0.3, 0.3], '0.01': [0.3, 0.2, 0.3]})
+  chosen = run(**grid).statistics
+  assert chosen['chosen'] == 'lr_0.02/0'
+
+
+def test_the_stop_rule_ends_a_training_before_its_last_step(run, rewards):
+  grid = rewards(**{'0.01': [0.3, 0.2, 0.9]})
+  validation = ValidationConfig(every=5, rule='first_non_increase')
+  manifest = run(**grid, validation=validation)
+  assert manifest.statistics['chosen_step'] == 0
+  assert rewards.asked == [(0.01, 0), (0.01, 5)]
+
+
+def test_a_finished_training_of_the_grid_is_not_done_again(
+  run, rewards, monkeypatch
+):
+  grid = rewards(**{'0.01': [0.2, 0.6, 0.5], '0.02': [0.2, 0.3, 0.25]})
+  with monkeypatch.context() as patch:
+    patch.setattr(
+      dval.Validator,
+      'reward',
+      lambda self, params, folder: (
+        (
+          os.kill(os.getpid(), signal.SIGTERM)
+          if '0.02' in folder.parent.name
+          else None
+        )
+        or dict(zip((0, 5, 10), (0.2, 0.6, 0.5), strict=True))[
+          int(folder.name.removeprefix('step_'))
+        ]
+      ),
+    )
+    with pytest.raises(preemption.Preempted):
+      run(**grid)
+  preemption._asked.clear()
+  chosen = run(**grid).statistics
+  assert chosen['chosen'] == 'lr_0.01/5'
+  assert [rate for rate, _ in rewards.asked] == [0.02, 0.02]  # 0 was saved
+
+
+def test_a_validation_that_was_saved_keeps_its_line_when_resumed(
+  run, rewards, monkeypatch
+):
+  grid = rewards(**{'0.01': [0.2, 0.6, 0.5]})
+  straight = run('straight', **grid)
+  with monkeypatch.context() as patch:
+    sigterm_at(patch, 1)
+    with pytest.raises(preemption.Preempted):
+      run('stopped', **grid)
+  preemption._asked.clear()
+  # As if the save at step 1 had not been finished in time.
+  folder = straight.folder.parent.parent / 'stopped/checkpoints/lr_0.01/1'
+  folder.rmtree()
+  assert lines(run('stopped', **grid)) == lines(straight)
+
+
+def test_dval_is_sampled_graded_and_written_and_the_network_learns_it(
+  run, tmp_path
+):
+  folder = tiny_run.problems(
+    tmp_path / 'dval', {str(i): f'Q{i}:' for i in range(5)}
+  )
+  manifest = run(
+    dvals=[folder],
+    pairs=[('1+6=7;' + prompt, target) for prompt, target in PAIRS],
+    config=dataclasses.replace(CONFIG, max_steps=40, log_every=20),
+    validation=ValidationConfig(every=40, num_problems=4),
+    learning_rates=[0.02],
+  )
+  validations = dict(map(tuple, manifest.statistics['validations']))
+  assert validations[0] == 0.0
+  assert manifest.statistics['reward'] == max(validations.values()) > 0.7
+  for step, reward in validations.items():
+    place = manifest.folder.parent / f'validation/lr_0.02/step_{step}'
+    name = records.part_name(0, 1)
+    samples = records.to_records(
+      records.Sample,
+      records.read_part(place / f'samples/{name}', records.Sample),
+    )
+    verdicts = records.to_records(
+      records.Verdict,
+      records.read_part(place / f'verdicts/{name}', records.Verdict),
+    )
+    assert len(samples) == 4  # num_problems
+    again = [
+      graders.grade(
+        'number',
+        completion=sample.text,
+        reference='7',
+        finish_reason=sample.finish_reason,
+      ).reward
+      for sample in samples
+    ]
+    assert [verdict.reward for verdict in verdicts] == again
+    assert np.mean(again) == reward
+
+
+def test_a_loss_that_is_no_number_names_the_step_and_keeps_the_checkpoint(
+  run, tmp_path
+):
+  with pytest.raises(configuration.ConfigurationError) as error:
+    run(
+      learning_rates=[1e38],
+      optimizer=OptimizerConfig(
+        learning_rate=1.0, schedule='constant', warmup_steps=3, epsilon=1e-30
+      ),
+      config=dataclasses.replace(CONFIG, save_every=1),
+    )
+  for word in ('step ', 'loss', 'gradient norm', 'parameter norm'):
+    assert word in str(error.value)
+  at = int(str(error.value).split('step ')[1].split(':')[0])
+  folder = tmp_path / 'iteration_01/checkpoints/lr_1e+38'
+  kept = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
+  assert max(kept) == at - 1
+  saver = checkpoints.Saver(folder)
+  mesh = partitioning.make_mesh(partitioning.MeshConfig())
+  saved = policies.restore(
+    saver._folder / str(at - 1) / 'params',
+    policies.abstract(tiny_run.MODEL, mesh),
+  )
+  saver.close()
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved))
+
+
+def test_examples_longer_than_a_row_are_counted_and_said(run, capsys):
+  long = [('Q' * 40, '7'), *PAIRS]
+  manifest = run(pairs=long, config=dataclasses.replace(CONFIG, max_steps=1))
+  assert manifest.statistics['examples_too_long'] == 1
+  assert manifest.statistics['examples'] == len(PAIRS)
+  assert '1 of 13 examples are longer than a row' in capsys.readouterr().out
+
+
+def test_epochs_limit_the_steps(run):
+  config = dataclasses.replace(CONFIG, max_epochs=1.5)
+  found = run(config=config).statistics
+  rows = found['rows_per_epoch']
+  assert found['chosen_step'] == int(np.ceil(1.5 * rows / 4)) < 10
+
+
+def test_another_semantic_binding_is_refused_with_the_differences(run):
+  config = dataclasses.replace(CONFIG, max_steps=2)
+  run(config=config)
+  with pytest.raises(manifests.FingerprintError) as error:
+    run(config=dataclasses.replace(config, batch_rows=8), iteration=2)
+  assert 'config.batch_rows: stands as 4, asked for 8' in str(error.value)
+  assert 'iteration: stands as 1, asked for 2' in str(error.value)
+  # How often it is saved is no part of the result.
+  run(config=dataclasses.replace(config, save_every=1, log_every=1))
+
+
+def test_other_examples_set_the_old_checkpoints_aside(run, tmp_path):
+  config = dataclasses.replace(CONFIG, max_steps=2)
+  first = run(config=config)
+  old = params_of(first)
+  second = run(config=config, pairs=PAIRS[:9])
+  assert second.digest != first.digest
+  aside = manifests.load(
+    tmp_path / 'iteration_01/checkpoints.superseded-1', stage='train'
+  )
+  assert aside.digest == first.digest
+  assert same(params_of(aside), old)
+
+
+@pytest.mark.parametrize(
+  'fields, message',
+  [
+    ({'learning_rates': []}, 'at least one'),
+    ({'learning_rates': [0.1, 0.1]}, 'none twice'),
+    ({'learning_rates': [0.1, 0.2]}, 'DVAL_DIRS'),
+    ({'examples_dir': 'nowhere'}, 'nowhere: not there'),
+    ({'init_path': 'nowhere'}, 'nowhere: no checkpoint'),
+  ],
+)
+def test_what_cannot_be_trained_is_refused_at_the_start(run, fields, message):
+  with pytest.raises(configuration.ConfigurationError, match=message):
+    run(**fields)

@@ -1,0 +1,118 @@
+"""A run of the tests: byte vocabulary, a network of a few thousand weights."""
+
+import contextlib
+import os
+
+from rest_jax import manifests, records
+from rest_jax.models.configurations import DecoderConfig
+from rest_jax.sampling.streams import EngineConfig, Stream
+
+EOS = 256
+MODEL = DecoderConfig(
+  vocab_size=264,
+  num_layers=1,
+  embed_dim=16,
+  num_heads=2,
+  num_kv_heads=2,
+  head_dim=8,
+  mlp_dim=32,
+  max_length=48,
+)
+ENGINE = EngineConfig(
+  groups=4,
+  lanes=4,
+  greedy_groups=4,
+  max_decode_length=8,
+  prompt_bucket=16,
+  problems_per_part=2,
+  seed=3,
+)
+STREAM = Stream(name='e_step', num_samples=8, temperature=1.0)
+
+
+def problems(folder, questions, *, answer='7', stop=(), card=None):
+  """Writes {key: question} as a finished folder of the task t."""
+  with manifests.work_on(
+    folder,
+    stage='prepare',
+    kind=records.Problem,
+    semantic={},
+    inputs={'questions': manifests.digest_of([questions, answer])},
+    version=1,
+  ) as work:
+    rows = [
+      records.Problem(
+        id=f't/train/{key}',
+        prompt_parts=[[], list(b'1+6=7;'), list(question.encode())],
+        question=question,
+        answer=answer,
+      )
+      for key, question in questions.items()
+    ]
+    if work.done is not None:
+      return os.fspath(folder)
+    work.write(records.part_name(0, 1), rows, source='test')
+    card = {
+      'task': 't',
+      'split': 'train',
+      'grader': 'number',
+      'stop': list(stop),
+      'vocabulary': 'bytes',
+      'vocab_size': 257,
+      'eos_id': EOS,
+      'bos_id': None,
+      'num_problems': len(rows),
+      'skipped': {},
+    } | (card or {})
+    work.finish(statistics={'task': card})
+  return os.fspath(folder)
+
+
+def examples(folder, pairs):
+  """Writes [(prompt, target)] as a finished folder of Examples."""
+  with manifests.work_on(
+    folder,
+    stage='select',
+    kind=records.Example,
+    semantic={},
+    inputs={'pairs': manifests.digest_of(pairs)},
+    version=1,
+    on_new_inputs='set_aside',
+  ) as work:
+    rows = [
+      records.Example(
+        problem_id=f't/train/{index}',
+        sample_index=0,
+        token_ids=[*prompt.encode(), *target.encode(), EOS],
+        weight=1.0,
+        segment_types=[records.PROMPT] * len(prompt)
+        + [records.TARGET] * (len(target) + 1),
+      )
+      for index, (prompt, target) in enumerate(pairs)
+    ]
+    work.write(records.part_name(0, 1), rows, source=manifests.digest_of(pairs))
+    work.finish()
+  return os.fspath(folder)
+
+
+@contextlib.contextmanager
+def compiled_once(folder):
+  """Calls of a stage compile anew: from a cache, the second time."""
+  import jax
+  from jax.experimental.compilation_cache import compilation_cache
+
+  options = {
+    'jax_compilation_cache_dir': os.fspath(folder),
+    'jax_persistent_cache_min_compile_time_secs': 0.0,
+    'jax_persistent_cache_min_entry_size_bytes': 0,
+  }
+  before = {name: getattr(jax.config, name) for name in options}
+  for name, value in options.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+  try:
+    yield
+  finally:
+    for name, value in before.items():
+      jax.config.update(name, value)
+    compilation_cache.reset_cache()
