@@ -54,6 +54,9 @@ def initialize() -> None:
       'numbers, or none.'
     ) from None
   if count > 1:
+    # The CPU's collectives (gloo) wait for each other: two in flight, begun in
+    # another order elsewhere, would wait for ever. A TPU runs them in order.
+    jax.config.update('jax_cpu_enable_async_dispatch', False)
     jax.distributed.initialize(found[0], count, index)
 
 

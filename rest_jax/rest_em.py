@@ -200,6 +200,8 @@ class _Builder:
       'LEARNING_RATES': '[%PRETRAIN_LEARNING_RATE]',
       'BATCH_ROWS': '%PRETRAIN_BATCH_ROWS',
       'ROW_LENGTH': '%PRETRAIN_ROW_LENGTH',
+      'SCHEDULE': '%PRETRAIN_SCHEDULE',
+      'WARMUP_STEPS': '%PRETRAIN_WARMUP_STEPS',
       'LOSS_NORMALIZER': 'token',
     }
     self.train('base', 0, init=None, bindings=bindings, validate=False)

@@ -26,7 +26,7 @@ from rest_jax.training.configurations import (
   OptimizerConfig, TrainConfig, ValidationConfig)
 
 def run():
-  mesh = partitioning.MeshConfig(data=2, fsdp=2)
+  mesh = partitioning.MeshConfig(data=1, fsdp=2)
   if stage == 'train':
     train.train(
       examples_dir=str(folder / '../examples'),
@@ -53,7 +53,7 @@ main.main([])
 
 
 def start(root, stage, folder, count):
-  """Starts `count` processes with four devices in all."""
+  """Starts `count` processes with two devices in all."""
   with socket.socket() as free:
     free.bind(('localhost', 0))
     port = free.getsockname()[1]
@@ -62,7 +62,7 @@ def start(root, stage, folder, count):
   for index in range(count):
     environment = os.environ | {
       'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={4 // count}',
+      'XLA_FLAGS': f'--xla_force_host_platform_device_count={2 // count}',
     }
     if count > 1:
       environment |= {
@@ -87,7 +87,11 @@ def start(root, stage, folder, count):
 
 def wait(started, code=0):
   """The standard outputs; all must end with this exit code."""
-  outputs = [process.communicate(timeout=180) for process in started]
+  try:
+    outputs = [process.communicate(timeout=180) for process in started]
+  finally:
+    for process in started:
+      process.kill()
   codes = [process.returncode for process in started]
   assert codes == [code] * len(codes), '\n'.join(o[1][-3000:] for o in outputs)
   return [output[0] for output in outputs]

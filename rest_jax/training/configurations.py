@@ -16,7 +16,7 @@ class OptimizerConfig(configuration.Configuration):
     learning_rate: at the top of the schedule.
     schedule: what follows the warm-up: 'constant', or 'cosine' or 'linear'
       down to final_fraction at the last step.
-    warmup_steps: from 0 up to learning_rate, linearly.
+    warmup_steps: steps until learning_rate, linearly; the first is 1/nth.
     final_fraction: of learning_rate, where the schedule ends.
     weight_decay: decoupled; matrices only, never norms.
     beta1, beta2, epsilon: of adamw.

@@ -23,7 +23,7 @@ def schedule(config: OptimizerConfig, max_steps: int) -> optax.Schedule:
   }[config.schedule]()
   if not warm:
     return after
-  ramp = optax.linear_schedule(0.0, top, warm)
+  ramp = optax.linear_schedule(top / warm, top, warm - 1)
   return optax.join_schedules([ramp, after], [warm])
 
 
