@@ -44,11 +44,12 @@ def update(grads, **fields):
   return transform.update(grads, transform.init(PARAMS), PARAMS)[0]
 
 
-def test_the_warm_up_is_linear_from_zero():
+def test_the_warm_up_is_linear_and_no_step_of_it_is_lost():
   rate = rates(warmup_steps=10)
-  assert [rate(0), rate(5), rate(10), rate(99)] == pytest.approx(
-    [0, 0.05, 0.1, 0.1]
+  assert [rate(0), rate(4), rate(9), rate(10), rate(99)] == pytest.approx(
+    [0.01, 0.05, 0.1, 0.1, 0.1]
   )
+  assert rates(warmup_steps=1)(0) == pytest.approx(0.1)
 
 
 def test_without_a_warm_up_the_first_step_has_the_full_rate():
