@@ -160,9 +160,7 @@ def _try_chain(
     options = [
       event
       for event, steps in STEPS_OF.items()
-      if steps <= left
-      and weights[event]
-      and (event != 'share' or left == 1)
+      if steps <= left and weights[event] and (event != 'share' or left == 1)
     ]
     if not options:
       return None
@@ -278,9 +276,7 @@ _TELLING = {
 }  # fmt: skip
 
 
-def tell(
-  draws: Draws, chain: Chain, kinds: Sequence[str] = KINDS
-) -> Story:
+def tell(draws: Draws, chain: Chain, kinds: Sequence[str] = KINDS) -> Story:
   """Tells a chain: somebody, something, and one wording of each event."""
   kind = draws.choice(kinds)
   telling = _TELLING[kind]
