@@ -39,10 +39,10 @@ HBM_BYTES = {
   'v6e': 32 * 2**30,
 }
 _COLLECTIVE = re.compile(
-  r'= \(?(\w+)\[([\d,]*)\][^=]*?\b'
-  r'(all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)'
+  r' (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)'
   r'(?:-start)?\('
 )
+_SHAPE = re.compile(r'\b([a-z]+\d+)\[([\d,]*)\]')
 
 
 @configuration.checked
@@ -170,10 +170,22 @@ def memory_bytes(compiled: Any) -> dict[str, int]:
 
 
 def collectives(hlo: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-  """(operation, dtype, result shape) of every collective in optimised HLO."""
-  for dtype, shape, operation in _COLLECTIVE.findall(hlo):
-    dimensions = tuple(int(n) for n in shape.split(',') if n)
-    yield operation, dtype, dimensions
+  """(operation, dtype, shape) of every collective in optimised HLO.
+
+  The shape is the largest on the left of the operation: an asynchronous start
+  gives a tuple of its operands and its results.
+  """
+  for line in hlo.splitlines():
+    found = _COLLECTIVE.search(line)
+    if not found or ' = ' not in line[: found.start()]:
+      continue
+    shapes = [
+      (dtype, tuple(int(n) for n in shape.split(',') if n))
+      for dtype, shape in _SHAPE.findall(line[: found.start()])
+    ]
+    if shapes:
+      dtype, shape = max(shapes, key=lambda entry: np.prod(entry[1]))
+      yield found.group(1), dtype, shape
 
 
 def summary(found: Sequence[tuple]) -> list[str]:
@@ -206,8 +218,8 @@ def gathered_activations(
   tokens = {length, share * length, rows * length}
   wrong = []
   for operation, dtype, shape in found:
-    if operation != 'all-gather' or len(shape) < 2:
-      continue
+    if operation != 'all-gather' or len(shape) < 2 or dtype[0] in 'su':
+      continue  # token ids are small: the embedding's lookup gathers them
     if tokens & (set(shape) - widths) and np.prod(shape) > share * length:
       wrong.append(f'{operation} {dtype}{list(shape)}')
   return wrong

@@ -1,0 +1,74 @@
+"""What preflight reads from compiled programs, and a small compile."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+HLO = """
+  %all-gather.1 = bf16[4096,14336]{1,0:T(8,128)(2,1)} all-gather(%p.1), channel_id=1
+  %ag = (bf16[16,4096]{1,0}, bf16[4096,4096]{1,0:T(8,128)S(1)}) all-gather-start(%p.2), x=1
+  %done = bf16[4096,4096]{1,0} all-gather-done(%ag)
+  %ar.2 = (f32[], /*index=1*/f32[8,2048]{1,0}) all-reduce(%a, %b), to_apply=%add
+  %fusion = f32[8,2048]{1,0} fusion(%all-gather.1), kind=kLoop
+"""  # noqa: E501
+
+SCRIPT = """
+from rest_jax import preflight
+from rest_jax.models.configurations import DecoderConfig
+
+hlo = {hlo!r}
+found = list(preflight.collectives(hlo))
+assert found == [
+  ('all-gather', 'bf16', (4096, 14336)),
+  ('all-gather', 'bf16', (4096, 4096)),
+  ('all-reduce', 'f32', (8, 2048)),
+], found
+model = DecoderConfig(
+  vocab_size=512, num_layers=2, embed_dim=256, num_heads=4, num_kv_heads=4,
+  head_dim=64, mlp_dim=768, max_length=384,
+)
+
+
+class mesh:
+  shape = {{'data': 1, 'fsdp': 4, 'tensor': 2}}
+
+
+wrong = [('all-gather', 'bf16', (8, 384, 256))]
+right = [('all-gather', 'bf16', (256, 768)), ('all-gather', 'bf16', (512, 256))]
+assert preflight.gathered_activations(right, model, 8, 384, mesh) == []
+assert len(preflight.gathered_activations(wrong, model, 8, 384, mesh)) == 1
+"""
+
+
+def test_collectives_are_read_from_optimised_hlo_and_activations_are_named():
+  # In a process of its own: importing preflight sets up jax for a lookalike.
+  subprocess.run(
+    [sys.executable, '-c', SCRIPT.format(hlo=HLO)], check=True, env=os.environ
+  )
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec('libtpu') is None, reason='needs libtpu: extra tpu'
+)
+def test_a_small_training_step_compiles_for_a_tpu_that_is_not_here():
+  done = subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      'rest_jax.main',
+      'preflight',
+      '--gin_file=models/tiny.gin',
+      '--gin.PREFLIGHT_TOPOLOGY=v5e:2x4',
+      '--gin.BATCH_ROWS=8',
+      '--gin.ROW_LENGTH=128',
+    ],
+    capture_output=True,
+    text=True,
+    env=os.environ,
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'fits v5e:2x4' in done.stdout
+  assert 'all-gather' in done.stdout  # fsdp gathers its parameters
