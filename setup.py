@@ -52,7 +52,6 @@ EXTRAS = {
   # models and tokenizers of other people
   'hf': [
     'gguf>=0.17,<0.20',
-    'safetensors>=0.5,<0.9',
     'tokenizers>=0.21,<0.24',
     'transformers>=4.56,<6',
   ],
