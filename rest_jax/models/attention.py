@@ -23,10 +23,6 @@ def causal(
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
   """Causal attention within segments; the `attend` of training and prefill."""
   kept = (k_BLKE, v_BLKE) if keep_kv else None
-  if config.attention == 'splash':
-    from rest_jax.models import splash
-
-    return splash.causal(segment_ids_BL, q_BLKRE, k_BLKE, v_BLKE), kept
   length = q_BLKRE.shape[1]
   scores_BKRLM = jnp.einsum(
     'BLKRE,BMKE->BKRLM', q_BLKRE, k_BLKE, preferred_element_type=jnp.float32

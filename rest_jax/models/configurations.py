@@ -29,8 +29,7 @@ class DecoderConfig(configuration.Configuration):
     remat: what the backward pass recomputes: 'none' keeps every activation,
       'full' keeps each block's input, 'dots' keeps matrix products.
     decode_loop: whether decoding unrolls the layers or scans over them.
-    attention: kernel of training and prefill. 'einsum' anywhere; 'splash' on
-      TPU only.
+    attention: kernel of training and prefill; 'einsum' runs anywhere.
   """
 
   vocab_size: int
@@ -49,7 +48,7 @@ class DecoderConfig(configuration.Configuration):
   param_dtype: Literal['float32', 'bfloat16'] = 'float32'
   remat: Literal['none', 'full', 'dots'] = operational('none')
   decode_loop: Literal['unroll', 'scan'] = operational('unroll')
-  attention: Literal['einsum', 'splash'] = operational('einsum')
+  attention: Literal['einsum'] = operational('einsum')
 
   def check(self):
     for name in ('vocab_size', 'num_layers', 'embed_dim', 'mlp_dim'):
