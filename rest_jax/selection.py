@@ -9,8 +9,7 @@ part of examples. Which of a problem's correct solutions are kept depends on
 the seed and that problem's own samples only.
 """
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,13 +18,11 @@ import pyarrow.compute as pc
 
 from rest_jax import configuration, manifests, preemption, records
 from rest_jax.evaluation import bins as difficulty_bins
-from rest_jax.rewards import verdicts
-from rest_jax.training import examples
-from rest_jax.training.choice import KEY, SelectionConfig, keep
+from rest_jax.training import candidates, examples, tally
+from rest_jax.training.candidates import TaskInputs
+from rest_jax.training.choice import SelectionConfig, keep
 
 _VERSION = 1
-STREAM = 'e_step'  # the only stream that is ever trained on
-_FINISHED = ('eos', 'stop')
 
 
 @configuration.checked
@@ -68,7 +65,9 @@ def select(
       'number of each, at least one (for human solutions only problems_dirs).'
     )
   tasks = [
-    _Task(problems, *(() if human else (samples_dirs[i], verdicts_dirs[i])))
+    TaskInputs(
+      problems, *(() if human else (samples_dirs[i], verdicts_dirs[i]))
+    )
     for i, problems in enumerate(problems_dirs)
   ]
   with manifests.work_on(
@@ -86,68 +85,26 @@ def select(
     choose = _choose_human if human else _choose_samples
     statistics = choose(work, tasks, config, difficulty_dir)
     work.finish(statistics=statistics)
-  _print(examples_dir, statistics)
-
-
-class _Task:
-  """A task's inputs, and its problems by id."""
-
-  def __init__(self, problems_dir, samples_dir=None, verdicts_dir=None):
-    self.problems = manifests.load(problems_dir)
-    self.card = self.problems.statistics.get('task')
-    if self.problems.kind != 'Problem' or not self.card:
-      raise configuration.ConfigurationError(
-        f'{problems_dir}: holds no problems (made by the stage '
-        f'{self.problems.stage}). PROBLEMS_DIRS must name folders that the '
-        'stage prepare wrote.'
-      )
-    if self.card.get('eos_id') is None:
-      raise configuration.ConfigurationError(
-        f'{problems_dir}: its card names no eos_id. A solution must end with '
-        'EOS to be learned; use a vocabulary that has one.'
-      )
-    self.samples = self.verdicts = None
-    if samples_dir is not None:
-      self.samples = manifests.load(samples_dir, stage='sample')
-      self.verdicts = manifests.load(verdicts_dir, stage='score')
-      if self.verdicts.fingerprint['inputs']['samples'] != self.samples.digest:
-        raise configuration.ConfigurationError(
-          f'{verdicts_dir}: these are not the verdicts of {samples_dir}, or '
-          'the samples have grown since. Run score again.'
-        )
-
-  def inputs(self, i: int) -> list[tuple[str, manifests.Manifest]]:
-    named = {
-      f'problems {i}': self.problems,
-      f'samples {i}': self.samples,
-      f'verdicts {i}': self.verdicts,
-    }
-    return [(name, value) for name, value in named.items() if value is not None]
-
-  def prompts(self, train_prompt: str) -> dict[str, np.ndarray]:
-    """{problem id: its prompt's ids}."""
-    table = self.problems.table(columns=['id', 'prompt_parts'])
-    prompts = {}
-    for batch in table.to_batches():
-      for row in batch.to_pylist():
-        parts = row['prompt_parts']
-        if train_prompt == 'zero_shot' and len(parts) > 1:
-          parts = [parts[0], parts[-1]]
-        ids = [token for part in parts for token in part]
-        prompts[row['id']] = np.array(ids, np.int32)
-    return prompts
+  tally.show(examples_dir, statistics)
 
 
 def _choose_samples(
   work: manifests.Work,
-  tasks: Sequence[_Task],
+  tasks: Sequence[TaskInputs],
   config: SelectionConfig,
   difficulty_dir: str | None,
 ) -> dict:
   """Writes the parts of select_from 'samples'; returns the statistics."""
-  graded = [_correct(task) for task in tasks]
+  graded = [candidates.correct(task) for task in tasks]
   if not sum(len(table) for table, _ in graded):
-    raise configuration.ConfigurationError(_no_correct(tasks, graded))
+    raise configuration.ConfigurationError(
+      tally.no_correct(
+        {
+          task.verdicts.folder: classes
+          for task, (_, classes) in zip(tasks, graded, strict=True)
+        }
+      )
+    )
   parts = sum(len(task.samples.parts) for task in tasks)
   number, found = 0, []
   for task, (correct, classes) in zip(tasks, graded, strict=True):
@@ -158,116 +115,25 @@ def _choose_samples(
     for row in task.samples.parts:
       preemption.check('select')
       chosen = kept.filter(pc.equal(kept['part'], row['name']))
-      table, tokens = _examples_of_part(task, row['name'], chosen, prompts)
+      table, tokens = candidates.examples_of_part(
+        task, row['name'], chosen, prompts
+      )
       target_tokens += tokens
       name = records.part_name(number, parts)
       work.write_table(name, table, source=manifests.digest_of(row['content']))
       number += 1
-    bins = {}
+    name, bins = task.card['task'], {}
     if difficulty_dir is not None:
-      bins = difficulty_bins.bins(difficulty_dir, task.card['task'])
+      bins = difficulty_bins.bins(difficulty_dir, name)
     found.append(
-      _statistics(task, correct, kept, classes, target_tokens, prompts, bins)
+      tally.of_task(name, correct, kept, classes, target_tokens, prompts, bins)
     )
-  return _total(found, select_from='samples')
-
-
-def _correct(task: _Task) -> tuple[pa.Table, dict[str, int]]:
-  """The rewarded, finished samples of the E-step, and the counts of classes.
-
-  Returns:
-    (table of problem_id, sample_index, reward, part, text_digest, one row per
-    correct sample; {outcome: samples}).
-  """
-  classes = dict.fromkeys(verdicts.OUTCOMES, 0)
-  tables = []
-  columns = [*KEY, 'stream', 'outcome', 'reward']
-  for row in task.verdicts.parts:
-    table = task.verdicts.table(part=row['name'], columns=columns)
-    table = table.filter(pc.equal(table['stream'], STREAM))
-    for count in pc.value_counts(table['outcome'].combine_chunks()).to_pylist():
-      classes[count['values']] += count['counts']
-    rewarded = pc.and_(
-      pc.greater(table['reward'], 0),
-      pc.not_equal(table['outcome'], verdicts.HARNESS_ERROR),
-    )
-    table = table.filter(rewarded).select([*KEY, 'reward'])
-    tables.append(_with_text(task, row['name'], table))
-  if not tables or not sum(classes.values()):
-    raise configuration.ConfigurationError(
-      f'{task.verdicts.folder}: holds no verdict of the stream {STREAM}. '
-      'Run sample and score with --gin.STREAMS="[\'e_step\']".'
-    )
-  return pa.concat_tables(tables), classes
-
-
-def _with_text(task: _Task, part: str, correct: pa.Table) -> pa.Table:
-  """Adds part and text_digest from the samples; drops the unfinished ones."""
-  samples = task.samples.table(
-    part=part, columns=[*KEY, 'stream', 'finish_reason', 'text']
-  )
-  samples = samples.filter(pc.equal(samples['stream'], STREAM))
-  joined = correct.join(samples, keys=list(KEY), join_type='left outer')
-  if joined.num_rows != correct.num_rows:
-    raise configuration.ConfigurationError(
-      f'{task.samples.folder / part}: the same sample stands in it twice. '
-      'Delete the folder and sample again.'
-    )
-  lost = joined.filter(pc.is_null(joined['finish_reason']))
-  if lost.num_rows:
-    row = lost.slice(0, 1).to_pylist()[0]
-    raise configuration.ConfigurationError(
-      f'{task.verdicts.folder / part}: a verdict on sample '
-      f'{row["sample_index"]} of {row["problem_id"]}, which is not in '
-      f'{task.samples.folder}. Run score again.'
-    )
-  joined = joined.filter(
-    pc.is_in(joined['finish_reason'], value_set=pa.array(_FINISHED))
-  ).sort_by([(name, 'ascending') for name in KEY])
-  digests = [
-    hashlib.blake2b(text.encode(), digest_size=8).digest()
-    for text in joined['text'].to_pylist()
-  ]
-  return pa.table(
-    {
-      **{name: joined[name] for name in (*KEY, 'reward')},
-      'part': pa.array([part] * joined.num_rows, pa.string()),
-      'text_digest': pa.array(digests, pa.binary(8)),
-    }
-  )
-
-
-def _examples_of_part(
-  task: _Task, part: str, chosen: pa.Table, prompts: Mapping[str, np.ndarray]
-) -> tuple[pa.Table, int]:
-  """One part of examples, and the number of its target tokens."""
-  table = task.samples.table(
-    part=part, columns=[*KEY, 'stream', 'target_length', 'token_ids']
-  )
-  table = table.filter(pc.equal(table['stream'], STREAM)).combine_chunks()
-  keys = zip(*(table[name].to_pylist() for name in KEY), strict=True)
-  row_of = {key: row for row, key in enumerate(keys)}
-  lists = table['token_ids'].combine_chunks()
-  ids, starts = lists.values.to_numpy(), lists.offsets.to_numpy()
-  lengths = table['target_length'].to_numpy()
-  targets = []
-  for key in zip(*(chosen[name].to_pylist() for name in KEY), strict=True):
-    row = row_of[key]
-    if key[0] not in prompts:
-      raise configuration.ConfigurationError(
-        f'{task.samples.folder / part}: samples of the problem {key[0]!r}, '
-        f'which is not in {task.problems.folder}. PROBLEMS_DIRS and '
-        'SAMPLES_DIRS must be of one run and in the same order.'
-      )
-    targets.append(ids[starts[row] : starts[row] + lengths[row]])
-  return examples.build(
-    chosen.select([*KEY, 'weight']), targets, prompts, task.card['eos_id']
-  )
+  return tally.total(found, select_from='samples')
 
 
 def _choose_human(
   work: manifests.Work,
-  tasks: Sequence[_Task],
+  tasks: Sequence[TaskInputs],
   config: SelectionConfig,
   difficulty_dir: str | None,
 ) -> dict:
@@ -316,101 +182,4 @@ def _choose_human(
         'kept_per_problem': {'0': len(prompts) - written, '1': written},
       }
     )
-  return _total(found, select_from='human')
-
-
-def _statistics(
-  task: _Task,
-  correct: pa.Table,
-  kept: pa.Table,
-  classes: Mapping[str, int],
-  target_tokens: int,
-  prompts: Mapping,
-  bins: Mapping[str, str],
-) -> dict:
-  """One task's statistics; see `_total` for their sum."""
-  unique = correct.group_by(['problem_id', 'text_digest']).aggregate([])
-  per_problem = pc.value_counts(kept['problem_id'].combine_chunks()).to_pylist()
-  kept_of = {row['values']: row['counts'] for row in per_problem}
-  sizes = np.bincount([kept_of.get(name, 0) for name in prompts])
-  by_bin = {}
-  for name in prompts if bins else ():
-    row = by_bin.setdefault(
-      bins.get(name, 'unknown'), {'problems': 0, 'solved': 0, 'kept': 0}
-    )
-    row['problems'] += 1
-    row['solved'] += name in kept_of
-    row['kept'] += kept_of.get(name, 0)
-  return {
-    'task': task.card['task'],
-    'problems': len(prompts),
-    'samples': sum(classes.values()),
-    'correct': correct.num_rows,
-    'unique': unique.num_rows,
-    'kept': kept.num_rows,
-    'solved_problems': len(kept_of),
-    'weight_sum': float(pc.sum(kept['weight']).as_py() or 0.0),
-    'target_tokens': target_tokens,
-    'kept_per_problem': {str(k): int(n) for k, n in enumerate(sizes) if n},
-    'classes': dict(classes),
-    'by_difficulty': by_bin,
-  }
-
-
-def _total(found: Sequence[Mapping], *, select_from: str) -> dict:
-  """The sum of the tasks' statistics, and each of them under 'tasks'."""
-  total: dict = {}
-  for statistics in found:
-    _add(total, {k: v for k, v in statistics.items() if k != 'task'})
-  total['mean_target_tokens'] = total['target_tokens'] / max(total['kept'], 1)
-  tasks = {statistics['task']: statistics for statistics in found}
-  return {'select_from': select_from, **total, 'tasks': tasks}
-
-
-def _add(total: dict, more: Mapping) -> None:
-  for key, value in more.items():
-    if isinstance(value, Mapping):
-      _add(total.setdefault(key, {}), value)
-    else:
-      total[key] = total.get(key, 0) + value
-
-
-def _no_correct(
-  tasks: Sequence[_Task], graded: Sequence[tuple[pa.Table, dict]]
-) -> str:
-  lines = []
-  for task, (_, classes) in zip(tasks, graded, strict=True):
-    total = sum(classes.values())
-    rates = ', '.join(
-      f'{name} {count / total:.1%}' for name, count in classes.items() if count
-    )
-    lines.append(f'  {task.verdicts.folder}: {total} samples: {rates}')
-  return (
-    'select: no sample is correct, so there is nothing to learn from:\n'
-    + '\n'.join(lines)
-    + '\nMany no_answer: the completions do not end in the answer format '
-    'that the grader reads; look at the text of some samples, and at the '
-    'worked examples in the prompt. Many truncated: raise MAX_DECODE_LENGTH. '
-    'Many wrong: draw more samples (NUM_SAMPLES grows in place), take easier '
-    'problems or a stronger base model. Nothing was lost; samples and '
-    'verdicts are kept.'
-  )
-
-
-def _print(examples_dir: str, statistics: Mapping) -> None:
-  if statistics['select_from'] == 'samples':
-    share = statistics['correct'] / statistics['samples']
-    print(
-      f'{statistics["correct"]} of {statistics["samples"]} samples correct '
-      f'({share:.1%}), {statistics["unique"]} of them distinct'
-    )
-    for name, row in sorted(statistics['by_difficulty'].items()):
-      print(
-        f'  {name:10} {row["solved"]} of {row["problems"]} problems solved, '
-        f'{row["kept"]} kept'
-      )
-  print(
-    f'select: {statistics["kept"]} examples of '
-    f'{statistics["solved_problems"]} of {statistics["problems"]} problems, '
-    f'{statistics["mean_target_tokens"]:.0f} target tokens each'
-  )
+  return tally.total(found, select_from='human')
