@@ -14,8 +14,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from rest_jax import configuration
+from rest_jax import configuration, layout
 from rest_jax.jobs import Job, Resources
+from rest_jax.layout import BASE, EVAL_PREFIX, SFT_HUMAN, Layout
 
 GREEDY = 'eval/greedy'
 
@@ -55,29 +56,27 @@ def plan(
   """
   _check(num_iterations, tasks, eval_tasks, eval_streams)
   builder = _Builder(
-    run_dir=run_dir.rstrip('/'),
-    tasks=tuple(tasks),
+    layout=Layout(run_dir.rstrip('/'), tuple(tasks), base_checkpoint_path),
     eval_tasks=tuple(eval_tasks),
-    base=base_checkpoint_path,
     resources=resources or Resources(),
   )
   builder.prepare()
   if base_checkpoint_path is None:
     builder.pretrain()
-  builder.evaluate('base', 0, eval_streams)
+  builder.evaluate(BASE, 0, eval_streams)
   if difficulty_samples and num_iterations:
     builder.difficulty()
   if sft_baseline:
-    builder.select('sft_human', 0, human=True)
-    builder.train('sft_human', 0, init=builder.policy('base'))
-    builder.evaluate('sft_human', 0, [GREEDY])
-  previous = 'base'
+    builder.select(SFT_HUMAN, 0, human=True)
+    builder.train(SFT_HUMAN, 0, init=builder.layout.policy(BASE))
+    builder.evaluate(SFT_HUMAN, 0, [GREEDY])
+  previous = BASE
   for iteration in range(1, num_iterations + 1):
-    name = f'iteration_{iteration:02d}'
+    name = layout.iteration(iteration)
     builder.expectation(name, iteration, previous)
     builder.select(name, iteration)
-    start = previous if init_from == 'previous' else 'base'
-    builder.train(name, iteration, init=builder.policy(start))
+    start = previous if init_from == 'previous' else BASE
+    builder.train(name, iteration, init=builder.layout.policy(start))
     final = iteration == num_iterations
     builder.evaluate(name, iteration, eval_streams if final else [GREEDY])
     previous = name
@@ -95,63 +94,28 @@ def _check(num_iterations, tasks, eval_tasks, eval_streams) -> None:
       raise configuration.ConfigurationError(
         f'{name}: got {list(values)}; name at least one task, none twice.'
       )
-  folders = [_eval_folder(task) for task in eval_tasks]
+  folders = [layout.eval_folder(task) for task in eval_tasks]
   if len(set(folders)) != len(folders):
     raise configuration.ConfigurationError(
       f'EVAL_TASKS: got {list(eval_tasks)}; two of them are the same split.'
     )
-  if not eval_streams or any(not s.startswith('eval/') for s in eval_streams):
+  if not eval_streams or any(
+    not s.startswith(EVAL_PREFIX) for s in eval_streams
+  ):
     raise configuration.ConfigurationError(
       f'EVAL_STREAMS: got {list(eval_streams)}; allowed: streams named '
       'eval/<name>, at least one.'
     )
 
 
-def _eval_split(task: str) -> tuple[str, str]:
-  name, _, split = task.partition('/')
-  return name, split or 'test'
-
-
-def _eval_folder(task: str) -> str:
-  name, split = _eval_split(task)
-  return name if split == 'test' else f'{name}_{split}'
-
-
-def _short(stream: str) -> str:
-  return stream.removeprefix('eval/')
-
-
 @dataclasses.dataclass
 class _Builder:
-  """Collects jobs; knows a run's folders and which job makes which."""
+  """Collects jobs; knows which of them makes which folder."""
 
-  run_dir: str
-  tasks: tuple[str, ...]
+  layout: Layout
   eval_tasks: tuple[str, ...]
-  base: str | None
   resources: Resources
   jobs: list[Job] = dataclasses.field(default_factory=list)
-
-  # ---- folders --------------------------------------------------------------
-
-  def at(self, *names: str) -> str:
-    return '/'.join([self.run_dir, *names])
-
-  def per_task(self, *names: str) -> list[str]:
-    """One folder, or one a task below it where there are several."""
-    if len(self.tasks) == 1:
-      return [self.at(*names)]
-    return [self.at(*names, task) for task in self.tasks]
-
-  def problems(self, split: str) -> list[str]:
-    return [self.at('problems', task, split) for task in self.tasks]
-
-  def policy(self, model: str) -> str:
-    if model == 'base' and self.base is not None:
-      return self.base
-    return self.at(model, 'checkpoints')
-
-  # ---- jobs -----------------------------------------------------------------
 
   def add(self, name, stage, *, model, iteration, bindings, **fields):
     """Appends a job that needs whichever jobs write its inputs."""
@@ -179,13 +143,14 @@ class _Builder:
     )
 
   def prepare(self):
-    splits = [self.problems(split) for split in ('train', 'dval')]
-    tests = [self.at('problems', *_eval_split(t)) for t in self.eval_tasks]
-    corpus = [self.at('base', 'examples')] if self.base is None else []
+    splits = [self.layout.problems(split) for split in ('train', 'dval')]
+    tests = [self.layout.eval_problems(task) for task in self.eval_tasks]
+    pretrained = self.layout.base is None
+    corpus = [self.layout.at(BASE, 'examples')] if pretrained else []
     self.add(
       'prepare',
       'prepare',
-      model='base',
+      model=BASE,
       iteration=0,
       bindings={},
       inputs=[],
@@ -204,11 +169,11 @@ class _Builder:
       'WARMUP_STEPS': '%PRETRAIN_WARMUP_STEPS',
       'LOSS_NORMALIZER': 'token',
     }
-    self.train('base', 0, init=None, bindings=bindings, validate=False)
+    self.train(BASE, 0, init=None, bindings=bindings, validate=False)
 
   def train(self, model, iteration, *, init, bindings=None, validate=True):
-    examples = self.at(model, 'examples')
-    dval = self.problems('dval') if validate else []
+    examples = self.layout.at(model, 'examples')
+    dval = self.layout.problems('dval') if validate else []
     self.add(
       f'{model}/train',
       'train',
@@ -216,13 +181,13 @@ class _Builder:
       iteration=iteration,
       bindings={
         'EXAMPLES_DIR': examples,
-        'CHECKPOINTS_DIR': self.at(model, 'checkpoints'),
+        'CHECKPOINTS_DIR': self.layout.at(model, 'checkpoints'),
         'INIT_PATH': init,
         'DVAL_DIRS': dval,
       }
       | (bindings or {}),
       inputs=[examples, *dval, *([init] if init else [])],
-      outputs=[self.at(model, 'checkpoints')],
+      outputs=[self.layout.at(model, 'checkpoints')],
     )
 
   def draw(self, name, model, iteration, *, policy, streams, problems, to):
@@ -256,12 +221,12 @@ class _Builder:
   def difficulty(self):
     self.draw(
       '_difficulty',
-      'base',
+      BASE,
       0,
-      policy=self.policy('base'),
-      streams=['difficulty'] * len(self.tasks),
-      problems=self.problems('train'),
-      to=self.per_task('base', 'difficulty', '@'),
+      policy=self.layout.policy(BASE),
+      streams=['difficulty'] * len(self.layout.tasks),
+      problems=self.layout.problems('train'),
+      to=self.layout.per_task(BASE, 'difficulty', '@'),
     )
 
   def expectation(self, model, iteration, previous):
@@ -270,23 +235,21 @@ class _Builder:
       '',
       model,
       iteration,
-      policy=self.policy(previous),
-      streams=['e_step'] * len(self.tasks),
-      problems=self.problems('train'),
-      to=self.per_task(model, '@'),
+      policy=self.layout.policy(previous),
+      streams=['e_step'] * len(self.layout.tasks),
+      problems=self.layout.problems('train'),
+      to=self.layout.per_task(model, '@'),
     )
 
   def select(self, model, iteration, *, human=False):
-    problems = self.problems('train')
-    samples = [] if human else self.per_task(model, 'samples')
-    verdicts = [] if human else self.per_task(model, 'verdicts')
-    folder = self.at('base', 'difficulty', 'verdicts')
+    problems = self.layout.problems('train')
+    samples = [] if human else self.layout.per_task(model, 'samples')
+    verdicts = [] if human else self.layout.per_task(model, 'verdicts')
+    folder = self.layout.at(BASE, 'difficulty', 'verdicts')
     drawn = any(job.name == 'base/score_difficulty' for job in self.jobs)
-    binned = (
-      []
-      if human or not drawn
-      else self.per_task('base', 'difficulty', 'verdicts')
-    )
+    binned = self.layout.per_task(BASE, 'difficulty', 'verdicts')
+    if human or not drawn:
+      binned = []
     self.add(
       f'{model}/select',
       'select',
@@ -298,16 +261,16 @@ class _Builder:
         'SAMPLES_DIRS': samples,
         'VERDICTS_DIRS': verdicts,
         'DIFFICULTY_DIR': folder if binned else None,
-        'EXAMPLES_DIR': self.at(model, 'examples'),
+        'EXAMPLES_DIR': self.layout.at(model, 'examples'),
       },
       inputs=[*problems, *samples, *verdicts, *binned],
-      outputs=[self.at(model, 'examples')],
+      outputs=[self.layout.at(model, 'examples')],
     )
 
   def evaluate(self, model, iteration, streams):
-    policy = self.policy(model)
+    policy = self.layout.policy(model)
     asked = [(task, stream) for task in self.eval_tasks for stream in streams]
-    problems = [self.at('problems', *_eval_split(task)) for task, _ in asked]
+    problems = [self.layout.eval_problems(task) for task, _ in asked]
     self.draw(
       '_eval',
       model,
@@ -316,8 +279,7 @@ class _Builder:
       streams=[stream for _, stream in asked],
       problems=problems,
       to=[
-        self.at(model, 'evaluation', _eval_folder(task), _short(stream), '@')
-        for task, stream in asked
+        self.layout.evaluation(model, task, stream) for task, stream in asked
       ],
     )
     samples, verdicts = self.jobs[-2].outputs, self.jobs[-1].outputs
@@ -330,20 +292,20 @@ class _Builder:
         'PROBLEMS_DIRS': problems,
         'SAMPLES_DIRS': list(samples),
         'VERDICTS_DIRS': list(verdicts),
-        'RESULTS_DIR': self.at(model, 'evaluation', 'results'),
+        'RESULTS_DIR': self.layout.at(model, 'evaluation', 'results'),
         'POLICY_DIR': policy,
       },
       inputs=[*dict.fromkeys(problems), *samples, *verdicts],
-      outputs=[self.at(model, 'evaluation', 'results')],
+      outputs=[self.layout.at(model, 'evaluation', 'results')],
     )
 
   def report(self):
     self.add(
       'report',
       'report',
-      model='base',
+      model=BASE,
       iteration=0,
       bindings={},
       inputs=[f for job in self.jobs for f in job.outputs],
-      outputs=[self.at('report')],
+      outputs=[self.layout.at('report')],
     )
