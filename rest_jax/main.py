@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 EXIT_CONFIGURATION, EXIT_PREEMPTED = 2, 42
+INPUT_GIN_FILE = 'tasks/own_problems.gin'  # of --input, where none is named
 
 STAGES = {
   'prepare': 'turn a task, or your JSONL, into problems (and a corpus)',
@@ -97,6 +98,7 @@ def run(arguments: Sequence[str]) -> int:
     if stage != 'prepare':
       parser().error('--input belongs to prepare')
     bindings = [f'INPUT={flags.input}', *bindings]
+    flags.gin_file = flags.gin_file or [INPUT_GIN_FILE]
   if flags.tfds_data_dir:
     os.environ['TFDS_DATA_DIR'] = flags.tfds_data_dir
   if flags.seqio_additional_cache_dirs:

@@ -1,5 +1,6 @@
 """The command line: stages, flags, exit codes, and how fast it answers."""
 
+import json
 import os
 import subprocess
 import sys
@@ -92,9 +93,24 @@ def test_a_wrong_binding_ends_with_2_one_line_and_no_work(tmp_path):
   assert os.listdir(tmp_path) == []
 
 
-def test_input_is_the_prepare_stages_and_becomes_a_binding():
+def test_input_is_the_prepare_stages():
   code, _, text = run('score', '--input=x.jsonl')
   assert code == 2 and '--input belongs to prepare' in text
+
+
+def test_input_alone_prepares_your_own_problems(tmp_path):
+  rows = [{'id': i, 'question': f'{i}+1?', 'answer': i + 1} for i in range(60)]
+  text = ''.join(json.dumps(row) + '\n' for row in rows)
+  (tmp_path / 'p.jsonl').write_text(text)
+  code, told, error = run(
+    'prepare',
+    '--input=p.jsonl',
+    '--gin.RUN_DIR=run',
+    '--gin.VOCABULARY=bytes',
+    cwd=tmp_path,
+  )
+  assert (code, error) == (0, '')
+  assert 'own/train' in told
 
 
 @pytest.mark.parametrize(
