@@ -1,17 +1,17 @@
 """Kills a run again and again, and looks whether that changed anything.
 
-    python tests/kill.py [--runs=20] [--seed=0] [--dir=/tmp/kill] [--keep]
+    python tests/kill.py [--kills=20] [--seed=0] [--dir=/tmp/kill] [--keep]
                          [flags of launch/rest_em.py, instead of TINY's]
 
 Runs a tiny ReST^EM undisturbed, twice: the first fills the compilation cache,
-the second must give the same and tells how long each job takes. Then, in each
-of RUNS more runs, every job of the plan is hit once by SIGKILL at a random
-moment: the stage's process, or the launcher (whose stage must die with it);
-after that the same command is given again. Parts, manifests, checkpoints and
-locks are so interrupted in the middle of being written. In the end
-report/results.json, every part (without the column `seconds`) and every
+the second must give the same and tells how long each job takes. Then run after
+run is disturbed, until each stage was hit KILLS times: SIGKILL at a random
+moment, to the stage's process or to the launcher (whose stage must die with
+it); after that the same command is given again. Parts, manifests, checkpoints
+and locks are so interrupted in the middle of being written. In the end of each
+run report/results.json, every part (without the column `seconds`) and every
 manifest's digest and statistics must equal those of the undisturbed run.
-Outside the test suite: RUNS x 2 minutes.
+Outside the test suite: about 2 minutes a run, 10 runs for 20 kills.
 """
 
 import argparse
@@ -27,6 +27,9 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+VICTIMS = ('stage', 'launcher')
+RETRIES = 2  # of a job within one launch: after more deaths it gives up
+HITS_PER_RUN = 3  # at least, of each stage
 TINY = """
   --gin_file=runs/arithmetic.gin --gin.NUM_ITERATIONS=1 --gin.SFT_BASELINE=True
   --gin.CORPUS_DOCUMENTS=800 --gin.NUM_TRAIN=24 --gin.NUM_DVAL=16
@@ -107,42 +110,53 @@ def gone(pid: int, seconds: float = 3.0) -> bool:
   return False
 
 
-def disturbed(run_dir, flags, seconds, rng, table) -> list[str]:
-  """One run in which each job is hit once; returns what went wrong."""
-  waiting, wrong = set(seconds), []
+def aims(stages, table, rng, kills: int) -> collections.Counter:
+  """How often each job is to be hit in the next run: some of every stage."""
+  chosen = collections.Counter()
+  for stage in sorted(set(stages.values())):
+    jobs = sorted(job for job in stages if stages[job] == stage)
+    done = sum(table[stage][victim] for victim in VICTIMS)
+    hits = min(kills - done, max(len(jobs), HITS_PER_RUN))
+    chosen.update(rng.choices(jobs, k=max(hits, 0)))
+  return chosen
+
+
+def disturbed(run_dir, flags, seconds, stages, aimed, rng, table) -> list[str]:
+  """One run in which jobs are hit; returns what went wrong."""
+  wrong = []
   while True:
     launch = Launch(run_dir, flags)
-    killed = False
+    killed, stages_killed = False, 0
     while launch.process.poll() is None and not killed:
       now = launch.running()
-      if now is None or now[0] not in waiting:
+      if now is None or not aimed[now[0]]:
         time.sleep(0.005)
         continue
       job = now[0]
-      waiting.discard(job)
-      time.sleep(rng.uniform(0, 1.05 * seconds[job]))
-      now = launch.running()
-      if now is None or now[0] != job:
-        table[job]['too late'] += 1
+      aimed[job] -= 1
+      time.sleep(rng.uniform(0, seconds[job]))
+      if launch.running() != now:
+        table[stages[job]]['too late'] += 1
         continue
-      victim = rng.choice(['stage', 'launcher'])
+      victim = rng.choice(VICTIMS)
       pid = now[1] if victim == 'stage' else launch.process.pid
       os.kill(pid, signal.SIGKILL)
-      table[job][victim] += 1
+      table[stages[job]][victim] += 1
+      stages_killed += victim == 'stage'
       if victim == 'launcher':
         killed = True
         launch.process.wait()
-        if not gone(now[1]):
-          wrong.append(f'{job}: outlived its launcher')
+      if not gone(now[1]):
+        wrong.append(f'{job}: outlived the kill of the {victim}')
     launch.process.wait()
     launch.log.close()
-    if not killed:
+    if not killed and stages_killed <= RETRIES:
       code = launch.process.returncode
       return wrong + ([f'the launcher ended with {code}'] if code else [])
 
 
-def undisturbed(base, flags) -> tuple[dict, dict[str, float]]:
-  """(content, seconds of each job) of a run that nobody disturbs."""
+def undisturbed(base, flags) -> tuple[dict, dict, dict]:
+  """(content, seconds and stage of each job) of a run left alone."""
   contents = []
   for name in ('first', 'second'):
     calm = base / name
@@ -155,7 +169,8 @@ def undisturbed(base, flags) -> tuple[dict, dict[str, float]]:
     if contents[0][key] != contents[1].get(key):
       sys.exit(f'two undisturbed runs differ: {key}')
   jobs = [json.loads(p.read_text()) for p in (calm / 'jobs').rglob('*.json')]
-  return contents[1], {job['name']: job['seconds'] for job in jobs}
+  seconds = {job['name']: job['seconds'] for job in jobs}
+  return contents[1], seconds, {job['name']: job['stage'] for job in jobs}
 
 
 def main() -> int:
@@ -163,7 +178,7 @@ def main() -> int:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--runs', type=int, default=20)
+  parser.add_argument('--kills', type=int, default=20, help='of each stage')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--dir', default='/tmp/kill')
   parser.add_argument('--keep', action='store_true', help='keep good runs too')
@@ -172,14 +187,17 @@ def main() -> int:
   base = pathlib.Path(arguments.dir)
   shutil.rmtree(base, ignore_errors=True)
   base.mkdir(parents=True)
-  expected, seconds = undisturbed(base, flags)
+  expected, seconds, stages = undisturbed(base, flags)
   table = collections.defaultdict(collections.Counter)
-  failures = 0
-  for number in range(arguments.runs):
+  failures = number = 0
+  while True:
     rng = random.Random(f'{arguments.seed}/{number}')
+    aimed = aims(stages, table, rng, arguments.kills)
+    if not aimed.total():
+      break
     run_dir = base / f'run-{number:02d}'
     started = time.monotonic()
-    wrong = disturbed(run_dir, flags, seconds, rng, table)
+    wrong = disturbed(run_dir, flags, seconds, stages, aimed, rng, table)
     found = content(run_dir)
     wrong += [
       f'{name} differs'
@@ -188,21 +206,18 @@ def main() -> int:
     ]
     failures += bool(wrong)
     state = '; '.join(wrong) if wrong else 'equal'
-    print(
-      f'run {number}: {time.monotonic() - started:.0f} s, {state}', flush=True
-    )
+    elapsed = time.monotonic() - started
+    print(f'run {number}: {elapsed:.0f} s, {state}', flush=True)
     if not wrong and not arguments.keep:
       shutil.rmtree(run_dir)
-  print(
-    f'\n{"job":28}{"stage killed":>14}{"launcher killed":>17}{"too late":>10}'
-  )
-  for job in sorted(table):
-    row = table[job]
-    print(
-      f'{job:28}{row["stage"]:>14}{row["launcher"]:>17}{row["too late"]:>10}'
-    )
-  kills = sum(r['stage'] + r['launcher'] for r in table.values())
-  print(f'\n{kills} kills, {failures} of {arguments.runs} runs differ')
+    number += 1
+  columns = (*VICTIMS, 'too late')
+  print(f'\n{"stage":12}' + ''.join(f'{name:>12}' for name in columns))
+  for stage in sorted(table):
+    numbers = (table[stage][name] for name in columns)
+    print(f'{stage:12}' + ''.join(f'{n:>12}' for n in numbers))
+  total = sum(row[victim] for row in table.values() for victim in VICTIMS)
+  print(f'\n{total} kills, {failures} of {number} runs differ')
   return 1 if failures else 0
 
 
