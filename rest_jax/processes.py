@@ -19,13 +19,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax._src import distributed  # its client has no public name yet
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rest_jax import configuration, manifests, preemption, storage
 
+_GENERATION = 1000  # calls after which values of an older one are deleted
+_FOR_EVER_MS = 7 * 24 * 3600 * 1000
 _NAMES = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
 
 
@@ -88,7 +89,7 @@ def from_writer(function: Callable[[], Any]) -> Any:
       told = {'value': function()}
     except Exception as raised:
       error, told = raised, {'error': f'process 0: {raised}'}
-  told = _broadcast(told)
+  told = _service().tell(told)
   if error is not None:
     raise error
   if 'error' in told:
@@ -107,7 +108,7 @@ def check_preemption(where: str) -> None:
   """Raises Preempted in all if SIGTERM has come to any. Together."""
   asked = preemption.asked()
   if jax.process_count() > 1:
-    asked = bool(_any(asked))
+    asked = _service().any(_service().vote(asked))
   if asked:
     raise preemption.Preempted(
       f'{where}: stopped by SIGTERM, state saved; start it again'
@@ -117,19 +118,20 @@ def check_preemption(where: str) -> None:
 class Vote:
   """Whether SIGTERM has come to any process, known to all one call late.
 
-  The answer is read one call after it was asked, so that a training loop never
-  waits for the device to vote.
+  The answer is read one call after it was asked, when every process has long
+  given its own, so that a training loop does not wait for the slowest host.
   """
 
   def __init__(self):
-    self._pending: jax.Array | None = None
+    self._pending: int | None = None
 
   def asked(self) -> bool:
     """The answer to the call before (one process: to this one). Together."""
     if jax.process_count() == 1:
       return preemption.asked()
-    before, self._pending = self._pending, _any(preemption.asked())
-    return before is not None and bool(before)
+    before = self._pending
+    self._pending = _service().vote(preemption.asked())
+    return before is not None and _service().any(before)
 
 
 @contextlib.contextmanager
@@ -202,32 +204,67 @@ def _from_json(folder, value: dict | None) -> manifests.Manifest | None:
   return value and manifests.Manifest(folder=folder, **value)
 
 
-def _broadcast(value: Any) -> Any:
-  data = json.dumps(value).encode()
-  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
-  # Padded to a power of two: another shape would compile another program.
-  room = np.zeros(1 << max(size - 1, 255).bit_length(), np.uint8)
-  if is_writer():
-    room[:size] = np.frombuffer(data, np.uint8)
-  room = multihost_utils.broadcast_one_to_all(room)
-  return json.loads(np.asarray(room, np.uint8)[:size].tobytes())
+class _Service:
+  """Small JSON values, passed by the job's coordination service.
+
+  It needs no device: what hosts tell each other waits for no computation and
+  cannot overtake one. Values are numbered by the calls, which are the same
+  everywhere, and are taken away again a generation later.
+  """
+
+  def __init__(self, client: Any, index: int, count: int):
+    """Args:
+    client: of the coordination service.
+    index: of this process.
+    count: of processes.
+    """
+    self._client, self._index, self._count = client, index, count
+    self._calls = 0
+
+  def tell(self, value: Any) -> Any:
+    """Process 0's value. Together."""
+    key = self._next()
+    if self._index == 0:
+      self._client.key_value_set(key, json.dumps(value))
+      return value
+    return json.loads(self._wait_for(key))
+
+  def vote(self, value: bool) -> int:
+    """Gives this process's vote; returns the number of the ballot. Together."""
+    key = self._next()
+    self._client.key_value_set(f'{key}/{self._index}', json.dumps(value))
+    return self._calls
+
+  def any(self, ballot: int) -> bool:
+    """Whether any process voted yes. Together."""
+    key = self._key(ballot)
+    if self._index == 0:
+      votes = [self._wait_for(f'{key}/{i}') for i in range(self._count)]
+      result = any(json.loads(vote) for vote in votes)
+      self._client.key_value_set(f'{key}/any', json.dumps(result))
+      return result
+    return json.loads(self._wait_for(f'{key}/any'))
+
+  def _next(self) -> str:
+    self._calls += 1
+    if self._calls % _GENERATION == 0:
+      # Nobody is more than one call behind after this; older keys are read.
+      generation = self._calls // _GENERATION
+      name = f'rest_jax/generation/{generation}'
+      self._client.wait_at_barrier(name, _FOR_EVER_MS)
+      if self._index == 0 and generation > 1:
+        self._client.key_value_delete(f'rest_jax/{generation - 2}/')
+    return self._key(self._calls)
+
+  def _key(self, number: int) -> str:
+    return f'rest_jax/{number // _GENERATION}/{number}'
+
+  def _wait_for(self, key: str) -> str:
+    # A process that died is noticed by the service, which ends the others.
+    return self._client.blocking_key_value_get(key, _FOR_EVER_MS)
 
 
 @functools.cache
-def _hosts() -> Mesh:
-  devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
-  grid = np.array(devices).reshape(jax.process_count(), -1)
-  return Mesh(grid, ('process', 'local'))
-
-
-def _any(flag: bool) -> jax.Array:
-  where = NamedSharding(_hosts(), PartitionSpec('process'))
-  mine = np.array([flag], np.int32)
-  return _maximum()(jax.make_array_from_process_local_data(where, mine))
-
-
-@functools.cache
-def _maximum():
-  return jax.jit(
-    jnp.max, out_shardings=NamedSharding(_hosts(), PartitionSpec())
-  )
+def _service() -> _Service:
+  client = distributed.global_state.client
+  return _Service(client, jax.process_index(), jax.process_count())

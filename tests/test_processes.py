@@ -13,13 +13,6 @@ import tiny_run
 
 from rest_jax import configuration, manifests, processes, records
 
-# On the CPU two processes sometimes wait for each other for ever (seen in 3 of
-# 8 runs on two busy cores, cause not found): run by hand until that is mended.
-by_hand = pytest.mark.skipif(
-  'REST_JAX_TEST_PROCESSES' not in os.environ,
-  reason='set REST_JAX_TEST_PROCESSES=1: can hang on gloo',
-)
-
 # One line per stage: what each of the processes runs.
 SCRIPT = """
 import os, pathlib, sys
@@ -118,7 +111,6 @@ def lines(folder):
   return [json.loads(line) for line in text.splitlines()]
 
 
-@by_hand
 def test_two_processes_train_and_sample_as_one_does(root, inputs):
   one, two = inputs / 'one', inputs / 'two'
   for stage in ('train', 'sample'):
@@ -159,7 +151,6 @@ def test_two_processes_train_and_sample_as_one_does(root, inputs):
   assert records.read_part(part, records.Sample).num_rows == 4
 
 
-@by_hand
 def test_sigterm_to_one_process_stops_both_and_they_resume(root, inputs):
   folder = inputs / 'stopped'
   started = start(root, 'train', folder, 2)
@@ -180,7 +171,6 @@ def test_sigterm_to_one_process_stops_both_and_they_resume(root, inputs):
       assert a.get('loss') == b.get('loss')
 
 
-@by_hand
 def test_an_error_of_process_0_is_every_processs_error(root, inputs):
   folder = inputs / 'refused'
   (folder / 'samples').mkdir(parents=True)

@@ -81,7 +81,7 @@ class ArithmeticConfig(problem_sets.TaskConfig):
     max_value=150,
   )
   corpus: Corpus = Corpus()
-  human_style_weights: tuple[float, ...] = (2.0, 2.0, 1.0, 1.0, 1.0)
+  human_style_weights: tuple[float, ...] = (2.0, 2.0, 1.0, 1.0, 1.0, 1.0)
   exemplar_style: str = 'human'
   vocab_size: int = 640
 

@@ -15,7 +15,14 @@ from rest_jax.tasks.stories import Step, Story
 
 Flaw = Literal['wrong_last_step', 'missing_answer', 'skipped_step']
 Rate = float | tuple[float, ...]
-HUMAN_STYLES = ('expression', 'pairs', 'results', 'answer_first', 'prose')
+HUMAN_STYLES = (
+  'expression',
+  'pairs',
+  'results',
+  'answer_first',
+  'prose',
+  'steps',
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,6 +148,8 @@ def human(
     text = f'{result} {unit}, as {expression}.'
   elif style == 'prose':
     text = f'{_in_prose(steps)} {unit}.'
+  elif style == 'steps':
+    text = f'{", ".join(str(step) for step in steps)} {unit}.'
   else:
     raise ValueError(f'style: got {style!r}; allowed: {HUMAN_STYLES}.')
   text = text[0].upper() + text[1:]
