@@ -1,11 +1,15 @@
 """Two processes of one job: they compute together, and process 0 writes."""
 
+import concurrent.futures
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -178,6 +182,62 @@ def test_an_error_of_process_0_is_every_processs_error(root, inputs):
   (folder / 'checkpoints').symlink_to(inputs / 'two/checkpoints')
   started = start(root, 'sample', folder, 2)
   wait(started, code=2)
+
+
+class Store:
+  """What a coordination service's client does, within one process."""
+
+  def __init__(self, count):
+    self.values, self.changed = {}, threading.Condition()
+    self.barrier = threading.Barrier(count)
+    self.largest = 0
+
+  def key_value_set(self, key, value):
+    with self.changed:
+      assert key not in self.values
+      self.values[key] = value
+      self.largest = max(self.largest, len(self.values))
+      self.changed.notify_all()
+
+  def blocking_key_value_get(self, key, timeout_ms):
+    with self.changed:
+      assert self.changed.wait_for(lambda: key in self.values, timeout=10), key
+      return self.values[key]
+
+  def key_value_delete(self, key):
+    with self.changed:
+      gone = [k for k in self.values if k.startswith(key)]
+      for k in gone:
+        del self.values[k]
+
+  def wait_at_barrier(self, name, timeout_ms):
+    self.barrier.wait(timeout=10)
+
+
+def test_what_processes_tell_each_other_is_the_same_for_all(monkeypatch):
+  monkeypatch.setattr(processes, '_GENERATION', 8)
+  count, rounds = 3, 60
+  store = Store(count)
+
+  def run(index):
+    service = processes._Service(store, index, count)
+    heard, pending = [], service.vote(False)
+    rng = random.Random(index)
+    for number in range(rounds):
+      time.sleep(rng.random() * 1e-3)
+      heard.append(service.tell([index, number]))
+      ballot = service.vote(index == number % 7)
+      heard.append(service.any(pending))  # a call late, as Vote does
+      pending = ballot
+    return heard
+
+  with concurrent.futures.ThreadPoolExecutor(count) as pool:
+    first, *others = pool.map(run, range(count))
+  assert all(other == first for other in others)
+  assert first[::2] == [[0, number] for number in range(rounds)]
+  voted = [number % 7 < count for number in range(rounds)]
+  assert first[1::2] == [False, *voted[:-1]]
+  assert store.largest < 8 * 3 * (count + 1)  # old values are taken away
 
 
 @pytest.mark.parametrize(

@@ -138,17 +138,19 @@ def make_step(
       batch,
     )
 
-    def body(total, piece):
+    def body(total, piece):  # in float32, whatever the parameters are
       return jax.tree.map(jnp.add, total, gradient(params, piece)), None
 
     zero = jnp.float32(0)
-    zeros = jax.tree.map(jnp.zeros_like, params)
+    zeros = jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), params)
     return jax.lax.scan(body, ((zero, zero), zeros), pieces)[0]
 
   def step(state: TrainState, batch: Batch):
     (total, weight), grads = accumulate(state.params, batch)
     normalizer = jnp.maximum(jnp.sum(batch['normalizers']), 1e-9)
-    grads = jax.tree.map(lambda g: g / normalizer, grads)
+    grads = jax.tree.map(
+      lambda g, p: (g / normalizer).astype(p.dtype), grads, state.params
+    )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {

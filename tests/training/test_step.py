@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from rest_jax import partitioning, records
@@ -265,3 +266,21 @@ def test_some_steps_lower_the_loss_and_move_every_parameter():
     jax.tree.leaves(after), jax.tree.leaves(params()), strict=True
   ):
     assert not np.array_equal(new, old)
+
+
+def test_gradients_of_bfloat16_parameters_are_summed_in_float32():
+  model = dataclasses.replace(MODEL, param_dtype='bfloat16')
+  params = checkpoints.unboxed(model, jax.random.key(0))
+  change = optax.sgd(1.0)
+  rows = steps.put_batch(packer(), 0, 1, steps.batch_shardings(mesh(), 1))
+  norms = []
+  for count in (1, 64):  # the same row again and again has the same gradient
+    batch = {name: jnp.repeat(x, count, axis=0) for name, x in rows.items()}
+    step = steps.make_step(model, change, mesh(), microbatches=count)
+    state = steps.TrainState(jnp.int32(0), params, change.init(params))
+    state, metrics = jax.jit(step)(state, batch)
+    norms.append(float(metrics['grad_norm']))
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {
+      jnp.dtype('bfloat16')
+    }
+  assert norms[0] == pytest.approx(norms[1], rel=1e-4)
