@@ -182,6 +182,31 @@ def test_stopped_by_sigterm_and_resumed_equals_never_stopped(
   assert resumed.digest == straight.digest
 
 
+@pytest.mark.parametrize('step', [0, 5])
+def test_stopped_by_sigterm_in_a_validation_and_resumed_is_the_same(
+  run, tmp_path, monkeypatch, step
+):
+  folder = tiny_run.problems(tmp_path / 'dval', {'a': 'Q1:', 'b': 'Q2:'})
+  straight = run('straight', dvals=[folder])
+  reward = dval.Validator.reward
+
+  def patched(self, params, where):
+    if where.name == f'step_{step}':
+      os.kill(os.getpid(), signal.SIGTERM)
+    return reward(self, params, where)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(dval.Validator, 'reward', patched)
+    with pytest.raises(preemption.Preempted, match='validation'):
+      run('stopped', dvals=[folder])
+  validation = tmp_path / 'stopped' / 'validation' / 'lr_0.01'
+  assert not (validation / f'step_{step}').exists()
+  preemption._asked.clear()
+  resumed = run('stopped', dvals=[folder])
+  assert resumed.digest == straight.digest
+  assert lines(straight) == lines(resumed)
+
+
 @pytest.mark.parametrize(
   'where', ['manifest', 'result', 'between save and flush', 'second save']
 )

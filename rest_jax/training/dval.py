@@ -14,6 +14,8 @@ from rest_jax.sampling import requests
 from rest_jax.sampling.streams import EngineConfig, Stream
 from rest_jax.training.configurations import ValidationConfig
 
+_COMPLETIONS_PER_CHECK = 64  # between two looks at SIGTERM
+
 
 class Validator:
   """Samples D_val from the weights in training, and grades it."""
@@ -60,6 +62,9 @@ class Validator:
     Args:
       params: the weights in training.
       folder: where the samples and verdicts are written.
+
+    Raises:
+      Preempted: SIGTERM has come; nothing was written.
     """
     view = self._view(params)
     made = []
@@ -72,6 +77,8 @@ class Validator:
       for completion in engine.generate(
         asked, stream=self._stream, iteration=self._iteration
       ):
+        if len(made) % _COMPLETIONS_PER_CHECK == 0:
+          processes.check_preemption('train: validation')
         made.append((completion, by_id[completion.problem_id], card))
       engine.params = None
     made.sort(key=lambda row: (row[0].problem_id, row[0].sample_index))

@@ -118,7 +118,13 @@ class Grid:
       if due:
         meter.settle()
         place = self.folder.parent / 'validation' / folder.name
-        reward = validator.reward(state.params, place / f'step_{done}')
+        try:
+          reward = validator.reward(state.params, place / f'step_{done}')
+        except preemption.Preempted:
+          if done:  # this step is validated again then
+            self._save(state, progress, saver, log, validator)
+            saver.wait()
+          raise
         progress['validations'].append([done, reward])
         log.write(done, {'dval_reward': reward})
         processes.say(
@@ -131,8 +137,7 @@ class Grid:
       stop = progress['stopped'] or vote.asked()
       if due or stop or (done and done % self.config.save_every == 0):
         meter.settle()
-        log.flush()  # first: lines beyond a save are dropped, none is missed
-        saver.save(state, progress, best=self._best_step(progress, validator))
+        self._save(state, progress, saver, log, validator)
       if progress['stopped']:
         return
       if stop:
@@ -155,6 +160,10 @@ class Grid:
           f'loss {values["token_loss"]:.4f} '
           f'{values["tokens_per_second"]:,.0f} tokens/s'
         )
+
+  def _save(self, state, progress, saver, log, validator) -> None:
+    log.flush()  # first: lines beyond a save are dropped, none is missed
+    saver.save(state, progress, best=self._best_step(progress, validator))
 
   def _padding(self, done: int) -> float:
     """The share of padding since the line before, whatever was resumed."""
