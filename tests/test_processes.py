@@ -66,6 +66,8 @@ def start(root, stage, folder, count):
   for index in range(count):
     environment = os.environ | {
       'JAX_PLATFORMS': 'cpu',
+      'JAX_COMPILATION_CACHE_DIR': os.fspath(folder.parent / 'xla'),
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
       'XLA_FLAGS': f'--xla_force_host_platform_device_count={2 // count}',
     }
     if count > 1:
