@@ -38,6 +38,7 @@ HBM_BYTES = {
   'v5p': 95 * 2**30,
   'v6e': 32 * 2**30,
 }
+GATHER_BY_SUM = 'all-gather by all-reduce'
 _COLLECTIVE = re.compile(
   r' (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)'
   r'(?:-start)?\('
@@ -169,40 +170,51 @@ def memory_bytes(compiled: Any) -> dict[str, int]:
   return parts | {'total': sum(parts.values())}
 
 
-def collectives(hlo: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-  """(operation, dtype, shape) of every collective in optimised HLO.
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]  # (dtype, dimensions) of each
 
-  The shape is the largest on the left of the operation: an asynchronous start
-  gives a tuple of its operands and its results.
+
+def collectives(hlo: str) -> Iterator[tuple[str, Shapes]]:
+  """(operation, shapes) of every collective in optimised HLO.
+
+  The shapes are those on the left of the operation; an asynchronous start
+  gives a tuple of its operands and its results. On some slices the compiler
+  gathers by an all-reduce: each chip writes its share into zeros, and all are
+  summed. That is an all-gather too, and named so.
   """
   for line in hlo.splitlines():
     found = _COLLECTIVE.search(line)
     if not found or ' = ' not in line[: found.start()]:
       continue
-    shapes = [
+    shapes = tuple(
       (dtype, tuple(int(n) for n in shape.split(',') if n))
       for dtype, shape in _SHAPE.findall(line[: found.start()])
-    ]
+    )
+    operands = line[found.end() :].partition('), ')[0]
+    operation = found.group(1)
+    if operation == 'all-reduce' and 'dynamic-update-slice' in operands:
+      operation = GATHER_BY_SUM
     if shapes:
-      dtype, shape = max(shapes, key=lambda entry: np.prod(entry[1]))
-      yield found.group(1), dtype, shape
+      yield operation, shapes
 
 
-def summary(found: Sequence[tuple]) -> list[str]:
-  """One line per kind of collective: how often, and the largest result."""
+def summary(found: Sequence[tuple[str, Shapes]]) -> list[str]:
+  """One line per kind of collective: how often, and the largest array."""
   lines = []
-  for operation in sorted({entry[0] for entry in found}):
-    shapes = [entry for entry in found if entry[0] == operation]
-    _, dtype, largest = max(shapes, key=lambda entry: np.prod(entry[2]))
+  for operation in sorted({name for name, _ in found}):
+    entries = [shapes for name, shapes in found if name == operation]
+    dtype, largest = max(
+      (array for shapes in entries for array in shapes),
+      key=lambda array: np.prod(array[1]),
+    )
     lines.append(
-      f'{operation}: {len(shapes)} in the program, the largest gives '
+      f'{operation}: {len(entries)} in the program, the largest array is '
       f'{dtype}{list(largest)} (a loop body is counted once)'
     )
   return lines
 
 
 def gathered_activations(
-  found: Sequence[tuple],
+  found: Sequence[tuple[str, Shapes]],
   model: DecoderConfig,
   rows: int,
   length: int,
@@ -217,9 +229,12 @@ def gathered_activations(
   widths = {model.embed_dim, model.mlp_dim, model.head_dim, model.vocab_size}
   tokens = {length, share * length, rows * length}
   wrong = []
-  for operation, dtype, shape in found:
-    if operation != 'all-gather' or len(shape) < 2 or dtype[0] in 'su':
-      continue  # token ids are small: the embedding's lookup gathers them
-    if tokens & (set(shape) - widths) and np.prod(shape) > share * length:
-      wrong.append(f'{operation} {dtype}{list(shape)}')
+  for operation, shapes in found:
+    if operation not in ('all-gather', GATHER_BY_SUM):
+      continue
+    for dtype, shape in shapes:
+      if len(shape) < 2 or dtype[0] in 'su':
+        continue  # token ids are small: the embedding's lookup gathers them
+      if tokens & (set(shape) - widths) and np.prod(shape) > share * length:
+        wrong.append(f'{operation} {dtype}{list(shape)}')
   return wrong

@@ -12,6 +12,7 @@ HLO = """
   %ag = (bf16[16,4096]{1,0}, bf16[4096,4096]{1,0:T(8,128)S(1)}) all-gather-start(%p.2), x=1
   %done = bf16[4096,4096]{1,0} all-gather-done(%ag)
   %ar.2 = (f32[], /*index=1*/f32[8,2048]{1,0}) all-reduce(%a, %b), to_apply=%add
+  %ar.3 = (bf16[64,8]{1,0}, bf16[8,384,256]{2,1,0}) all-reduce(%copy-done.6, %dynamic-update-slice.104), to_apply=%add
   %fusion = f32[8,2048]{1,0} fusion(%all-gather.1), kind=kLoop
 """  # noqa: E501
 
@@ -22,10 +23,14 @@ from rest_jax.models.configurations import DecoderConfig
 hlo = {hlo!r}
 found = list(preflight.collectives(hlo))
 assert found == [
-  ('all-gather', 'bf16', (4096, 14336)),
-  ('all-gather', 'bf16', (4096, 4096)),
-  ('all-reduce', 'f32', (8, 2048)),
+  ('all-gather', (('bf16', (4096, 14336)),)),
+  ('all-gather', (('bf16', (16, 4096)), ('bf16', (4096, 4096)))),
+  ('all-reduce', (('f32', ()), ('f32', (8, 2048)))),
+  (preflight.GATHER_BY_SUM, (('bf16', (64, 8)), ('bf16', (8, 384, 256)))),
 ], found
+lines = preflight.summary(found)
+assert lines[0].startswith('all-gather: 2 in'), lines
+assert 'bf16[4096, 14336]' in lines[0], lines
 model = DecoderConfig(
   vocab_size=512, num_layers=2, embed_dim=256, num_heads=4, num_kv_heads=4,
   head_dim=64, mlp_dim=768, max_length=384,
@@ -36,10 +41,9 @@ class mesh:
   shape = {{'data': 1, 'fsdp': 4, 'tensor': 2}}
 
 
-wrong = [('all-gather', 'bf16', (8, 384, 256))]
-right = [('all-gather', 'bf16', (256, 768)), ('all-gather', 'bf16', (512, 256))]
-assert preflight.gathered_activations(right, model, 8, 384, mesh) == []
-assert len(preflight.gathered_activations(wrong, model, 8, 384, mesh)) == 1
+assert preflight.gathered_activations(found[:3], model, 8, 384, mesh) == []
+wrong = preflight.gathered_activations(found, model, 8, 384, mesh)
+assert wrong == ['all-gather by all-reduce bf16[8, 384, 256]'], wrong
 """
 
 
