@@ -30,7 +30,7 @@ LAYERS = [
     'report',
     'preflight',
   ],
-  ['jobs', 'rest_em'],
+  ['jobs', 'layout', 'rest_em'],
   ['gin_names'],
   ['gin_utils'],
   ['main'],
