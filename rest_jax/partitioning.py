@@ -37,6 +37,7 @@ RULES: dict[str, tuple[str, ...]] = {
   'vocab': ('tensor',),
   'norm': (),
   'batch': ('data', 'fsdp'),
+  'lookup': ('data',),
   'group': ('data', 'fsdp'),
   'lane': (),
   'length': (),

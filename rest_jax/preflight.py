@@ -18,6 +18,7 @@ from typing import Any
 # Before jax is imported: no TPU is here, and libtpu must not look for one.
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # none is locked
 os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
 os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5litepod-8')
 
@@ -88,6 +89,11 @@ def preflight(
   found = list(collectives(compiled.as_text()))
   for line in summary(found):
     print(f'  {line}')
+  if any(operation == GATHER_BY_SUM for operation, _ in found):
+    print(
+      f'  {GATHER_BY_SUM} moves twice the bytes: the compiler found no ring '
+      'for it. Another split of MESH_DATA x MESH_FSDP may have one.'
+    )
   wrong = gathered_activations(found, model, rows, length, grid)
   if wrong:
     raise configuration.ConfigurationError(

@@ -149,6 +149,9 @@ class Decoder(nn.Module):
   def embed(self, tokens_BL: jax.Array) -> jax.Array:
     """Token ids (B, L) to the residual stream (B, L, D)."""
     x_BLD = jnp.take(self.embedding, tokens_BL, axis=0, mode='clip')
+    # Each chip looks up its part of D for all rows of its fsdp group. Left to
+    # itself, the compiler gathers every row's gradient on every chip.
+    x_BLD = constrain(x_BLD, 'lookup', 'length', 'embed')
     x_BLD = x_BLD.astype(self.config.dtype)
     return constrain(x_BLD, 'batch', 'length', 'activation_embed')
 

@@ -226,6 +226,14 @@ def test_one_and_four_micro_batches_make_the_same_step(normalizer):
   assert_near(whole, pieces, 1e-4)
 
 
+def test_the_norms_are_those_of_the_step_and_of_what_it_leaves():
+  after, metrics = take_step(packer(row_length=13), 8)
+  moved = jax.tree.map(np.subtract, after, params())
+  for name, tree in (('param_norm', after), ('update_norm', moved)):
+    squares = [np.square(leaf).sum() for leaf in jax.tree.leaves(tree)]
+    assert metrics[name] == pytest.approx(np.sqrt(sum(squares)), rel=1e-5)
+
+
 @pytest.mark.parametrize('name', ['adamw', 'adafactor'])
 def test_one_device_and_eight_make_the_same_step(name):
   made = packer(row_length=13)
