@@ -91,8 +91,8 @@ def preflight(
     print(f'  {line}')
   if any(operation == GATHER_BY_SUM for operation, _ in found):
     print(
-      f'  {GATHER_BY_SUM} moves twice the bytes: the compiler found no ring '
-      'for it. Another split of MESH_DATA x MESH_FSDP may have one.'
+      f'  {GATHER_BY_SUM} moves twice the bytes of an all-gather; another '
+      'split of MESH_DATA x MESH_FSDP may avoid it'
     )
   wrong = gathered_activations(found, model, rows, length, grid)
   if wrong:
@@ -185,9 +185,13 @@ def collectives(hlo: str) -> Iterator[tuple[str, Shapes]]:
   The shapes are those on the left of the operation; an asynchronous start
   gives a tuple of its operands and its results. On some slices the compiler
   gathers by an all-reduce: each chip writes its share into zeros, and all are
-  summed. That is an all-gather too, and named so.
+  summed. That is an all-gather too, and named so; an all-reduce within a
+  fusion all-reduce-scatter is a reduce-scatter.
   """
+  computation = ''
   for line in hlo.splitlines():
+    if line.endswith('{') and not line.startswith(' '):
+      computation = line.removeprefix('ENTRY ').lstrip('%')
     found = _COLLECTIVE.search(line)
     if not found or ' = ' not in line[: found.start()]:
       continue
@@ -199,6 +203,8 @@ def collectives(hlo: str) -> Iterator[tuple[str, Shapes]]:
     operation = found.group(1)
     if operation == 'all-reduce' and 'dynamic-update-slice' in operands:
       operation = GATHER_BY_SUM
+    if computation.startswith('all-reduce-scatter'):
+      operation = 'reduce-scatter'
     if shapes:
       yield operation, shapes
 

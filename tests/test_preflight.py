@@ -8,6 +8,12 @@ import sys
 import pytest
 
 HLO = """
+%all-reduce-scatter.7 (param_0: f32[4096,512]) -> f32[64,512] {
+  %ar.0 = f32[4096,512]{1,0} all-reduce(%param_0), to_apply=%add
+  ROOT %ds = f32[64,512]{1,0} dynamic-slice(%ar.0, %i, %j)
+}
+
+ENTRY %main (p.1: bf16[64,14336]) -> f32[8,2048] {
   %all-gather.1 = bf16[4096,14336]{1,0:T(8,128)(2,1)} all-gather(%p.1), channel_id=1
   %ag = (bf16[16,4096]{1,0}, bf16[4096,4096]{1,0:T(8,128)S(1)}) all-gather-start(%p.2), x=1
   %done = bf16[4096,4096]{1,0} all-gather-done(%ag)
@@ -22,6 +28,7 @@ from rest_jax.models.configurations import DecoderConfig
 
 hlo = {hlo!r}
 found = list(preflight.collectives(hlo))
+assert found.pop(0) == ('reduce-scatter', (('f32', (4096, 512)),))
 assert found == [
   ('all-gather', (('bf16', (4096, 14336)),)),
   ('all-gather', (('bf16', (16, 4096)), ('bf16', (4096, 4096)))),
