@@ -37,6 +37,7 @@ from rest_jax import (  # noqa: E402
 )
 
 EXECUTORS = {'local': LocalExecutor}
+_CONFIG_START = '# launch/rest_em.py'
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,8 +79,13 @@ def run(arguments: Sequence[str]) -> int:
   if flags.dry_run:
     _print_plan(planned, ledger)
     return 0
-  asked = f'# {shlex.join(["launch/rest_em.py", *arguments])}\n'
+  asked = f'{_CONFIG_START} {shlex.join(arguments)}\n'
   config = storage.path(run_dir) / 'config.gin'
+  if config.exists() and not config.read_text().startswith(_CONFIG_START):
+    raise configuration.ConfigurationError(
+      f'{config}: not written by rest_jax, so RUN_DIR holds something else. '
+      'Set RUN_DIR to a new folder, or move that file away.'
+    )
   text = f'{asked}# which resolves to:\n\n{gin_utils.config_text()}'.encode()
 
   def before(job: jobs.Job) -> None:

@@ -141,6 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
       )
       or getattr(error, 'errno', None) in storage.FINAL_ERRNOS
     ):
+      if isinstance(error, OSError):
+        error = storage.with_advice(error)
       print(f'rest-jax: error: {error}', file=sys.stderr)
       code = EXIT_CONFIGURATION
     else:

@@ -74,6 +74,13 @@ class Manifest:
       [table.replace_schema_metadata(None) for table in tables]
     )
 
+  def is_whole(self) -> bool:
+    """Whether every part is there; none is opened."""
+    if not self.parts:
+      return True
+    there = {path.name for path in self.folder.iterdir()}
+    return all(row['name'] in there for row in self.parts)
+
   def records(self, *, part: str | None = None) -> list:
     """The records of one part or of all."""
     return records.to_records(records.KINDS[self.kind], self.table(part=part))
@@ -254,7 +261,7 @@ def work_on(
     if old is not None:
       compare(old, fingerprint, where=folder, growable=growable)
       if old == fingerprint and standing is not None:
-        if all((folder / row['name']).exists() for row in standing.parts):
+        if standing.is_whole():
           work.done = standing
       elif old['inputs'] == fingerprint['inputs']:
         work.previous = standing  # valid until the grown one replaces it

@@ -237,7 +237,10 @@ def read_part(
   try:
     data = source.read_bytes()
   except FileNotFoundError:
-    raise CorruptPartError(f'{source}: missing. {_MEND}') from None
+    raise CorruptPartError(
+      f'{source}: missing. Run the stage that wrote it again; its other parts '
+      'are kept.'
+    ) from None
   if expected is not None:
     if len(data) != expected['bytes']:
       raise CorruptPartError(

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from rest_jax import configuration
@@ -69,9 +70,32 @@ def write_bytes(target: PathLike, data: bytes) -> None:
 
 
 def with_advice(error: OSError) -> OSError:
-  """The same error with what to do about it."""
+  """The same error with what to do about it, said once."""
+  if getattr(error, 'has_advice', False):
+    return error
   advice = _ADVICE.get(error.errno, 'the file could not be written')
-  return type(error)(error.errno, f'{advice} ({error})')
+  result = type(error)(error.errno, f'{advice} ({error})')
+  result.has_advice = True
+  return result
+
+
+@contextlib.contextmanager
+def disk_errors(folder: PathLike) -> Iterator[None]:
+  """Turns what other libraries say of a full disk into an OSError.
+
+  TensorStore raises a ValueError with the reason in its text.
+  """
+  try:
+    yield
+  except OSError:
+    raise
+  except Exception as error:
+    text = str(error)
+    if 'No space left on device' not in text and 'quota exceeded' not in text:
+      raise
+    number = errno.ENOSPC if 'No space' in text else errno.EDQUOT
+    name = os.strerror(number)
+    raise with_advice(OSError(number, name, os.fspath(folder))) from error
 
 
 def write_json(target: PathLike, value: Any) -> None:

@@ -112,3 +112,17 @@ def test_gs_paths_need_no_tensorflow(bucket):
     'sys.exit("tensorflow" in sys.modules)\n'
   )
   subprocess.run([sys.executable, '-c', script], check=True)
+
+
+def test_another_librarys_word_of_a_full_disk_is_said_as_ours(tmp_path):
+  text = 'RESOURCE_EXHAUSTED: … No space left on device [os_error_code=28]'
+  with pytest.raises(OSError, match='the disk is full') as caught:
+    with storage.disk_errors(tmp_path):
+      raise ValueError(text)
+  assert caught.value.errno == errno.ENOSPC
+  assert str(tmp_path) in str(caught.value)
+  again = storage.with_advice(caught.value)
+  assert str(again).count('the disk is full') == 1
+  with pytest.raises(ValueError, match='out of memory'):
+    with storage.disk_errors(tmp_path):
+      raise ValueError('RESOURCE_EXHAUSTED: out of memory')

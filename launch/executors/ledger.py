@@ -135,7 +135,8 @@ class Ledger:
     for folder in folders:
       manifest = manifests.load_if_done(folder)
       key = folder.replace(f'{self.run_dir}/', '$RUN/')
-      found[key] = manifest.digest if manifest else None
+      whole = manifest is not None and manifest.is_whole()
+      found[key] = manifest.digest if whole else None
     return found
 
 

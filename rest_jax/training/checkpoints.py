@@ -47,7 +47,7 @@ class Saver:
       best: the step that stays beside the newest.
     """
     step = int(state.step)
-    self._manager.wait_until_finished()
+    self.wait()
     standing = sorted(self._manager.all_steps())
     # What the newest standing save needs goes only once this one stands.
     if self._best is not None:
@@ -55,17 +55,15 @@ class Saver:
         if stale not in (self._best, best):
           self._manager.delete(stale)
     self._best = best
-    if step not in standing:
-      self._manager.save(
-        step,
-        args=ocp.args.Composite(
-          **{
-            PARAMS: ocp.args.StandardSave(state.params),
-            OPTIMIZER: ocp.args.StandardSave(state.opt_state),
-            PROGRESS: ocp.args.JsonSave(progress),
-          }
-        ),
-      )
+    if step in standing:
+      return
+    items = {
+      PARAMS: ocp.args.StandardSave(state.params),
+      OPTIMIZER: ocp.args.StandardSave(state.opt_state),
+      PROGRESS: ocp.args.JsonSave(progress),
+    }
+    with storage.disk_errors(self._folder):
+      self._manager.save(step, args=ocp.args.Composite(**items))
 
   def restore(
     self, abstract: TrainState, shardings: TrainState
@@ -97,16 +95,17 @@ class Saver:
 
   def prune(self, keep: int) -> None:
     """Leaves this step alone, once training is over."""
-    self._manager.wait_until_finished()
+    self.wait()
     for step in self._manager.all_steps():
       if step != keep:
         self._manager.delete(step)
 
   def wait(self) -> None:
     """Returns once the last save stands."""
-    self._manager.wait_until_finished()
+    with storage.disk_errors(self._folder):
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits for the last save."""
-    self._manager.wait_until_finished()
+    self.wait()
     self._manager.close()

@@ -86,6 +86,28 @@ def test_another_configuration_on_the_same_folder_is_refused(launch, tmp_path):
   assert launch('--until=prepare').stdout.startswith('kept')
 
 
+def test_a_lost_part_is_made_again_and_it_alone(launch, tmp_path):
+  launch('--until=prepare')
+  lost, *kept = sorted((tmp_path / 'run' / 'base').rglob('*.parquet'))
+  before = lost.read_bytes(), [path.stat().st_mtime_ns for path in kept]
+  lost.unlink()
+  done = launch('--until=prepare')
+  assert done.stdout.split()[:2] == ['done', 'prepare'], done.stderr
+  after = lost.read_bytes(), [path.stat().st_mtime_ns for path in kept]
+  assert before == after
+  assert launch('--until=prepare').stdout.startswith('kept')
+
+
+def test_a_folder_with_anothers_config_is_refused(launch, tmp_path):
+  (tmp_path / 'run').mkdir()
+  (tmp_path / 'run' / 'config.gin').write_text('mine')
+  done = launch('--until=prepare')
+  assert done.returncode == 2
+  assert 'config.gin: not written by rest_jax' in done.stderr
+  assert [p.name for p in (tmp_path / 'run').iterdir()] == ['config.gin']
+  assert (tmp_path / 'run' / 'config.gin').read_text() == 'mine'
+
+
 def test_two_launchers_do_not_share_a_folder(launch, tmp_path):
   from rest_jax import leases
 
