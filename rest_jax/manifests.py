@@ -256,7 +256,7 @@ def work_on(
     old = None
     if standing is not None:
       old = standing.fingerprint
-    elif (folder / STARTED).exists():
+    elif (folder / STARTED).exists() and _holds_work(folder):
       old = storage.read_json(folder / STARTED)
     if old is not None:
       compare(old, fingerprint, where=folder, growable=growable)
@@ -272,6 +272,12 @@ def work_on(
     if work.done is None:
       storage.write_json(folder / STARTED, fingerprint)
     yield work
+
+
+def _holds_work(folder: storage.Path) -> bool:
+  """Whether a folder that was started holds anything that could be lost."""
+  names = {path.name for path in folder.iterdir()}
+  return any(name != STARTED and not name.startswith('.') for name in names)
 
 
 def compare(

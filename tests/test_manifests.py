@@ -132,6 +132,14 @@ def test_an_unfinished_folder_of_another_configuration_is_refused_too(folder):
     stage(folder, semantic={'seed': 1})
 
 
+def test_a_folder_that_was_only_started_takes_any_configuration(folder):
+  with pytest.raises(KeyError):
+    stage(folder, semantic={'a': 1}, stop=0)
+  assert (folder / 'started.json').exists()
+  done = stage(folder, semantic={'a': 2})
+  assert done.fingerprint['semantic'] == {'a': 2}
+
+
 def test_growable_bindings_grow_and_do_not_shrink(folder):
   grow = {'growable': ('n', 'tasks')}
   stage(folder, semantic={'n': 2, 'tasks': ['a']}, **grow)
