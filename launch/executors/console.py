@@ -13,6 +13,7 @@ from typing import TextIO
 
 QUIET_SECONDS = 60.0  # between two lines of progress where there is no terminal
 BAR = 20  # characters
+_WARNING = ': WARNING: '
 _PROGRESS = re.compile(r'@progress (\d+)/(\d+) ?(.*)')
 
 
@@ -37,9 +38,15 @@ class Console:
     self.tick()
 
   def line(self, text: str) -> bool:
-    """Takes a line of the job; True if it was one of progress."""
+    """Takes a line of the job; True if it was one of progress.
+
+    A warning is shown at once; like all else it belongs into the log too.
+    """
     found = _PROGRESS.fullmatch(text.strip())
     if found is None:
+      if _WARNING in text:
+        elapsed = time.monotonic() - self._started
+        self._print('warning', self._name, elapsed, text.split(_WARNING, 1)[1])
       return False
     done, total = int(found[1]), max(1, int(found[2]))
     self._progress = (min(done, total), total, found[3])

@@ -4,7 +4,7 @@
 --gin.VALUE=text        … (semantic: another VALUE is refused)
 --gin.IN=folder         reads that folder's manifest first
 --gin.ON_START=a,b,c    what to do on the first, second, third start:
-                        ok | crash | preempt | refuse | hang | talk
+                        ok | crash | preempt | refuse | hang | talk | warn
 """
 
 import os
@@ -26,6 +26,8 @@ def act(what: str) -> None:
     raise preemption.Preempted('fake')
   if what == 'refuse':
     raise configuration.ConfigurationError('VALUE: not to my taste')
+  if what == 'warn':
+    print('fake: WARNING: two were left out', flush=True)
   if what == 'talk':
     for i in range(3):
       print(f'@progress {i + 1}/3 words', flush=True)

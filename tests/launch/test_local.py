@@ -174,6 +174,14 @@ def test_progress_is_shown_and_not_logged(tmp_path):
   assert '@progress' not in log and 'fake: wrote' in log
 
 
+def test_a_warning_is_shown_and_logged(tmp_path):
+  code, text = launch(tmp_path, [job(tmp_path, 'a', ON_START='warn')])
+  assert code == 0
+  assert states(text) == [['warning', 'a'], ['done', 'a']]
+  assert 'two were left out' in text.splitlines()[0]
+  assert 'WARNING: two were left' in (tmp_path / 'logs' / 'a.log').read_text()
+
+
 def test_a_run_on_a_store_keeps_its_logs_and_records_there(bucket):
   from rest_jax import storage
 
