@@ -89,7 +89,8 @@ def preflight(
   found = list(collectives(compiled.as_text()))
   for line in summary(found):
     print(f'  {line}')
-  if any(operation == GATHER_BY_SUM for operation, _ in found):
+  summed = [shapes for name, shapes in found if name == GATHER_BY_SUM]
+  if any(dtype[0] not in 'su' for shapes in summed for dtype, _ in shapes):
     print(
       f'  {GATHER_BY_SUM} moves twice the bytes of an all-gather; another '
       'split of MESH_DATA x MESH_FSDP may avoid it'
