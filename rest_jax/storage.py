@@ -151,7 +151,7 @@ def _write_local(target: str, data: bytes) -> None:
     with contextlib.suppress(OSError):
       os.unlink(beside)
     raise
-  descriptor = os.open(folder, os.O_RDONLY)
+  descriptor = os.open(folder or '.', os.O_RDONLY)
   try:
     os.fsync(descriptor)
   finally:

@@ -44,6 +44,12 @@ def test_a_folder_set_aside_keeps_its_files_and_earlier_ones(folder):
   assert kept == [b'1', b'2']
 
 
+def test_a_bare_name_is_a_file_of_the_working_directory(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  storage.write_bytes('name', b'x')
+  assert (tmp_path / 'name').read_bytes() == b'x'
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside(
   tmp_path, monkeypatch
 ):
