@@ -9,6 +9,7 @@ retried.
 """
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -26,16 +27,23 @@ STAGES = {
   'report': 'one HTML page and results.json',
   'preflight': 'compile the training step for a TPU that is not here',
 }
+# Without gin and without a run: their module has a `run(arguments)`.
+COMMANDS = {
+  'grade': ('grade', "grade anybody's completions: JSONL in, JSONL out"),
+  'check-task': ('check_task', 'try the tests of code problems on references'),
+}
 
 
 def parser() -> argparse.ArgumentParser:
   """The flags, named as T5X names them."""
-  text = '\n'.join(f'  {name:10}{what}' for name, what in STAGES.items())
+  text = '\n'.join(f'  {name:12}{what}' for name, what in STAGES.items())
+  more = '\n'.join(f'  {name:12}{what}' for name, (_, what) in COMMANDS.items())
   result = argparse.ArgumentParser(
     prog='rest-jax',
     formatter_class=argparse.RawDescriptionHelpFormatter,
     description='ReST^EM self-training in JAX: one stage of a run.\n\n'
     f'stages:\n{text}\n\n'
+    f'commands of their own (rest-jax NAME --help):\n{more}\n\n'
     'The whole loop: python launch/rest_em.py --executor=local --gin_file=...',
     epilog='Any dial of gin/defaults.gin: --gin.NAME=VALUE, for example '
     '--gin.TEMPERATURE=0.7 --gin.RUN_DIR=runs/x',
@@ -87,6 +95,9 @@ def split_gin_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def run(arguments: Sequence[str]) -> int:
   """Parses, resolves and runs one stage; returns the exit code."""
+  if arguments and arguments[0] in COMMANDS:
+    module = importlib.import_module(f'rest_jax.{COMMANDS[arguments[0]][0]}')
+    return module.run(arguments[1:])
   others, bindings = split_gin_flags(arguments)
   flags = parser().parse_args(others)
   stage = flags.run_mode or flags.stage
