@@ -1,0 +1,549 @@
+"""The exact normal form of an expression, and what it leaves to be done.
+
+A normal form is a sum: {monomial: coefficient}. A monomial is a sorted tuple
+of (atom, exponent), a coefficient an int or a Fraction. Atoms are
+
+    ('v', name)     a variable; exponents may be fractions
+    ('p', prime)    a root of a prime; its exponent lies between 0 and 1
+    ('pi',)         the circle's constant
+    ('i',)          i, with exponent 1
+    ('o', text)     anything else, by its own normal form: e, sin(x), 1/(x+1)
+
+Sums over the first four are equal only if their normal forms are: the powers
+are independent over the rationals. With atoms of the last kind, `numeric`
+decides.
+
+Work is counted; at a limit the expression has no normal form (Undecided).
+"""
+
+import hashlib
+from fractions import Fraction
+from math import comb, factorial, isqrt
+
+from rest_jax.rewards.latex import Undecided
+from rest_jax.rewards.latex.parsing import Tree
+
+MAX_BITS = 24_000  # of one integer; 2006! has 19,000
+MAX_TERMS = 200  # of one sum
+MAX_POWER = 10_000  # of a number
+MAX_EXPANSION = 60  # power of a sum
+MAX_FACTORIAL = 2_500
+_WORK = 6_000  # multiplications of small numbers
+_PRIMES = [
+  p for p in range(2, 1000) if all(p % q for q in range(2, isqrt(p) + 1))
+]
+
+Number = int | Fraction
+Sum = dict[tuple, Number]
+_I = ('i',)
+_PI = ('pi',)
+
+ARITHMETIC, FUNCTION = 1, 2  # what `undone` may find
+
+
+def normal_form(tree: Tree) -> Sum:
+  """The normal form of an expression.
+
+  Raises:
+    Undecided: it has none within the limits, or is no expression.
+  """
+  return _Normal().form(tree)
+
+
+def is_free(form: Sum) -> bool:
+  """Whether the form has only independent atoms: equal iff identical."""
+  return all(atom[0] != 'o' for monomial in form for atom, _ in monomial)
+
+
+def constant(form: Sum) -> Number | None:
+  """The rational number that the form is, or None."""
+  if not form:
+    return 0
+  if len(form) == 1 and () in form:
+    return form[()]
+  return None
+
+
+def spell(form: Sum) -> str:
+  """One spelling of a normal form: '3*x^2-1/2'."""
+  if not form:
+    return '0'
+  pieces = []
+  for monomial in sorted(form, key=_order):
+    coefficient = form[monomial]
+    atoms = '*'.join(_spell_power(atom, power) for atom, power in monomial)
+    if not atoms:
+      piece = spell_number(coefficient)
+    elif coefficient in (1, -1):
+      piece = atoms if coefficient == 1 else f'-{atoms}'
+    else:
+      piece = f'{spell_number(coefficient)}*{atoms}'
+    pieces.append(piece if piece[0] == '-' or not pieces else f'+{piece}')
+  return ''.join(pieces)
+
+
+def spell_number(number: Number) -> str:
+  """A rational number in at most some 100 characters, one for each value."""
+  if number.denominator == 1:
+    return _spell_integer(number.numerator)
+  below = _spell_integer(number.denominator)
+  return f'{_spell_integer(number.numerator)}/{below}'
+
+
+def _spell_integer(number: int) -> str:
+  if number.bit_length() <= 200:
+    return str(number)
+  twos = (number & -number).bit_length() - 1
+  if number.bit_length() - twos <= 200:
+    return f'{number >> twos}*2^{twos}'
+  digest = hashlib.sha256(hex(number).encode()).hexdigest()[:16]
+  return f'{"-" if number < 0 else ""}int({number.bit_length()} bits, {digest})'
+
+
+def _spell_power(atom: tuple, power: Number) -> str:
+  name = str(atom[-1])
+  if power == 1:
+    return name
+  return f'{name}^{power}' if power.denominator == 1 else f'{name}^({power})'
+
+
+def _order(monomial: tuple) -> tuple:
+  degree = sum(power for atom, power in monomial if atom[0] == 'v')
+  return (-degree, [(atom, -power) for atom, power in monomial])
+
+
+def leading(form: Sum) -> Number:
+  """The coefficient of the monomial that is spelled first."""
+  return form[min(form, key=_order)]
+
+
+def scaled(form: Sum, factor: Number) -> Sum:
+  """The form times a number."""
+  return {
+    monomial: _reduced(coefficient * factor)
+    for monomial, coefficient in form.items()
+  }
+
+
+def _reduced(number: Number) -> Number:
+  return number.numerator if number.denominator == 1 else number
+
+
+class _Normal:
+  """Builds normal forms and counts the work."""
+
+  def __init__(self):
+    self._left = _WORK
+
+  def _spend(self, work: int) -> None:
+    self._left -= work
+    if self._left < 0:
+      raise Undecided('too much to work out')
+
+  def form(self, tree: Tree) -> Sum:
+    self._spend(1)
+    kind = tree[0]
+    if kind == 'num':
+      return {(): tree[1]} if tree[1] else {}
+    if kind == 'let':
+      return {((('v', tree[1]), 1),): 1}
+    if kind == 'const':
+      return self._constant(tree[1])
+    if kind == 'add':
+      total: Sum = {}
+      for term in tree[1]:
+        total = self._add(total, self.form(term))
+      return total
+    if kind == 'neg':
+      return scaled(self.form(tree[1]), -1)
+    if kind == 'mul':
+      product = self.form(tree[1][0])
+      for factor in tree[1][1:]:
+        product = self._multiply(product, self.form(factor))
+      return product
+    if kind == 'div':
+      below = self._inverse(self.form(tree[2]))
+      return self._multiply(self.form(tree[1]), below)
+    if kind == 'pow':
+      return self._power(tree[1], tree[2])
+    if kind == 'root':
+      degree = constant(self.form(tree[1]))
+      if not isinstance(degree, int) or not 2 <= degree <= 100:
+        raise Undecided('the degree of a root')
+      return self._root(self.form(tree[2]), Fraction(1, degree))
+    if kind == 'deg':
+      return self.form(tree[1])
+    return self._special(tree)
+
+  def _special(self, tree: Tree) -> Sum:
+    kind = tree[0]
+    if kind == 'fact':
+      number = constant(self.form(tree[1]))
+      if not isinstance(number, int) or not 0 <= number <= MAX_FACTORIAL:
+        raise Undecided('a factorial')
+      self._spend(number // 4)
+      return {(): factorial(number)}
+    if kind == 'binom':
+      n, k = (constant(self.form(part)) for part in tree[1:])
+      if not isinstance(n, int) or not isinstance(k, int):
+        raise Undecided('a binomial of what is no number')
+      if not 0 <= k <= n <= MAX_FACTORIAL:
+        raise Undecided('a large binomial')
+      self._spend(k)
+      return {(): comb(n, k)}
+    if kind == 'abs':
+      inner = self.form(tree[1])
+      number = constant(inner)
+      if number is not None:
+        return {(): abs(number)} if number else {}
+      return _opaque(f'|{spell(inner)}|')
+    if kind == 'fn':
+      return _opaque(f'{tree[1]}({self._argument(tree[2])})')
+    if kind == 'log':
+      base = spell(self.form(tree[1]))
+      return _opaque(f'log[{base}]({self._argument(tree[2])})')
+    if kind == 'call':
+      inner = ','.join(spell(self.form(part)) for part in tree[2])
+      return _opaque(f'{tree[1]}({inner})')
+    raise Undecided(f'{kind} is no expression')
+
+  def _argument(self, tree: Tree) -> str:
+    return spell(self.form(tree)) + ('deg' if has_degrees(tree) else '')
+
+  def _constant(self, name: str) -> Sum:
+    if name == 'pi':
+      return {((_PI, 1),): 1}
+    if name == 'i':
+      return {((_I, 1),): 1}
+    return _opaque('e' if name == 'e' else 'infinity')
+
+  def _add(self, a: Sum, b: Sum) -> Sum:
+    self._spend(len(b))
+    total = dict(a)
+    for monomial, coefficient in b.items():
+      value = total.get(monomial)
+      if value is not None:
+        coefficient = self._checked(_reduced(value + coefficient))
+      if coefficient:
+        total[monomial] = coefficient
+      else:
+        del total[monomial]
+    if len(total) > MAX_TERMS:
+      raise Undecided(f'more than {MAX_TERMS} terms')
+    return total
+
+  def _checked(self, number: Number) -> Number:
+    bits = number.numerator.bit_length() + number.denominator.bit_length()
+    if bits > 64:
+      if bits > MAX_BITS:
+        raise Undecided(f'a number of more than {MAX_BITS} bits')
+      self._spend(bits // 32)
+    return number
+
+  def _multiply(self, a: Sum, b: Sum) -> Sum:
+    if len(a) == 1 and () in a and len(b) == 1 and () in b:
+      return {(): self._times(a[()], b[()])}
+    self._spend(3 * len(a) * len(b))
+    total: Sum = {}
+    for left, left_value in a.items():
+      for right, right_value in b.items():
+        value = self._times(left_value, right_value)
+        monomial, factor = self._join(left, right)
+        if factor != 1:
+          value = self._times(value, factor)
+        value = _reduced(total.get(monomial, 0) + value)
+        if value:
+          total[monomial] = value
+        else:
+          total.pop(monomial, None)
+    if len(total) > MAX_TERMS:
+      raise Undecided(f'more than {MAX_TERMS} terms')
+    return total
+
+  def _times(self, a: Number, b: Number) -> Number:
+    bits = a.numerator.bit_length() + b.numerator.bit_length()
+    bits += a.denominator.bit_length() + b.denominator.bit_length()
+    if bits > MAX_BITS:
+      raise Undecided(f'a number of more than {MAX_BITS} bits')
+    if bits > 128:
+      self._spend(bits // 16)
+    return _reduced(a * b)
+
+  def _join(self, a: tuple, b: tuple) -> tuple[tuple, Number]:
+    """The product of two monomials: a monomial and a number."""
+    if not a or not b:
+      return a or b, 1
+    powers = dict(a)
+    factor: Number = 1
+    for atom, power in b:
+      power = _reduced(powers.get(atom, 0) + power)
+      if atom[0] == 'p' and power >= 1:
+        factor, power = factor * atom[1], power - 1
+      elif atom == _I and power == 2:
+        factor, power = -factor, 0
+      if power:
+        powers[atom] = power
+      else:
+        powers.pop(atom, None)
+    return tuple(sorted(powers.items())), factor
+
+  def _inverse(self, form: Sum) -> Sum:
+    above: Sum = {(): 1}
+    for _ in range(4):  # one root (or i) below the line at a time
+      if not form:
+        raise Undecided('a division by zero')
+      if len(form) == 1:
+        return self._multiply(above, self._inverse_monomial(form))
+      conjugate = _conjugate(form)
+      if conjugate is None:
+        break
+      above = self._multiply(above, conjugate)
+      form = self._multiply(form, conjugate)
+    if len(form) == 1:
+      return self._multiply(above, self._inverse_monomial(form))
+    if not form:
+      raise Undecided('a division by zero')
+    factor = leading(form)
+    self._checked(factor)
+    monic = scaled(form, Fraction(1) / factor)
+    inverse = {
+      ((('o', f'({spell(monic)})'), -1),): _reduced(1 / Fraction(factor))
+    }
+    return self._multiply(above, inverse)
+
+  def _inverse_monomial(self, form: Sum) -> Sum:
+    ((monomial, coefficient),) = form.items()
+    value = _reduced(1 / Fraction(coefficient))
+    powers = []
+    for atom, power in monomial:
+      if atom[0] == 'p':  # 1 / p^q = p^(1-q) / p
+        powers.append((atom, 1 - power))
+        value = _reduced(Fraction(value) / atom[1])
+      elif atom == _I:
+        powers.append((atom, 1))
+        value = -value
+      else:
+        powers.append((atom, -power))
+    return {tuple(powers): value}
+
+  def _power(self, base_tree: Tree, power_tree: Tree) -> Sum:
+    power = self.form(power_tree)
+    exponent = constant(power)
+    base = self.form(base_tree)
+    if exponent is None:
+      return _opaque(f'({spell(base)})^({spell(power)})')
+    if isinstance(exponent, Fraction):
+      if exponent.denominator > 100:
+        raise Undecided('the denominator of an exponent')
+      root = self._root(base, Fraction(1, exponent.denominator))
+      return self._integer_power(root, exponent.numerator)
+    return self._integer_power(base, exponent)
+
+  def _integer_power(self, base: Sum, exponent: int) -> Sum:
+    if not base and exponent <= 0:
+      raise Undecided('zero to a power that is not positive')
+    if exponent < 0:
+      return self._integer_power(self._inverse(base), -exponent)
+    if len(base) == 1:
+      return self._monomial_power(base, exponent)
+    if exponent > MAX_EXPANSION:
+      raise Undecided('a large power of a sum')
+    result: Sum = {(): 1}
+    for _ in range(exponent):
+      result = self._multiply(result, base)
+    return result
+
+  def _monomial_power(self, base: Sum, exponent: int) -> Sum:
+    ((monomial, coefficient),) = base.items()
+    if exponent > MAX_POWER:
+      raise Undecided('a large power')
+    bits = coefficient.numerator.bit_length() - 1
+    bits = max(bits, coefficient.denominator.bit_length() - 1, 0)
+    if (bits + 1) * exponent > MAX_BITS and coefficient not in (1, -1):
+      raise Undecided('a power of too many digits')
+    self._spend(1 + bits * exponent // 16)
+    value = coefficient**exponent
+    powers = []
+    for atom, power in monomial:
+      total = _reduced(Fraction(power * exponent))
+      if atom[0] == 'p':
+        whole = total.numerator // total.denominator
+        if whole * atom[1].bit_length() > MAX_BITS:
+          raise Undecided('a power of too many digits')
+        value, total = value * atom[1] ** whole, _reduced(total - whole)
+      elif atom == _I:
+        value, total = value * (-1) ** (exponent // 2 % 2), exponent % 2
+      if total:
+        powers.append((atom, total))
+    return {tuple(powers): value}
+
+  def _root(self, form: Sum, power: Fraction) -> Sum:
+    number = constant(form)
+    if number is not None:
+      return self._number_root(number, power)
+    if len(form) == 1:
+      ((monomial, coefficient),) = form.items()
+      # sqrt(12 x) = 2 sqrt(3) x^(1/2); sqrt(x^2) is not x
+      if coefficient > 0 and len(monomial) == 1:
+        atom, exponent = monomial[0]
+        if atom[0] in ('v', 'pi') and exponent == 1:
+          outer = self._number_root(coefficient, power)
+          return self._multiply(outer, {((atom, power),): 1})
+    return _opaque(f'({spell(form)})^({power})')
+
+  def _number_root(self, number: Number, power: Fraction) -> Sum:
+    if not number:
+      return {}
+    degree = power.denominator
+    if number < 0:
+      if degree == 2:
+        return self._multiply(
+          {((_I, 1),): 1}, self._number_root(-number, power)
+        )
+      if degree % 2:
+        return scaled(self._number_root(-number, power), -1)
+      raise Undecided('an even root of a negative number')
+    # a/b to the 1/k is (a b^(k-1))^(1/k) / b
+    below = number.denominator
+    if (
+      below.bit_length() * degree > 2_000
+      or number.numerator.bit_length() > 2_000
+    ):
+      raise Undecided('a root of too many digits')
+    inside = number.numerator * below ** (degree - 1)
+    self._spend(40)
+    value: Number = Fraction(1, below)
+    powers = []
+    for prime, count in _factors(inside).items():
+      value *= prime ** (count // degree)
+      rest = Fraction(count % degree, degree)
+      if rest:
+        powers.append((('p', prime), rest))
+    return {tuple(sorted(powers)): _reduced(value)}
+
+
+def _factors(number: int) -> dict[int, int]:
+  found: dict[int, int] = {}
+  for prime in _PRIMES:
+    while number % prime == 0:
+      number //= prime
+      found[prime] = found.get(prime, 0) + 1
+    if prime * prime > number:
+      break
+  if number > 1:
+    if number >= _PRIMES[-1] ** 2:
+      root = isqrt(number)
+      if root * root == number and root < _PRIMES[-1] ** 2:
+        found[root] = found.get(root, 0) + 2
+        return found
+      raise Undecided('a root of a number that is not factored')
+    found[number] = found.get(number, 0) + 1
+  return found
+
+
+def _conjugate(form: Sum) -> Sum | None:
+  """a - b sqrt(p) of a + b sqrt(p), for one prime or i; None without one."""
+  for monomial in form:
+    for atom, power in monomial:
+      if atom == _I or (atom[0] == 'p' and power == Fraction(1, 2)):
+        return {
+          other: -value if (atom, power) in other else value
+          for other, value in form.items()
+        }
+  return None
+
+
+def _opaque(text: str) -> Sum:
+  if len(text) > 2_000:
+    raise Undecided('too long a part')
+  return {((('o', text), 1),): 1}
+
+
+def has_degrees(tree: Tree) -> bool:
+  """Whether a degree sign stands somewhere in the tree."""
+  if tree[0] == 'deg':
+    return True
+  return any(
+    has_degrees(part)
+    for parts in tree[1:]
+    for part in (parts if _is_list(parts) else (parts,))
+    if isinstance(part, tuple)
+  )
+
+
+def _is_list(parts: object) -> bool:
+  return isinstance(parts, tuple) and (not parts or isinstance(parts[0], tuple))
+
+
+def undone(tree: Tree) -> int:
+  """What an expression leaves to be worked out: ARITHMETIC | FUNCTION.
+
+  2+3, 2*3 and sqrt(4) leave arithmetic; 5!, sin(60 degrees) and log_2(8) a
+  function of numbers. 2/4, 2^10, 3*10^8, 2*pi and sqrt(8) leave nothing.
+  """
+  return _undone(tree)[0]
+
+
+def _undone(tree: Tree) -> tuple[int, bool, bool]:
+  """The flags; whether the tree is constant; whether it is rational."""
+  kind = tree[0]
+  if kind == 'num':
+    return 0, True, True
+  if kind in ('let', 'const'):
+    return 0, kind == 'const', False
+  if kind in ('add', 'mul'):
+    parts = [_undone(part) for part in tree[1]]
+    flags = 0
+    for part in parts:
+      flags |= part[0]
+    rational = sum(part[2] for part in parts)
+    if rational > 1 and not (kind == 'mul' and _is_scientific(tree)):
+      flags |= ARITHMETIC
+    return flags, all(part[1] for part in parts), rational == len(parts)
+  if kind in ('neg', 'deg'):
+    return _undone(tree[1])
+  if kind in ('div', 'pow', 'root'):
+    return _undone_quotient(tree)
+  if kind in ('fact', 'abs'):
+    flags, is_constant, _ = _undone(tree[1])
+    return flags | (FUNCTION if is_constant else 0), is_constant, is_constant
+  if kind in ('fn', 'log', 'binom'):
+    parts = [_undone(part) for part in tree[1:] if isinstance(part, tuple)]
+    flags = 0
+    for part in parts:
+      flags |= part[0]
+    is_constant = all(part[1] for part in parts)
+    return flags | (FUNCTION if is_constant else 0), is_constant, False
+  if kind == 'call':
+    return 0, False, False
+  raise Undecided(f'{kind} is no expression')
+
+
+def _undone_quotient(tree: Tree) -> tuple[int, bool, bool]:
+  kind = tree[0]
+  left, right = _undone(tree[1]), _undone(tree[2])
+  flags = left[0] | right[0]
+  is_constant = left[1] and right[1]
+  rational = left[2] and right[2]
+  if kind == 'root' and rational:
+    flags |= _root_flags(tree[2], tree[1])
+    rational = False
+  elif kind == 'pow' and rational and tree[2][0] == 'div':
+    flags |= _root_flags(tree[1], tree[2][2])
+    rational = False
+  return flags, is_constant, rational
+
+
+def _root_flags(inside: Tree, degree: Tree) -> int:
+  """ARITHMETIC if the root is rational, as that of 4 and of 8/27."""
+  root = constant(normal_form(('root', degree, inside)))
+  return 0 if root is None else ARITHMETIC
+
+
+def _is_scientific(tree: Tree) -> bool:
+  """3 * 10^8, with at most one other number."""
+  if len(tree[1]) != 2:
+    return False
+  mantissa, power = tree[1]
+  mantissa = mantissa[1] if mantissa[0] == 'neg' else mantissa
+  return mantissa[0] == 'num' and power[0] == 'pow' and power[1] == ('num', 10)

@@ -1,0 +1,113 @@
+r"""From a completion to the text of its answer, by one rule.
+
+    cut at the first stop string
+    >  the last \boxed{...} (or \fbox), of which all that are there must agree
+    >  without any box, what stands behind "(the) answer is", to the end of the
+       sentence; again all must agree
+
+A completion that gives two answers has none: to list candidates must not pay.
+"""
+
+import re
+from collections.abc import Sequence
+
+DEFAULT_STOPS = (
+  'Problem:',
+  '\nQuestion:',
+  '\nQ:',
+  'I hope it is correct',
+  '<|endoftext|>',
+  '</s>',
+)
+MAX_COMPLETION = 200_000  # characters
+MAX_BOXES = 64
+_WINDOW = 1_500  # characters looked at for the end of a box
+_BOX = re.compile(r'\\(?:boxed|fbox)(?![A-Za-z])\s*')
+_BRACE = re.compile(r'\\.|[{}]', re.DOTALL)
+_BARE = re.compile(r'-?[0-9]+(?:\.[0-9]+)?|[A-Za-z]')
+_MARKER = re.compile(
+  r'\b(?:answer|result) (?:is|are)\b(?:\s*:)?|\bfinal answer\s*:', re.IGNORECASE
+)
+_SENTENCE_END = re.compile(r'[.!?](?=\s|$)|\n')
+_BLANK = re.compile(r'(?:\\[hv]?phantom\{[^{}]*\}|\\quad|\\,|[\s~?_])*')
+
+
+def candidates(completion: str, stop: Sequence[str]) -> list[str]:
+  """The answers that a completion gives, in their order.
+
+  Args:
+    completion: the sampled text.
+    stop: strings that end it; what follows the first of them is not read.
+
+  Returns:
+    [] for none: no box and no marker, a last box that does not close, or a
+    completion beyond the limits.
+  """
+  end = len(completion)
+  for string in stop:
+    found = completion.find(string, 0, end)
+    if found >= 0:
+      end = found
+  if end > MAX_COMPLETION:
+    return []
+  starts = []
+  position = completion.find('\\boxed', 0, end)
+  if position < 0 and completion.find('\\fbox', 0, end) < 0:
+    return _behind_markers(completion[:end])
+  text = completion[:end]
+  closed, contents = 0, []
+  for match in _BOX.finditer(text):
+    if match.start() < closed:
+      continue  # within the box before
+    starts.append(match.start())
+    if len(starts) > MAX_BOXES:
+      return []
+    content, closed = _content(text, match.end())
+    contents.append(content)
+  if not contents or contents[-1] is None:
+    return []
+  last = contents.pop()
+  kept = [text for text in contents if text and not _BLANK.fullmatch(text)]
+  return [*kept, last]
+
+
+def _content(text: str, start: int) -> tuple[str | None, int]:
+  """What a box holds, None if it does not close, and where it ends."""
+  if text[start : start + 1] != '{':
+    match = _BARE.match(text, start)
+    return (match.group(), match.end()) if match else (None, start)
+  depth = 0
+  for match in _BRACE.finditer(text, start, start + _WINDOW):
+    brace = match.group()
+    if brace == '{':
+      depth += 1
+    elif brace == '}':
+      depth -= 1
+      if not depth:
+        return _unboxed(text[start + 1 : match.start()]), match.end()
+  return None, start
+
+
+def _unboxed(content: str) -> str:
+  """Without boxes around the whole content: \\boxed{\\boxed{3}}."""
+  for _ in range(3):
+    match = _BOX.match(content.strip())
+    if match is None:
+      break
+    inner = content.strip()[match.end() :]
+    if not (inner.startswith('{') and inner.endswith('}')):
+      break
+    content = inner[1:-1]
+  return content
+
+
+def _behind_markers(text: str) -> list[str]:
+  found = []
+  for match in _MARKER.finditer(text):
+    rest = text[match.end() : match.end() + _WINDOW].lstrip(' \t:\n*')
+    end = _SENTENCE_END.search(rest)
+    answer = rest[: end.start()] if end else rest
+    found.append(answer.strip().strip('*').replace('$', ' ').strip())
+    if len(found) > MAX_BOXES:
+      return []
+  return found
