@@ -10,7 +10,10 @@ The answer is what stands behind it on that line, up to the end of the
 sentence. A completion without a marker has no answer for `grade_number`; for
 `grade_exact` its last line is the answer.
 
-Both graders are bounded by construction: text is cut before any regular
+GSM8K and BBH have their own graders, for they are graded against published
+numbers; their rules are in docs/rewards.md.
+
+All graders are bounded by construction: text is cut before any regular
 expression runs over it, every expression is linear, and digits are counted
 before they are converted. They need no process of their own.
 """
@@ -30,11 +33,15 @@ _MARKERS = (
   re.compile(r'\bthe (?:final |correct )?answer is\b', re.IGNORECASE),
   re.compile(r'\banswer ?:', re.IGNORECASE),
 )
+# Where a few-shot prompt's next problem begins: what follows is no answer.
+_RUN_ON = re.compile(r'\n[ \t]*(?:Question|Q|Problem) ?:')
 _SENTENCE_END = re.compile(r'[.!?](?=\s|$)')
 _HEDGE = re.compile(r'\b(?:or|not|either|neither|between)\b', re.IGNORECASE)
 _SCALE = re.compile(
   r'\b(?:dozen|hundred|thousand|million|billion|trillion)s?\b', re.IGNORECASE
 )
+_OPTION = re.compile(r'\(?([A-Z])\)?')
+_BRACKETS = re.compile(r'[()\[\]{}<>\s]+')
 _SPACED_SIGN = re.compile(r'(^|\s)-\s+(?=[$\d])')
 _MINUS = str.maketrans({'\u2212': '-', '\u2013': '-'})  # minus sign, en dash
 # A word of the answer: what may stand around a number, and the number.
@@ -136,6 +143,82 @@ def grade_exact(
   )
 
 
+def grade_gsm8k(
+  completion: str,
+  reference: str | None,
+  *,
+  finish_reason: str | None = None,
+) -> Verdict:
+  """Whether a GSM8K completion's final number is the reference, exactly.
+
+  As `grade_number`, but for two things. What follows the beginning of another
+  question ('Q:' on a new line) is not read. And where no marker is, the last
+  sentence gives the answer if it holds exactly one number ('The total is
+  $29.00.').
+
+  Args:
+    completion: the sampled text.
+    reference: '18', or GSM8K's own solution, which ends in '#### 18'.
+    finish_reason: of the sample; 'length' and 'prompt' are never correct.
+
+  Returns:
+    A verdict; its answer is the number's canonical form. harness_error where
+    the reference is not a number.
+  """
+  text = _cut(completion)
+  if answer_text(text) is None:
+    lines = text.strip().splitlines()
+    sentences = _SENTENCE_END.split(lines[-1][-1000:]) if lines else []
+    last = [sentence for sentence in sentences if sentence.strip()][-1:]
+    text = f'#### {last[0]}' if last else ''
+  expected = (reference or '').rpartition('####')[2]
+  return grade_number(text, expected, finish_reason=finish_reason)
+
+
+def grade_bbh(
+  completion: str,
+  reference: str | None,
+  *,
+  finish_reason: str | None = None,
+) -> Verdict:
+  """Whether a BBH completion's answer is the reference.
+
+  The answer is the line behind the first 'the answer is', without quotes and
+  full stops around it; without the marker there is none. Case does not count,
+  but for the letter of an option, which may stand without its parentheses (A
+  is (A)); brackets may be spaced in any way. Nothing else is forgiven: never a
+  substring, never a list.
+
+  Args:
+    completion: the sampled text.
+    reference: BBH's target.
+    finish_reason: of the sample; 'length' and 'prompt' are never correct.
+
+  Returns:
+    A verdict; its answer is the text that was compared. harness_error where
+    the reference is empty.
+  """
+  cut_off = verdicts.unfinished(finish_reason)
+  if cut_off is not None:
+    return cut_off
+  expected = _bbh_answer(reference or '')
+  if not expected:
+    return _harness_error('the reference is empty')
+  limit = max(MAX_ANSWER, len(reference or '') + 10)
+  found = answer_text(_cut(completion), limit=limit, sentence=False)
+  answer = '' if found is None else _bbh_answer(found)
+  if not answer or len(answer) > limit:
+    return _no_answer('no answer marker, or nothing behind it')
+  if answer == expected:
+    return Verdict(outcome=verdicts.CORRECT, reward=1.0, answer=answer)
+  return Verdict(
+    outcome=verdicts.WRONG,
+    reward=0.0,
+    answer=answer,
+    detail=f'{answer[:60]!r}, expected {expected[:60]!r}',
+  )
+
+
 def answer_text(
   completion: str, *, limit: int = MAX_ANSWER, sentence: bool = True
 ) -> str | None:
@@ -221,6 +304,24 @@ def _parse_word(word: str) -> Fraction:
   value = Fraction(int(whole + decimals), 10 ** len(decimals))
   value /= int(denominator)
   return -value if '-' in match['sign'] + match['late_sign'] else value
+
+
+def _cut(completion: str) -> str:
+  """The completion up to where it goes on with another question."""
+  text = completion[:MAX_COMPLETION]
+  run_on = _RUN_ON.search(text)
+  return text[: run_on.start()] if run_on else text
+
+
+def _bbh_answer(text: str) -> str:
+  """One spelling of an answer to BBH: '(A)', 'yes', '])}'."""
+  text = text.strip(' \t\n"\'`*.')
+  option = _OPTION.fullmatch(text)
+  if option:
+    return f'({option[1]})'
+  if _BRACKETS.fullmatch(text):
+    return ''.join(text.split())
+  return ' '.join(text.split()).casefold()
 
 
 def _bare(text: str) -> str:

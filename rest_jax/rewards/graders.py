@@ -48,6 +48,14 @@ REGISTRY = {
       name='number', version=1, path=f'{_EXACT}:grade_number', bounded=True
     ),
     Grader(name='exact', version=1, path=f'{_EXACT}:grade_exact', bounded=True),
+    Grader(
+      name='math',
+      version=1,
+      path='rest_jax.rewards.math_answer:grade',
+      bounded=True,
+    ),
+    Grader(name='gsm8k', version=1, path=f'{_EXACT}:grade_gsm8k', bounded=True),
+    Grader(name='bbh', version=1, path=f'{_EXACT}:grade_bbh', bounded=True),
   )
 }
 

@@ -10,7 +10,8 @@ from rest_jax.rewards import graders, verdicts
 def test_every_grader_loads_and_gives_verdicts():
   for name, grader in graders.REGISTRY.items():
     assert grader.label == f'{name}/{grader.version}'
-    verdict = graders.grade(name, completion='#### 4', reference='4')
+    text = {'math': '\\boxed{4}', 'bbh': 'The answer is 4.'}.get(name, '#### 4')
+    verdict = graders.grade(name, completion=text, reference='4')
     assert verdict.outcome == verdicts.CORRECT
 
 

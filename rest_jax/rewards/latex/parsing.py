@@ -192,6 +192,8 @@ class _Parser:
     self._set_unit(name)
 
   def _set_unit(self, name: str) -> None:
+    if name == units.OTHER and self._unit:
+      return
     if units.differ(self._unit, name):
       raise Undecided(f'two units, {self._unit} and {name}')
     self._unit = self._unit or name
@@ -526,8 +528,8 @@ class _Parser:
         self._implicit(factors)
       else:
         break
-    if self._op() == '/':
-      raise Undecided('a slash behind an argument')
+    if self._op() in ('/', '*'):
+      raise Undecided('an operator behind an argument')
     return factors[0] if len(factors) == 1 else ('mul', tuple(factors))
 
   def _matrix(self) -> Tree:

@@ -19,7 +19,7 @@ MAX_ANSWER = 500  # characters; MATH's longest answer has 170
 _CACHE = 1 << 14  # answers
 
 _NUMBER = re.compile(
-  r'(?P<sign>-?) ?(?P<dollar>\\\$)? ?'
+  r'(?P<sign>-?) ?(?P<dollar>\\\$)? ?(?P<late_sign>-?)'
   r'(?:(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)'
   r'(?: ?/ ?(?P<below>[0-9]+))?'
   r'|(?P<thousands>[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?)'
@@ -29,7 +29,10 @@ _NUMBER = re.compile(
 _BASED = re.compile(
   r'(-?)([0-9A-Z]+)(?:\.([0-9A-Z]+))?_(?:([0-9])|\{ ?([0-9]{1,2}) ?\})'
 )
-_BASE_TEXT = re.compile(r'\\text(?:bf|rm)?\{([0-9A-Z]+)\}(?=_)')
+_BASE_TEXT = re.compile(r'\\(?:text(?:bf|rm)?|mbox)\{([0-9A-Z]+)\}(?=_)')
+_EDGE = re.compile(
+  r'(?:\\[!,;: ]|\\(?:displaystyle|textstyle|q?quad)(?![A-Za-z])|\s)+'
+)
 _MATH = (('$$', '$$'), ('$', '$'), ('\\(', '\\)'), ('\\[', '\\]'))
 _WORDS = (
   'zero one two three four five six seven eight nine ten eleven twelve'
@@ -119,9 +122,9 @@ def clean(text: str) -> str:
     text = text.strip()
   for _ in range(3):
     before = text
+    if '\\' in text:
+      text = _trimmed(text)
     text = text.rstrip('.,;: \n')
-    if text.endswith('\\'):  # '\ ', '\,' and their like
-      text = text[:-1].rstrip()
     for start, end in _MATH:
       if text.startswith(start) and text.endswith(end) and text != start:
         inner = text[len(start) : -len(end)]
@@ -130,6 +133,16 @@ def clean(text: str) -> str:
           text = inner.strip()
     if text == before:
       break
+  return text
+
+
+def _trimmed(text: str) -> str:
+  """Without commands for spaces at either end."""
+  match = _EDGE.match(text)
+  if match:
+    text = text[match.end() :]
+  while len(text) > 1 and text[-2] == '\\' and text[-1] in '!,;: ':
+    text = text[:-2].rstrip(' ')
   return text
 
 
@@ -188,7 +201,9 @@ def _plain_number(text: str) -> Answer | None:
     if unit:
       raise Undecided('two units')
     unit = 'dollar'
-  answer = _number(-value if match['sign'] else value, unit)
+  answer = _number(
+    -value if match['sign'] or match['late_sign'] else value, unit
+  )
   if match['thousands'] and '.' not in text and not unit:
     entries = tuple(_number(int(part)) for part in text.split(','))
     answer = dataclasses.replace(answer, listing=_set(entries))

@@ -1,7 +1,8 @@
 """Units: which words may follow a value, and which of them mean the same.
 
-A unit that only one side states is ignored: the question has named it. Two
-known units that differ make two answers differ; nothing is ever converted.
+A unit that only one side states is ignored: the question has named it. Two that
+differ make two answers differ, and nothing is ever converted. Words that are no
+unit (boxes, ways) differ from every unit, but not from each other.
 """
 
 # One row per unit; every spelling of it, singular and plural.
@@ -60,6 +61,7 @@ _NOT_UNITS = frozenset(
   'quarter maybe possibly no none all any unless without up to from'.split()
 )
 MAX_WORDS = 5
+OTHER = '?'  # 'boxes', 'ways': never compared among themselves
 
 
 def plain(word: str) -> bool:
@@ -73,7 +75,7 @@ def known(word: str) -> bool:
 
 
 def name(words: tuple[str, ...], power: int = 1) -> str | None:
-  """The unit that words mean: 'cm^2'; '' for words that are no known unit.
+  """The unit that words mean: 'cm^2'; OTHER for words that are no known unit.
 
   Args:
     words: what follows a value, in lower case.
@@ -90,13 +92,11 @@ def name(words: tuple[str, ...], power: int = 1) -> str | None:
       power *= _POWERS[word]
     elif word in _UNITS:
       known.append(_UNITS[word])
-    else:
-      return ''
   if len(known) != 1:
-    return ''
+    return OTHER
   return known[0] if power == 1 else f'{known[0]}^{power}'
 
 
 def differ(a: str, b: str) -> bool:
-  """Whether both units are known, and not the same."""
+  """Whether both sides state a unit, and not the same."""
   return bool(a) and bool(b) and a != b
