@@ -34,6 +34,8 @@ _CANCELS = Decimal('1e-15')
 _LOST = Decimal('1e-30')
 _MAX_EXPONENT = 20_000
 _WORK = 600  # operations for one value
+_TRANSCENDENTAL = 25  # operations that a sine or logarithm counts for
+_INTEGER_FUNCTION = 100  # that a factorial counts for
 
 Value = tuple[Decimal, Decimal]
 _ZERO, _ONE = Decimal(0), Decimal(1)
@@ -125,6 +127,8 @@ class _Evaluation:
     if self._left < 0:
       raise Undecided('too much to work out')
     kind = tree[0]
+    if kind in ('fn', 'log', 'pow', 'root'):
+      self._left -= _TRANSCENDENTAL
     if kind == 'num':
       return _decimal(tree[1]), _ZERO
     if kind == 'let':
@@ -155,6 +159,7 @@ class _Evaluation:
       return (real * real + imaginary * imaginary).sqrt(), _ZERO
     if kind in ('fn', 'log'):
       return self._function(tree)
+    self._left -= _INTEGER_FUNCTION
     number = algebra.constant(algebra.normal_form(tree))  # 5!, binomials
     if number is None:
       raise Undecided(kind)

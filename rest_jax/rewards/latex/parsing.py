@@ -172,6 +172,8 @@ class _Parser:
       self._at += 1
       self._deeper()
       return self._item()
+    if not words:
+      raise Undecided('a list without a first entry')
     return Item(text=' '.join(words))
 
   def _units(self) -> None:

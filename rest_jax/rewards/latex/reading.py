@@ -16,7 +16,7 @@ from rest_jax.rewards.latex.parsing import Item, Tree
 from rest_jax.rewards.latex.tokens import number, tokenize
 
 MAX_ANSWER = 500  # characters; MATH's longest answer has 170
-_CACHE = 1 << 14  # answers
+_CACHE = 1 << 12  # answers
 
 _NUMBER = re.compile(
   r'(?P<sign>-?) ?(?P<dollar>\\\$)? ?(?P<late_sign>-?)'
@@ -30,6 +30,11 @@ _BASED = re.compile(
   r'(-?)([0-9A-Z]+)(?:\.([0-9A-Z]+))?_(?:([0-9])|\{ ?([0-9]{1,2}) ?\})'
 )
 _BASE_TEXT = re.compile(r'\\(?:text(?:bf|rm)?|mbox)\{([0-9A-Z]+)\}(?=_)')
+_HALF_DAY = re.compile(r'(?<![A-Za-z])([ap])\.m(?![A-Za-z])\.?')
+_INFINITIES = {
+  ('const', 'inf'): 'infinity',
+  ('neg', ('const', 'inf')): '-infinity',
+}
 _EDGE = re.compile(
   r'(?:\\[!,;: ]|\\(?:displaystyle|textstyle|q?quad)(?![A-Za-z])|\s)+'
 )
@@ -120,6 +125,8 @@ def clean(text: str) -> str:
     for character, command in _UNICODE.items():
       text = text.replace(character, command)
     text = text.strip()
+  if '.m' in text:
+    text = _HALF_DAY.sub(r'\1m', text)
   for _ in range(3):
     before = text
     if '\\' in text:
@@ -266,7 +273,7 @@ def _named(answer: Answer) -> Answer:
 def _signs(item: Item) -> list[Answer]:
   """The item, once for each sign of its one +-."""
   count = sum(_count_signs(tree) for tree in item.sides)
-  if not count:
+  if not count or item.sides[-1][0] == 'set':
     return [_item(item)]
   if count > 1 or item.relations not in ((), ('=',), ('in',)):
     raise Undecided('more than one +-')
@@ -278,6 +285,13 @@ def _signs(item: Item) -> list[Answer]:
     )
     for sign in (1, -1)
   ]
+
+
+def _both_signs(tree: Tree) -> tuple[Tree, ...]:
+  count = _count_signs(tree)
+  if count > 1:
+    raise Undecided('more than one +-')
+  return (_signed(tree, 1), _signed(tree, -1)) if count else (tree,)
 
 
 def _count_signs(tree: Tree) -> int:
@@ -331,7 +345,10 @@ def _leaf(tree: Tree) -> Answer:
     parts = tuple(_leaf(part) for part in tree[3])
     return _tuple(parts, tree[1], tree[2])
   if kind == 'set':
-    return _set(tuple(_leaf(part) for part in tree[1]), braces=True)
+    return _set(
+      tuple(_leaf(part) for item in tree[1] for part in _both_signs(item)),
+      braces=True,
+    )
   if kind == 'union':
     return _union(tuple(_leaf(part) for part in tree[1]))
   if kind == 'matrix':
@@ -345,6 +362,8 @@ def _leaf(tree: Tree) -> Answer:
       parts=rows,
       shape=tree[1],
     )
+  if tree in _INFINITIES:
+    return Answer(kind='infinity', canonical=_INFINITIES[tree])
   return _expression(tree)
 
 

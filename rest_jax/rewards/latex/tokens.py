@@ -140,7 +140,7 @@ def tokenize(text: str) -> list[Token]:
       found.append(('op', value))
     elif kind == 'num':
       found.append(('num', number(value)))
-      if _splits(found):
+      if value.isdigit() and _splits(found):
         position = match.start() + 1  # \frac12: one digit is one argument
         found[-1] = ('num', int(value[0]))
     elif kind == 'letters':
@@ -179,7 +179,7 @@ def _repeating(text: str) -> Fraction:
 
 def _splits(found: list[Token]) -> bool:
   """Whether the number read last is a bare argument of \\frac or \\binom."""
-  if len(found) < 2 or not isinstance(found[-1][1], int):
+  if len(found) < 2:
     return False
   before = found[-2]
   if before in (('fn', 'frac'), ('fn', 'binom')):
