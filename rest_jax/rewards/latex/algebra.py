@@ -1,4 +1,4 @@
-"""The exact normal form of an expression, and what it leaves to be done.
+"""The exact normal form of an expression.
 
 A normal form is a sum: {monomial: coefficient}. A monomial is a sorted tuple
 of (atom, exponent), a coefficient an int or a Fraction. Atoms are
@@ -16,38 +16,33 @@ decides.
 Work is counted; at a limit the expression has no normal form (Undecided).
 """
 
-import hashlib
 from fractions import Fraction
-from math import comb, factorial, isqrt
+from math import comb, factorial
 
-from rest_jax.rewards.latex import Undecided
-from rest_jax.rewards.latex.parsing import Tree
+from rest_jax.rewards.latex import Undecided, Work, roots
+from rest_jax.rewards.latex.spelling import Number, Sum, leading, spell
+from rest_jax.rewards.latex.trees import Tree, has_degrees
 
 MAX_BITS = 24_000  # of one integer; 2006! has 19,000
 MAX_TERMS = 200  # of one sum
 MAX_POWER = 10_000  # of a number
 MAX_EXPANSION = 60  # power of a sum
 MAX_FACTORIAL = 2_500
-_WORK = 3_000  # some microseconds each
-_PRIMES = [
-  p for p in range(2, 1000) if all(p % q for q in range(2, isqrt(p) + 1))
-]
-
-Number = int | Fraction
-Sum = dict[tuple, Number]
 _I = ('i',)
 _PI = ('pi',)
 
-ARITHMETIC, FUNCTION = 1, 2  # what `undone` may find
 
-
-def normal_form(tree: Tree) -> Sum:
+def normal_form(tree: Tree, work: Work) -> Sum:
   """The normal form of an expression.
+
+  Args:
+    tree: an expression.
+    work: what may be spent on it.
 
   Raises:
     Undecided: it has none within the limits, or is no expression.
   """
-  return _Normal().form(tree)
+  return _Normal(work).form(tree)
 
 
 def is_free(form: Sum) -> bool:
@@ -62,59 +57,6 @@ def constant(form: Sum) -> Number | None:
   if len(form) == 1 and () in form:
     return form[()]
   return None
-
-
-def spell(form: Sum) -> str:
-  """One spelling of a normal form: '3*x^2-1/2'."""
-  if not form:
-    return '0'
-  pieces = []
-  for monomial in sorted(form, key=_order):
-    coefficient = form[monomial]
-    atoms = '*'.join(_spell_power(atom, power) for atom, power in monomial)
-    if not atoms:
-      piece = spell_number(coefficient)
-    elif coefficient in (1, -1):
-      piece = atoms if coefficient == 1 else f'-{atoms}'
-    else:
-      piece = f'{spell_number(coefficient)}*{atoms}'
-    pieces.append(piece if piece[0] == '-' or not pieces else f'+{piece}')
-  return ''.join(pieces)
-
-
-def spell_number(number: Number) -> str:
-  """A rational number in at most some 100 characters, one for each value."""
-  if number.denominator == 1:
-    return _spell_integer(number.numerator)
-  below = _spell_integer(number.denominator)
-  return f'{_spell_integer(number.numerator)}/{below}'
-
-
-def _spell_integer(number: int) -> str:
-  if number.bit_length() <= 200:
-    return str(number)
-  twos = (number & -number).bit_length() - 1
-  if number.bit_length() - twos <= 200:
-    return f'{number >> twos}*2^{twos}'
-  digest = hashlib.sha256(hex(number).encode()).hexdigest()[:16]
-  return f'{"-" if number < 0 else ""}int({number.bit_length()} bits, {digest})'
-
-
-def _spell_power(atom: tuple, power: Number) -> str:
-  name = str(atom[-1])
-  if power == 1:
-    return name
-  return f'{name}^{power}' if power.denominator == 1 else f'{name}^({power})'
-
-
-def _order(monomial: tuple) -> tuple:
-  degree = sum(power for atom, power in monomial if atom[0] == 'v')
-  return (-degree, [(atom, -power) for atom, power in monomial])
-
-
-def leading(form: Sum) -> Number:
-  """The coefficient of the monomial that is spelled first."""
-  return form[min(form, key=_order)]
 
 
 def scaled(form: Sum, factor: Number) -> Sum:
@@ -132,13 +74,8 @@ def _reduced(number: Number) -> Number:
 class _Normal:
   """Builds normal forms and counts the work."""
 
-  def __init__(self):
-    self._left = _WORK
-
-  def _spend(self, work: int) -> None:
-    self._left -= work
-    if self._left < 0:
-      raise Undecided('too much to work out')
+  def __init__(self, work: Work):
+    self._spend = work.spend
 
   def form(self, tree: Tree) -> Sum:
     self._spend(1)
@@ -416,31 +353,12 @@ class _Normal:
     self._spend(40)
     value: Number = Fraction(1, below)
     powers = []
-    for prime, count in _factors(inside).items():
+    for prime, count in roots.factors(inside).items():
       value *= prime ** (count // degree)
       rest = Fraction(count % degree, degree)
       if rest:
         powers.append((('p', prime), rest))
     return {tuple(sorted(powers)): _reduced(value)}
-
-
-def _factors(number: int) -> dict[int, int]:
-  found: dict[int, int] = {}
-  for prime in _PRIMES:
-    while number % prime == 0:
-      number //= prime
-      found[prime] = found.get(prime, 0) + 1
-    if prime * prime > number:
-      break
-  if number > 1:
-    if number >= _PRIMES[-1] ** 2:
-      root = isqrt(number)
-      if root * root == number and root < _PRIMES[-1] ** 2:
-        found[root] = found.get(root, 0) + 2
-        return found
-      raise Undecided('a root of a number that is not factored')
-    found[number] = found.get(number, 0) + 1
-  return found
 
 
 def _conjugate(form: Sum) -> Sum | None:
@@ -459,93 +377,3 @@ def _opaque(text: str) -> Sum:
   if len(text) > 2_000:
     raise Undecided('too long a part')
   return {((('o', text), 1),): 1}
-
-
-def has_degrees(tree: Tree) -> bool:
-  """Whether a degree sign stands somewhere in the tree."""
-  if tree[0] == 'deg':
-    return True
-  return any(
-    has_degrees(part)
-    for parts in tree[1:]
-    for part in (parts if _is_list(parts) else (parts,))
-    if isinstance(part, tuple)
-  )
-
-
-def _is_list(parts: object) -> bool:
-  return isinstance(parts, tuple) and (not parts or isinstance(parts[0], tuple))
-
-
-def undone(tree: Tree) -> int:
-  """What an expression leaves to be worked out: ARITHMETIC | FUNCTION.
-
-  2+3, 2*3 and sqrt(4) leave arithmetic; 5!, sin(60 degrees) and log_2(8) a
-  function of numbers. 2/4, 2^10, 3*10^8, 2*pi and sqrt(8) leave nothing.
-  """
-  return _undone(tree)[0]
-
-
-def _undone(tree: Tree) -> tuple[int, bool, bool]:
-  """The flags; whether the tree is constant; whether it is rational."""
-  kind = tree[0]
-  if kind == 'num':
-    return 0, True, True
-  if kind in ('let', 'const'):
-    return 0, kind == 'const', False
-  if kind in ('add', 'mul'):
-    parts = [_undone(part) for part in tree[1]]
-    flags = 0
-    for part in parts:
-      flags |= part[0]
-    rational = sum(part[2] for part in parts)
-    if rational > 1 and not (kind == 'mul' and _is_scientific(tree)):
-      flags |= ARITHMETIC
-    return flags, all(part[1] for part in parts), rational == len(parts)
-  if kind in ('neg', 'deg'):
-    return _undone(tree[1])
-  if kind in ('div', 'pow', 'root'):
-    return _undone_quotient(tree)
-  if kind in ('fact', 'abs'):
-    flags, is_constant, _ = _undone(tree[1])
-    return flags | (FUNCTION if is_constant else 0), is_constant, is_constant
-  if kind in ('fn', 'log', 'binom'):
-    parts = [_undone(part) for part in tree[1:] if isinstance(part, tuple)]
-    flags = 0
-    for part in parts:
-      flags |= part[0]
-    is_constant = all(part[1] for part in parts)
-    return flags | (FUNCTION if is_constant else 0), is_constant, False
-  if kind == 'call':
-    return 0, False, False
-  raise Undecided(f'{kind} is no expression')
-
-
-def _undone_quotient(tree: Tree) -> tuple[int, bool, bool]:
-  kind = tree[0]
-  left, right = _undone(tree[1]), _undone(tree[2])
-  flags = left[0] | right[0]
-  is_constant = left[1] and right[1]
-  rational = left[2] and right[2]
-  if kind == 'root' and rational:
-    flags |= _root_flags(tree[2], tree[1])
-    rational = False
-  elif kind == 'pow' and rational and tree[2][0] == 'div':
-    flags |= _root_flags(tree[1], tree[2][2])
-    rational = False
-  return flags, is_constant, rational
-
-
-def _root_flags(inside: Tree, degree: Tree) -> int:
-  """ARITHMETIC if the root is rational, as that of 4 and of 8/27."""
-  root = constant(normal_form(('root', degree, inside)))
-  return 0 if root is None else ARITHMETIC
-
-
-def _is_scientific(tree: Tree) -> bool:
-  """3 * 10^8, with at most one other number."""
-  if len(tree[1]) != 2:
-    return False
-  mantissa, power = tree[1]
-  mantissa = mantissa[1] if mantissa[0] == 'neg' else mantissa
-  return mantissa[0] == 'num' and power[0] == 'pow' and power[1] == ('num', 10)

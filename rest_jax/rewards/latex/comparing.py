@@ -5,11 +5,11 @@ than an answer (2^100 - 2), but an answer no more than its reference, and a
 reference may state its value twice (0.56 = 56%), which in an answer is a hedge.
 """
 
-from rest_jax.rewards.latex import Undecided, algebra, numeric, units
-from rest_jax.rewards.latex.reading import Answer
+from rest_jax.rewards.latex import Undecided, Work, algebra, numeric, units
+from rest_jax.rewards.latex.answers import Answer
 
 MAX_PARTS = 40
-MAX_NUMERIC = 12  # evaluations for one pair of answers
+_WORK = 5_000  # for the evaluations of one pair of answers
 
 
 def equal(reference: Answer, answer: Answer) -> bool:
@@ -18,10 +18,10 @@ def equal(reference: Answer, answer: Answer) -> bool:
 
 
 class _Comparison:
-  """Compares one pair of answers and counts the evaluations."""
+  """Compares one pair of answers."""
 
   def __init__(self):
-    self._left = MAX_NUMERIC
+    self._work = Work(_WORK)
 
   def equal(self, reference: Answer, answer: Answer) -> bool:
     if reference.kind != answer.kind:
@@ -80,11 +80,8 @@ class _Comparison:
         return True
       if algebra.is_free(left) and algebra.is_free(right):
         return False
-    if not self._left:
-      return False
-    self._left -= 1
     try:
-      return numeric.equal(reference.tree, answer.tree)
+      return numeric.equal(reference.tree, answer.tree, self._work)
     except Undecided:
       return False
 

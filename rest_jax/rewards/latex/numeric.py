@@ -13,27 +13,15 @@ import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
 
-from rest_jax.rewards.latex import Undecided, algebra
-from rest_jax.rewards.latex.parsing import Tree
+from rest_jax.rewards.latex import Undecided, Work, algebra, trees, trigonometry
+from rest_jax.rewards.latex.trees import Tree
+from rest_jax.rewards.latex.trigonometry import Undefined
 
 POINTS = 4  # with variables; two must be defined
-_DIGITS = 60
-_CONTEXT = decimal.Context(
-  prec=_DIGITS,
-  Emax=100_000,
-  Emin=-100_000,
-  traps=[
-    decimal.InvalidOperation,
-    decimal.DivisionByZero,
-    decimal.Overflow,
-    decimal.Underflow,
-  ],
-)
 _EQUAL = Decimal('1e-40')  # relative
 _CANCELS = Decimal('1e-15')
 _LOST = Decimal('1e-30')
 _MAX_EXPONENT = 20_000
-_WORK = 600  # operations for one value
 _TRANSCENDENTAL = 25  # operations that a sine or logarithm counts for
 _INTEGER_FUNCTION = 100  # that a factorial counts for
 
@@ -41,26 +29,27 @@ Value = tuple[Decimal, Decimal]
 _ZERO, _ONE = Decimal(0), Decimal(1)
 
 
-class _Undefined(Exception):
-  """The expression is not real at this point."""
-
-
-def equal(a: Tree, b: Tree) -> bool:
+def equal(a: Tree, b: Tree, work: Work) -> bool:
   """Whether two expressions agree wherever both are defined.
+
+  Args:
+    a: one expression.
+    b: the other.
+    work: what may be spent on them.
 
   Raises:
     Undecided: a value is out of reach, or too few points are defined.
   """
-  names = sorted(variables(a) | variables(b))
+  names = sorted(trees.variables(a) | trees.variables(b))
   seed = hashlib.sha256(repr((a, b)).encode()).digest()
   agreed = 0
-  with decimal.localcontext(_CONTEXT):
+  with decimal.localcontext(trigonometry.CONTEXT):
     for index in range(POINTS if names else 1):
       point = _point(names, seed, index)
       try:
-        left = _Evaluation(point).value(a)
-        right = _Evaluation(point).value(b)
-      except _Undefined:
+        left = _Evaluation(point, work).value(a)
+        right = _Evaluation(point, work).value(b)
+      except Undefined:
         if not names:
           raise Undecided('not a real number') from None
         continue
@@ -72,25 +61,6 @@ def equal(a: Tree, b: Tree) -> bool:
   if agreed < min(2, index + 1):
     raise Undecided('defined at too few points')
   return True
-
-
-def variables(tree: Tree) -> set[str]:
-  """The names in an expression; a call f(x) counts as undecidable."""
-  found, left = set(), [tree]
-  while left:
-    part = left.pop()
-    if part[0] == 'let':
-      found.add(part[1])
-    elif part[0] == 'call':
-      raise Undecided('a function that is not known')
-    else:
-      for parts in part[1:]:
-        if isinstance(parts, tuple):
-          if parts and isinstance(parts[0], tuple):
-            left.extend(parts)
-          else:
-            left.append(parts)
-  return found
 
 
 def _point(names: list[str], seed: bytes, index: int) -> dict[str, Decimal]:
@@ -116,19 +86,17 @@ def _close(a: Value, b: Value) -> bool:
 
 
 class _Evaluation:
-  """Evaluates one tree at one point and counts the work."""
+  """Evaluates trees at one point."""
 
-  def __init__(self, point: Mapping[str, Decimal]):
+  def __init__(self, point: Mapping[str, Decimal], work: Work):
     self._point = point
-    self._left = _WORK
+    self._work = work
 
   def value(self, tree: Tree) -> Value:
-    self._left -= 1
-    if self._left < 0:
-      raise Undecided('too much to work out')
+    self._work.spend(1)
     kind = tree[0]
     if kind in ('fn', 'log', 'pow', 'root'):
-      self._left -= _TRANSCENDENTAL
+      self._work.spend(_TRANSCENDENTAL)
     if kind == 'num':
       return _decimal(tree[1]), _ZERO
     if kind == 'let':
@@ -159,15 +127,17 @@ class _Evaluation:
       return (real * real + imaginary * imaginary).sqrt(), _ZERO
     if kind in ('fn', 'log'):
       return self._function(tree)
-    self._left -= _INTEGER_FUNCTION
-    number = algebra.constant(algebra.normal_form(tree))  # 5!, binomials
+    self._work.spend(_INTEGER_FUNCTION)
+    number = algebra.constant(
+      algebra.normal_form(tree, self._work)
+    )  # 5!, binomials
     if number is None:
       raise Undecided(kind)
     return _decimal(number), _ZERO
 
   def _constant(self, name: str) -> Value:
     if name == 'pi':
-      return _PI, _ZERO
+      return trigonometry.PI, _ZERO
     if name == 'e':
       return _ONE.exp(), _ZERO
     if name == 'i':
@@ -179,18 +149,18 @@ class _Evaluation:
     if exponent[1] or abs(exponent[0]) > _MAX_EXPONENT:
       if tree[1] == ('const', 'e') and abs(exponent[0]) <= _MAX_EXPONENT:
         size = exponent[0].exp()
-        sine, cosine = _sine_cosine(exponent[1])
+        sine, cosine = trigonometry.sine_cosine(exponent[1])
         return size * cosine, size * sine
       raise Undecided('an exponent')
     if exponent[0] == exponent[0].to_integral_value():
       return _integer_power(base, int(exponent[0]))
     if tree[2][0] == 'div' and tree[2][2][0] == 'num':
-      degree = Decimal(str(tree[2][2][1]).partition('/')[0])
-      if base[1] or base[0] < 0:
+      degree = Decimal(tree[2][2][1].numerator)
+      if tree[2][2][1].denominator == 1 and (base[1] or base[0] < 0):
         root = self._root(base, degree)
         return _integer_power(root, int(self.value(tree[2][1])[0]))
     if base[1] or base[0] <= 0:
-      raise _Undefined
+      raise Undefined
     return (base[0].ln() * exponent[0]).exp(), _ZERO
 
   def _root(self, value: Value, degree: Decimal) -> Value:
@@ -199,7 +169,7 @@ class _Evaluation:
       if not imaginary and real >= 0:
         return real.sqrt(), _ZERO
       if self._point:
-        raise _Undefined
+        raise Undefined
       size = (real * real + imaginary * imaginary).sqrt()
       left = ((size + real) / 2).sqrt() if imaginary else _ZERO
       right = ((size - real) / 2).sqrt()
@@ -209,7 +179,7 @@ class _Evaluation:
     if not real:
       return _ZERO, _ZERO
     if real < 0 and not degree % 2:
-      raise _Undefined
+      raise Undefined
     root = (abs(real).ln() / degree).exp()
     return root.copy_sign(real), _ZERO
 
@@ -220,20 +190,20 @@ class _Evaluation:
       raise Undecided('a function of a complex number')
     if name in ('ln', 'log'):
       if real <= 0:
-        raise _Undefined
+        raise Undefined
       if name == 'ln':
         return real.ln(), _ZERO
       base, imaginary = self.value(tree[1])
       if imaginary or base <= 0 or base == 1:
-        raise _Undefined
+        raise Undefined
       return real.ln() / base.ln(), _ZERO
     if name == 'exp':
       if abs(real) > _MAX_EXPONENT:
         raise Undecided('an exponent')
       return real.exp(), _ZERO
-    if algebra.has_degrees(tree[2]):
-      real = real * _PI / 180
-    return _trigonometric(name, real), _ZERO
+    if trees.has_degrees(tree[2]):
+      real = real * trigonometry.PI / 180
+    return trigonometry.function(name, real), _ZERO
 
 
 def _decimal(number: algebra.Number) -> Decimal:
@@ -267,7 +237,7 @@ def _inverse(value: Value) -> Value:
   real, imaginary = value
   if not imaginary:
     if not real:
-      raise _Undefined
+      raise Undefined
     return 1 / real, _ZERO
   size = real * real + imaginary * imaginary
   return real / size, -imaginary / size
@@ -277,7 +247,7 @@ def _integer_power(base: Value, exponent: int) -> Value:
   if exponent < 0:
     return _inverse(_integer_power(base, -exponent))
   if not exponent and not base[0] and not base[1]:
-    raise _Undefined
+    raise Undefined
   result = (_ONE, _ZERO)
   while exponent:
     if exponent & 1:
@@ -286,89 +256,3 @@ def _integer_power(base: Value, exponent: int) -> Value:
     if exponent:
       base = _times(base, base)
   return result
-
-
-def _trigonometric(name: str, angle: Decimal) -> Decimal:
-  if name in ('arcsin', 'arccos', 'arctan'):
-    return _inverse_trigonometric(name, angle)
-  sine, cosine = _sine_cosine(angle)
-  above, below = {
-    'sin': (sine, _ONE),
-    'cos': (cosine, _ONE),
-    'tan': (sine, cosine),
-    'sec': (_ONE, cosine),
-    'csc': (_ONE, sine),
-    'cot': (cosine, sine),
-  }[name]
-  if abs(below) < _LOST or (above != 1 and abs(above) < _LOST):
-    # a zero that is only nearly one; no answer of worth is written so
-    raise _Undefined
-  return above / below
-
-
-def _sine_cosine(angle: Decimal) -> tuple[Decimal, Decimal]:
-  if abs(angle) > 10_000:
-    raise Undecided('a large angle')
-  angle = angle % (2 * _PI)
-  small = angle / 16
-  square = small * small
-  term = sine = small
-  for index in range(1, 60):
-    term = -term * square / (2 * index * (2 * index + 1))
-    sine += term
-    if abs(term) < _TINY:
-      break
-  term = cosine = _ONE
-  for index in range(1, 60):
-    term = -term * square / ((2 * index - 1) * 2 * index)
-    cosine += term
-    if abs(term) < _TINY:
-      break
-  for _ in range(4):
-    sine, cosine = 2 * sine * cosine, cosine * cosine - sine * sine
-  return sine, cosine
-
-
-def _inverse_trigonometric(name: str, value: Decimal) -> Decimal:
-  if name == 'arctan':
-    return _arctangent(value)
-  if abs(value) > 1:
-    raise _Undefined
-  if abs(value) == 1:
-    sine = (_PI / 2).copy_sign(value)
-  else:
-    sine = _arctangent(value / (1 - value * value).sqrt())
-  return sine if name == 'arcsin' else _PI / 2 - sine
-
-
-def _arctangent(value: Decimal) -> Decimal:
-  if abs(value) > 1:
-    return (_PI / 2).copy_sign(value) - _arctangent(1 / value)
-  for _ in range(4):  # halve the angle
-    value = value / (1 + (1 + value * value).sqrt())
-  square, term, total = value * value, value, value
-  for index in range(1, 60):
-    term = -term * square
-    total += term / (2 * index + 1)
-    if abs(term) < _TINY:
-      break
-  return total * 16
-
-
-_TINY = Decimal(10) ** (-_DIGITS - 2)
-
-
-def _machin() -> Decimal:
-  with decimal.localcontext(_CONTEXT) as context:
-    context.prec = _DIGITS + 10
-    fifth, last = Decimal(1) / 5, Decimal(1) / 239
-    total = _ZERO
-    for factor, x in ((16, fifth), (-4, last)):
-      term, square = x, x * x
-      for index in range(60):
-        total += factor * (-1) ** index * term / (2 * index + 1)
-        term *= square
-    return total
-
-
-_PI = _machin()

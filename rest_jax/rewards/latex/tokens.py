@@ -198,6 +198,8 @@ def _letters(run: str, found: list[Token]) -> None:
     found.append(('const', run) if run in ('e', 'i') else ('let', run))
   elif run == 'pi':
     found.append(('const', 'pi'))
+  elif run in _GREEK:
+    found.append(('let', run))
   elif run in _PLAIN:
     found.append(('fn', _PLAIN[run]))
   elif run.isupper():
