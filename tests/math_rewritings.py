@@ -318,3 +318,23 @@ def wrong_pairs(answers: list[str], count: int, seed: int):
     if reference != other:
       found.append((reference, other))
   return found
+
+
+def near_misses(answer: str, draw: random.Random) -> list[str]:
+  """The answer with one digit, one sign or one bracket changed."""
+  found = []
+  digits = [index for index, c in enumerate(answer) if c in '0123456789']
+  if digits:
+    index = draw.choice(digits)
+    digit = str((int(answer[index]) + draw.randint(1, 9)) % 10)
+    found.append(answer[:index] + digit + answer[index + 1 :])
+  signs = [index for index, c in enumerate(answer) if c in '+-']
+  if signs:
+    index = draw.choice(signs)
+    sign = '-' if answer[index] == '+' else '+'
+    found.append(answer[:index] + sign + answer[index + 1 :])
+  elif answer[:1] in '123456789' and answer:
+    found.append(f'-{answer}')
+  if re.search(r'\[.*,.*\]', answer):
+    found.append(answer.replace(']', ')', 1))
+  return found

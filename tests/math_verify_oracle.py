@@ -2,8 +2,9 @@
 
     python tests/math_verify_oracle.py < pairs.jsonl > verdicts.jsonl
 
-reads [reference, answer] rows, compares both as the contents of boxes, and
-writes {"equal": bool, "cpu": seconds} rows. Math-Verify is a second opinion for
+reads [reference, answer] rows, compares both as the contents of boxes (a row
+[reference, completion, "text"] has a whole completion in place of an answer),
+and writes {"equal": bool, "cpu": seconds} rows. Math-Verify is a second opinion for
 the tests and the benchmark, never a reward: see docs/rewards.md.
 """
 
@@ -93,12 +94,13 @@ def main() -> None:
 
   logging.disable(logging.CRITICAL)
   for line in sys.stdin:
-    reference, answer = json.loads(line)
+    reference, answer, *text = json.loads(line)
+    answer = answer if text else f'\\boxed{{{answer}}}'
     start = time.process_time()
     try:
       equal = math_verify.verify(
         math_verify.parse(f'\\boxed{{{reference}}}'),
-        math_verify.parse(f'\\boxed{{{answer}}}'),
+        math_verify.parse(answer),
       )
     except Exception:  # a grader's bug counts as its verdict: not equal
       equal = False

@@ -163,7 +163,7 @@ class ExpressionParser:
 
   def _implicit(self, factors: list[Tree]) -> None:
     """A factor without an operator: 2x, (x+1)(x-1), or the mixed 6 3/4."""
-    kind, _ = self.peek()
+    kind, value = self.peek()
     after = self._tokens[self._at - 1]
     factor = self._power()
     if kind == 'num':
@@ -174,10 +174,10 @@ class ExpressionParser:
         return
       raise Undecided('a number behind a factor')
     last = factors[-1]
-    if last[0] == 'num' and after[0] == 'num' and factor[0] == 'div':
-      if factor[1][0] == 'num' and factor[2][0] == 'num':
-        self._mixed(factors, factor)
-        return
+    numbers = factor[0] == 'div' and factor[1][0] == factor[2][0] == 'num'
+    if last[0] == 'num' and after[0] == 'num' and numbers and value != '(':
+      self._mixed(factors, factor)  # 3(1/2) is a product
+      return
     if last[0] in ('fn', 'log') and after != ('op', ')') and kind != 'fn':
       raise Undecided('the end of the argument is not clear')
     factors.append(factor)
@@ -207,12 +207,15 @@ class ExpressionParser:
 
   def _power(self) -> Tree:
     base = self._primary()
+    seen = set()  # x^2^3 and 5!! are open; (x^2)^3 is not
     while True:
       op = self._op()
+      if op in seen:
+        raise Undecided(f'{op!r} twice')
+      if op in ('!', '^'):
+        seen.add(op)
       if op == '!':
         self._at += 1
-        if base[0] == 'fact':
-          raise Undecided('a double factorial')
         base = ('fact', base)
       elif op == '%':
         self._at += 1
@@ -227,8 +230,6 @@ class ExpressionParser:
           base = ('deg', base)
           self._set_unit('degree')
           continue
-        if base[0] == 'pow':
-          raise Undecided('two exponents')
         base = ('pow', base, self._argument(digits=True))
       else:
         return base
