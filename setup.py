@@ -57,6 +57,8 @@ EXTRAS = {
   ],
   # launching on Cloud TPU
   'xm': ['xmanager>=0.8.0,<0.9'],
+  # a second opinion on math answers, for the tests and the benchmark only
+  'oracle': ['math-verify[antlr4_13_2]>=0.9,<0.10'],
   'dev': ['pytest>=8.0,<10', 'ruff>=0.9,<0.18', 'setuptools>=77', 'wheel'],
 }
 

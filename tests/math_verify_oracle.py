@@ -4,8 +4,8 @@
 
 reads [reference, answer] rows, compares both as the contents of boxes (a row
 [reference, completion, "text"] has a whole completion in place of an answer),
-and writes {"equal": bool, "cpu": seconds} rows. Math-Verify is a second opinion for
-the tests and the benchmark, never a reward: see docs/rewards.md.
+and writes {"equal": bool, "cpu": seconds} rows. Math-Verify is a second opinion
+for the tests and the benchmark, never a reward: see docs/rewards.md.
 """
 
 import json

@@ -257,9 +257,10 @@ def test_a_number_has_one_canonical_spelling_however_it_is_written():
     value = fractions.Fraction(above, below)
     sign, size = '-' if value < 0 else '', abs(value)
     times = draw.randint(1, 9)
+    over, under = size.numerator * times, size.denominator * times
     spelled = [
       f'\\frac{{{above}}}{{{below}}}',
-      f'{sign}\\dfrac{{{size.numerator * times}}}{{{size.denominator * times}}}',
+      f'{sign}\\dfrac{{{over}}}{{{under}}}',
       f'{above}/{below}',
       f'x = {sign}\\frac{{{size.numerator}}}{{{size.denominator}}}',
     ]

@@ -25,8 +25,11 @@ _WINDOW = 1_500  # characters looked at for the end of a box
 _BOX = re.compile(r'\\(?:boxed|fbox)(?![A-Za-z])\s*')
 _BRACE = re.compile(r'\\.|[{}]', re.DOTALL)
 _BARE = re.compile(r'-?[0-9]+(?:\.[0-9]+)?|[A-Za-z]')
+# Minerva's prompt says both: 'Final Answer: The final answer is $3$.'
 _MARKER = re.compile(
-  r'\b(?:answer|result) (?:is|are)\b(?:\s*:)?|\bfinal answer\s*:', re.IGNORECASE
+  r'(?:\bfinal answer ?: ?(?:the )?(?:final )?)?\banswer (?:is|are)\b(?: ?:)?'
+  r'|\bfinal answer ?:',
+  re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r'[.!?](?=\s|$)|\n')
 _BLANK = re.compile(r'(?:\\[hv]?phantom\{[^{}]*\}|\\quad|\\,|[\s~?_])*')
