@@ -2,9 +2,11 @@
 
 import decimal
 import fractions
+import json
 import random
 import time
 
+import math_rewritings
 import pytest
 
 from rest_jax.rewards import exact, verdicts
@@ -181,3 +183,145 @@ def test_a_long_exact_answer_is_not_cut_before_it_is_compared():
   assert exact.grade_exact(f'#### {long}', long).reward == 1
   assert exact.grade_exact(f'#### {long}d', long).reward == 0
   assert exact.grade_exact(f'#### {"a" * 201}b', 'a' * 201).reward == 0
+
+
+@pytest.mark.parametrize(
+  ('text', 'answer'),
+  [
+    ('6 * 3 = 18\n#### 18', '18'),
+    ('#### 18\n\nQ: Another.\nA: 5\n#### 5', '18'),
+    ('#### 5\n#### 6', '5'),
+    ('The answer is 18.\n\nQuestion: 2 + 2?\nThe answer is 4.', '18'),
+    ('The total is $29.00.', '29'),
+    ('First 3 of them.\nThey pay 70,000 dollars.', '70000'),
+    ('They are 3. So she has 18 apples.', '18'),
+    ('15%', '15'),
+    ('#### 1/2', '0.5'),
+    ('#### -7', '-7'),
+  ],
+)
+def test_gsm8k_finds_the_number(text, answer):
+  assert exact.grade_gsm8k(text, answer).outcome == verdicts.CORRECT
+  assert exact.grade_gsm8k(text, answer).answer == answer
+  assert exact.grade_gsm8k(text, '1234567').outcome == verdicts.WRONG
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    '',
+    '\n\n',
+    'No number.',
+    '3 + 4 = 7',
+    'It is 4-6.',
+    '12.5 ' * 100,
+    '#### five',
+    '#### nan',
+    '#### inf',
+    '#### 0x10',
+    '#### 1e3',
+    '#### 1_000',
+    '#### \u0665',
+    '#### 4-6',
+    '#### 5 or 6',
+    '#### ,',
+    'The answer is unclear. 18',
+    'It is ' + '9' * 41,
+    'Q: 18',
+    '\nQ: 18',
+    '1 ' * 600 + '18',
+    'x' * 300 + ' 18',
+  ],
+)
+def test_gsm8k_reads_no_number_where_none_is_stated(text):
+  for reference in ('5', '16', '18', '1000', '6'):
+    if text == 'Q: 18' and reference == '18':
+      continue  # one line, one number
+    verdict = exact.grade_gsm8k(text, reference)
+    assert verdict.reward == 0, (text, verdict)
+
+
+@pytest.mark.parametrize(
+  ('reference', 'good'),
+  [('18', True), ('a\nb\n#### 18', True), ('#### 18.0', True), ('17', False)],
+)
+def test_gsm8k_takes_a_reference_or_its_solution(reference, good):
+  verdict = exact.grade_gsm8k('#### 18', reference)
+  assert verdict.reward == good
+  assert exact.grade_gsm8k('#### 18', 'none').outcome == verdicts.HARNESS_ERROR
+  assert exact.grade_gsm8k('#### 18', None).outcome == verdicts.HARNESS_ERROR
+
+
+@pytest.mark.parametrize(
+  ('text', 'reference'),
+  [
+    ('So the answer is (B).', '(B)'),
+    ('So the answer is B.', '(B)'),
+    ('So the answer is **(B)**', '(B)'),
+    ('So the answer is "valid."', 'valid'),
+    ('So the answer is Valid', 'valid'),
+    ('So the answer is ])}.', '] ) }'),
+    ('So the answer is ] ) }.', '] ) }'),
+    ('the answer is: True\n\nQ: x\nthe answer is False.', 'True'),
+    ('So the answer is Monsters, Inc.', 'Monsters, Inc'),
+    ('So the answer is ' + 'word ' * 100 + 'end.', 'word ' * 100 + 'end'),
+    ('So the answer is -219.', '-219'),
+  ],
+)
+def test_bbh_compares_the_whole_answer(text, reference):
+  assert exact.grade_bbh(text, reference).outcome == verdicts.CORRECT
+  for other in ('(A)', 'invalid', '] ) } }', 'False', '219', 'word end', 'a'):
+    assert exact.grade_bbh(text, other).reward == 0
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    '',
+    '(A)',
+    '(A) (B) (C)',
+    'The answer is not (A).',
+    'The answer is (A) or (B).',
+    'The answer is (A) Monday.',
+    'The answer is (AA).',
+    'The answer is .',
+    'the answer is ' * 50 + '(A)',
+    'The answer is (B). No, the answer is (A).',
+    'Q: x\nThe answer is\n\nQ: y',
+    '\nQ: The answer is (A).',
+  ],
+)
+def test_bbh_gives_nothing_for_less(text):
+  assert exact.grade_bbh(text, '(A)').reward == 0
+  assert exact.grade_bbh(text, '').outcome == verdicts.HARNESS_ERROR
+
+
+@pytest.mark.parametrize('grade', [exact.grade_gsm8k, exact.grade_bbh])
+@pytest.mark.parametrize('reason', ['length', 'prompt'])
+def test_unfinished_benchmark_completions_are_truncated(grade, reason):
+  text = '#### 18\nSo the answer is 18.'
+  assert grade(text, '18', finish_reason='eos').reward == 1
+  verdict = grade(text, '18', finish_reason=reason)
+  assert verdict.outcome == verdicts.TRUNCATED and verdict.reward == 0
+
+
+DATA = math_rewritings.SHARED / 'data'
+
+
+@pytest.mark.skipif(not DATA.exists(), reason='../shared is not here')
+def test_published_solutions_are_right_by_their_own_answers():
+  lines = (DATA / 'gsm8k' / 'test.jsonl').read_text().splitlines()
+  solutions = [json.loads(line)['answer'] for line in lines]
+  assert len(solutions) == 1319
+  for one, other in zip(solutions, solutions[1:], strict=False):
+    assert exact.grade_gsm8k(one, one).reward == 1
+    same = one.split('####')[1].strip() == other.split('####')[1].strip()
+    assert exact.grade_gsm8k(one, other).reward == same
+  for path in sorted((DATA / 'bbh' / 'bbh').glob('*.json')):
+    targets = [
+      row['target'] for row in json.loads(path.read_text())['examples']
+    ]
+    for one, other in zip(targets, targets[1:], strict=False):
+      text = f"Let's think.\nSo the answer is {one}."
+      assert exact.grade_bbh(text, one).reward == 1
+      assert exact.grade_bbh(text, other).reward == (one == other)
