@@ -100,6 +100,11 @@ x-y ~ -(y-x)
 12^{1/7} ~ \sqrt[7]{12}
 \frac{1+i}{2} ~ \frac{1}{1-i}
 i\sqrt5 ~ \sqrt{-5}
+2i ~ (1+i)^2
+-1 ~ i^2
+x^{20000} ~ (x^{10000})^2
+\sqrt{1009}\sqrt{1013} ~ \sqrt{1022117}
+2500\cdot2499! ~ 2500!
 \frac12+\frac{\sqrt3}{2}i ~ e^{i\pi/3}
 \frac{25\pi}{2} ~ \frac{25}{2}\pi
 \tan 15^\circ ~ 2-\sqrt3
@@ -147,6 +152,13 @@ x=5 ~ 2x=10
 \frac13 ~ \int_0^1 x^2 dx
 2 ~ \lim_{x\to2} x
 2 ~ \max(1,2)
+(1,2) ~ \max(1,2)
+5 ~ \lfloor 5 \rfloor
+5 ~ \sum 5
+5 ~ \not 5
+x ~ \hat{x}
+z ~ \overline{z}
+2600\cdot2599! ~ 2600!
 \frac13 ~ 0.3333
 0.001 ~ 0.0018
 1000000 ~ 1000050

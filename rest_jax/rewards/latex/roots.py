@@ -1,4 +1,4 @@
-"""Integers under a root, in small primes."""
+"""Integers under a root."""
 
 from math import isqrt
 
@@ -10,6 +10,7 @@ _PRIMES = [
 
 
 def factors(number: int) -> dict[int, int]:
+  """The primes of a number and their powers; Undecided for large ones."""
   found: dict[int, int] = {}
   for prime in _PRIMES:
     while number % prime == 0:
@@ -26,3 +27,18 @@ def factors(number: int) -> dict[int, int]:
       raise Undecided('a root of a number that is not factored')
     found[number] = found.get(number, 0) + 1
   return found
+
+
+def is_power(number: int, degree: int) -> bool:
+  """Whether a natural number is the degree-th power of another."""
+  if number < 2 or degree == 1:
+    return True
+  low = 1 << (number.bit_length() - 1) // degree
+  high = 2 * low
+  while high - low > 1:  # low^degree <= number < high^degree
+    middle = (low + high) // 2
+    if middle**degree <= number:
+      low = middle
+    else:
+      high = middle
+  return low**degree == number

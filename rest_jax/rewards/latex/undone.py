@@ -4,7 +4,7 @@ An answer may not leave more undone than its reference: to write the question
 again (5!, sin 60 degrees, 2 + 3) is no answer to it.
 """
 
-from rest_jax.rewards.latex import Undecided, Work, algebra
+from rest_jax.rewards.latex import Undecided, Work, algebra, roots
 from rest_jax.rewards.latex.trees import Tree
 
 ARITHMETIC, FUNCTION = 1, 2
@@ -73,11 +73,16 @@ def _undone_quotient(tree: Tree, work: Work) -> tuple[int, bool, bool]:
 
 def _root_flags(inside: Tree, degree: Tree, work: Work) -> int:
   """ARITHMETIC if the root is rational, as that of 4 and of 8/27."""
-  try:
-    form = algebra.normal_form(('root', degree, inside), work)
-  except Undecided:
+  number = algebra.constant(algebra.normal_form(inside, work))
+  power = algebra.constant(algebra.normal_form(degree, work))
+  if number is None or not isinstance(power, int) or not 2 <= power <= 100:
     return ARITHMETIC
-  return 0 if algebra.constant(form) is None else ARITHMETIC
+  if number.numerator.bit_length() + number.denominator.bit_length() > 2_000:
+    return ARITHMETIC
+  work.spend(40)
+  above = roots.is_power(abs(number.numerator), power)
+  below = roots.is_power(number.denominator, power)
+  return ARITHMETIC if above and below else 0
 
 
 def _is_scientific(tree: Tree) -> bool:
