@@ -1,0 +1,102 @@
+"""What a program is asked to do: the tests of a problem."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+STDIN, CALLS, CHECK = 'stdin', 'calls', 'check'
+_ASSERTION = re.compile(r'\bassert\b|\.assert\w+\(')
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tests:
+  """What a program has to do; made by one of the class methods.
+
+  Attributes:
+    kind: 'stdin', 'calls' or 'check'.
+    inputs: texts, or lists of arguments.
+    outputs: texts, or values.
+    name: of the function that is called.
+    source: of a check.
+    wrapped: of calls: whether every output is a list that holds the value.
+      It is the problem's, never the answer's, to say: None takes it as
+      wrapped where every output is a list of one element; examination.examine finds it
+      out from reference solutions.
+    prelude: whether the names that judges import for programs are there.
+  """
+
+  __test__ = False  # pytest takes a class of this name for tests
+
+  kind: str
+  inputs: tuple = ()
+  outputs: tuple = ()
+  name: str = ''
+  source: str = ''
+  wrapped: bool | None = None
+  prelude: bool = True
+
+  @classmethod
+  def stdin(
+    cls,
+    inputs: Sequence[str | Sequence[str]],
+    outputs: Sequence[str | Sequence[str]],
+  ) -> 'Tests':
+    """Standard input and the expected standard output, per test.
+
+    Args:
+      inputs: texts; a list of lines stands for them joined.
+      outputs: the same.
+    """
+    return cls(STDIN, tuple(map(_text, inputs)), tuple(map(_text, outputs)))
+
+  @classmethod
+  def calls(
+    cls,
+    fn_name: str,
+    inputs: Sequence[Sequence],
+    outputs: Sequence,
+    *,
+    wrapped: bool | None = None,
+  ) -> 'Tests':
+    """Arguments and the expected value, per test, as in APPS.
+
+    Args:
+      fn_name: a function, or a method of a class Solution.
+      inputs: lists of arguments.
+      outputs: values, of JSON's types.
+      wrapped: see Tests.
+    """
+    return cls(
+      CALLS, tuple(inputs), tuple(outputs), name=fn_name, wrapped=wrapped
+    )
+
+  @classmethod
+  def check(cls, entry_point: str, source: str) -> 'Tests':
+    """Test source: a function check(candidate), or assertions.
+
+    Args:
+      entry_point: the function under test. Names that the source uses and
+        neither it, nor Python, nor the standard library has are looked up in
+        the program.
+      source: trusted. HumanEval's prompt belongs before the test, since some
+        tests use its helpers, which a program must not supply itself.
+    """
+    return cls(CHECK, name=entry_point, source=source, prelude=False)
+
+  def fault(self) -> str:
+    """Why nothing can be graded with these; empty if it can."""
+    if self.kind == CHECK:
+      if not _ASSERTION.search(self.source):
+        return 'the tests assert nothing'
+      return '' if self.name else 'the tests name no function'
+    if self.kind not in (STDIN, CALLS):
+      return f'tests of kind {self.kind!r}'
+    if not self.inputs:
+      return 'no tests'
+    if len(self.inputs) != len(self.outputs):
+      return f'{len(self.inputs)} inputs for {len(self.outputs)} outputs'
+    return '' if self.kind == STDIN or self.name else 'no function is named'
+
+
+def _text(value: str | Sequence[str]) -> str:
+  return value if isinstance(value, str) else '\n'.join(map(str, value))
