@@ -20,8 +20,8 @@ class Tests:
     source: of a check.
     wrapped: of calls: whether every output is a list that holds the value.
       It is the problem's, never the answer's, to say: None takes it as
-      wrapped where every output is a list of one element; examination.examine finds it
-      out from reference solutions.
+      wrapped where every output is a list of one element;
+      examination.examine finds it out from reference solutions.
     prelude: whether the names that judges import for programs are there.
   """
 

@@ -2,7 +2,7 @@
 
 What crosses the border to and from a candidate: None, bool, int, float,
 complex, str, bytes, list, tuple, dict, set, frozenset, of exactly these
-types, and numbers that stand for objects that stay where they are (handles).
+types, these types themselves, and numbers that stand for objects that stay where they are (handles).
 Decoding builds nothing else, calls nothing, and is linear: integers travel in
 base 16, since Python's conversion of decimals is quadratic.
 """
@@ -60,7 +60,7 @@ def decode(data: bytes, *, handle=None, hashing: bool = True):
     raise CodecError(f'{len(data)} bytes; allowed: {MAX_BYTES}')
   try:
     value, end = _Reader(data, handle, hashing).read(0, 0)
-  except (ValueError, IndexError, TypeError, struct.error) as error:
+  except (ValueError, LookupError, TypeError, struct.error) as error:
     raise CodecError(f'not a value: {error}') from None
   if end != len(data):
     raise CodecError('bytes behind the value')
@@ -97,6 +97,8 @@ def _write(value, out: bytearray, limit: int, other, depth: int) -> None:
   elif kind is bytes:
     out += b'b%x;' % len(value)
     out += value
+  elif kind is type and value in _TYPES:
+    out += b'k%x;' % _TYPES.index(value)
   elif kind is complex:
     out += b'c' + struct.pack('<dd', value.real, value.imag)
   elif other is None or depth >= MAX_DEPTH:
@@ -112,6 +114,10 @@ def _write(value, out: bytearray, limit: int, other, depth: int) -> None:
 
 
 _CONTAINERS = {list: b'[', tuple: b'(', dict: b'{', set: b'<', frozenset: b'>'}
+_TYPES = (
+  *(bool, int, float, complex, str, bytes),
+  *(list, tuple, dict, set, frozenset),
+)
 _CONSTANTS = {b'N': None, b'T': True, b'F': False}
 
 
@@ -140,6 +146,10 @@ class _Reader:
     number, start = self._number(start + 1)
     if tag == b'i':
       return number, start
+    if tag == b'k':
+      if number < 0:
+        raise ValueError('a negative number of a type')
+      return _TYPES[number], start
     if tag == b'h':
       if self._handle is None:
         raise ValueError('a handle, where none is allowed')

@@ -47,6 +47,10 @@ class _Lost(BaseException):
   """The candidate is gone; no test may catch this."""
 
 
+class _Absent(Exception):
+  """The candidate does not define the function under test."""
+
+
 class _Channel:
   """Asks the candidate; remembers what it raised last."""
 
@@ -161,7 +165,7 @@ def _outcome(source: str, entry_point: str) -> tuple[str, str]:
     exec(compile(source, 'tests.py', 'exec', dont_inherit=True), names)
     # Its own: MBPP has a candidate of this name.
     if isinstance(names.get(_CHECK), types.FunctionType):
-      function = channel.ask('name', entry_point)
+      function = _entry_point(channel, entry_point)
       names[entry_point] = function  # HumanEval's prompt defines it, empty
       names[_CHECK](function)
     if not channel.calls:
@@ -169,12 +173,21 @@ def _outcome(source: str, entry_point: str) -> tuple[str, str]:
     return protocol.PASSED, ''
   except _Lost:
     return protocol.LOST, ''
+  except _Absent:
+    return protocol.FAILED, f'{entry_point} is not defined'
   except BaseException as error:
     text = f'{type(error).__name__}: {error}'
     if error is channel.raised:
       return protocol.RAISED, text
     where = _line(source, error)
     return protocol.FAILED, f'{where} ({text})' if where else text
+
+
+def _entry_point(channel: _Channel, name: str) -> Handle:
+  try:
+    return channel.ask('name', name)
+  except Exception:
+    raise _Absent from None
 
 
 def _line(source: str, error: BaseException) -> str:
