@@ -95,7 +95,8 @@ def _same_token(expected: str, found: str) -> bool:
   for text in (expected, found):
     if len(text) > _MAX_NUMBER or not _NUMBER.fullmatch(text):
       return False
-  return _close(float(expected), float(found))
+  numbers = float(expected), float(found)
+  return float('inf') not in map(abs, numbers) and _close(*numbers)
 
 
 def _close(expected: float, found: float) -> bool:

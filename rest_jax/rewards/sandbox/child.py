@@ -132,27 +132,30 @@ def _contents(descriptor: int) -> bytes:
 
 def _run(source: str, names: dict[str, object], name: str) -> int:
   """Runs source as the interpreter runs a script; returns its exit status."""
+  space = _namespace(names, name)
   try:
-    _execute(source, names, name)
+    _execute(source, space)
     status = 0
   except SystemExit as error:
     status = _exit_status(error)
   except BaseException as error:
     _print_error(error)
     status = 1
-  return _finish(status)
+  return _finish(status, space)
 
 
-def _execute(source: str, names: dict[str, object], name: str) -> dict:
+def _namespace(names: dict[str, object], name: str) -> dict:
   module = types.ModuleType(name)
   module.__file__ = _FILE_NAME
-  space = module.__dict__
-  space.update(names)
+  module.__dict__.update(names)
   sys.modules[name] = module
+  return module.__dict__
+
+
+def _execute(source: str, space: dict) -> None:
   if '/dev/' in source or '/proc/self' in source:
     builtins.open = _open_standard(builtins.open)
   exec(compile(source, _FILE_NAME, 'exec', dont_inherit=True), space)
-  return space
 
 
 def _open_standard(original):
@@ -169,7 +172,8 @@ def _open_standard(original):
 def _answer(task: str, source: str, names: dict[str, object], *rest) -> int:
   """Loads source as a module, then lets others call it."""
   try:
-    space = _execute(source, names if rest[-1] else {}, 'solution')
+    space = _namespace(names if rest[-1] else {}, 'solution')
+    _execute(source, space)
     if task == protocol.CALL:
       candidate.call(space, *rest[:-1])
     else:
@@ -201,17 +205,25 @@ def _print_error(error: BaseException) -> None:
     pass
 
 
-def _finish(status: int) -> int:
+def _finish(status: int, space: dict) -> int:
   """Waits for threads, runs exit functions, flushes, as the interpreter."""
   try:
     sys.modules['threading']._shutdown()
     atexit._run_exitfuncs()
   except BaseException:
     status = status or 1
-  for stream in (sys.stdout, sys.stderr):
+  # A file that the program opened is flushed when it goes, with the last name.
+  sys.modules.pop('__main__', None)
+  for flush in (
+    lambda: sys.stdout.flush(),
+    lambda: sys.__stdout__.flush(),
+    lambda: sys.stderr.flush(),
+    space.clear,
+  ):
     try:
-      if stream is not None and not stream.closed:
-        stream.flush()
+      flush()
+    except (AttributeError, ValueError):
+      pass  # the program closed it, or put something else there
     except BaseException:
       status = status or 120  # as the interpreter
   return status

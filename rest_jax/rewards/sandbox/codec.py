@@ -2,9 +2,10 @@
 
 What crosses the border to and from a candidate: None, bool, int, float,
 complex, str, bytes, list, tuple, dict, set, frozenset, of exactly these
-types, these types themselves, and numbers that stand for objects that stay where they are (handles).
-Decoding builds nothing else, calls nothing, and is linear: integers travel in
-base 16, since Python's conversion of decimals is quadratic.
+types; these types themselves; and numbers that stand for objects that stay
+where they are (handles). Decoding builds nothing else, calls nothing, and is
+linear: integers travel in base 16, since Python's conversion of decimals is
+quadratic.
 """
 
 import struct

@@ -161,8 +161,12 @@ def _outcome(source: str, entry_point: str) -> tuple[str, str]:
   channel = _Channel()
   names = _Names(channel, entry_point)
   try:
+    code = compile(source, 'tests.py', 'exec', dont_inherit=True)
+  except (SyntaxError, ValueError) as error:
+    return protocol.BROKEN, f'the tests do not compile: {error}'
+  try:
     channel.begin()
-    exec(compile(source, 'tests.py', 'exec', dont_inherit=True), names)
+    exec(code, names)
     # Its own: MBPP has a candidate of this name.
     if isinstance(names.get(_CHECK), types.FunctionType):
       function = _entry_point(channel, entry_point)

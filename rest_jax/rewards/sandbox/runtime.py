@@ -5,6 +5,7 @@ them; the prelude has these. None of them replaces a built-in: math.pow, for
 one, is left out, since pow(a, b, m) would break.
 """
 
+import builtins
 import importlib
 import os
 import sys
@@ -87,6 +88,9 @@ def prelude() -> dict[str, object]:
       result[name] = getattr(result[module], name)
   for name in _PRELOADED:
     importlib.import_module(name)
+  # The interpreter's own, which it makes only with the site module.
+  quitter = importlib.import_module('_sitebuiltins').Quitter
+  builtins.exit, builtins.quit = quitter('exit', 'D'), quitter('quit', 'D')
   return result
 
 
