@@ -1,8 +1,6 @@
 """Verdicts on programs: right ones, wrong ones, and tests that are neither."""
 
-import json
 import os
-import pathlib
 import threading
 import time
 
@@ -342,18 +340,3 @@ def test_grade_keeps_its_server_and_threads_may_share_it(grader):
 def test_limits_outside_their_range_are_refused(values):
   with pytest.raises(ValueError, match=f'Limits.{next(iter(values))}: got'):
     Limits(**values)
-
-
-def _shared(root, name):
-  path = pathlib.Path(root).parent / 'shared' / 'data' / name
-  if not path.exists():
-    pytest.skip(f'{path} is not here: development data, not in the repository')
-  return path
-
-
-def _rows(path):
-  import gzip
-
-  opened = gzip.open(path, 'rt') if path.suffix == '.gz' else path.open()
-  with opened as file:
-    return [json.loads(line) for line in file]

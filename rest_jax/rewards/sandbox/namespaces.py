@@ -46,6 +46,8 @@ def enter(paths: list[str]) -> None:
   _become_first_process()
   if not user:
     privileges.become(privileges.own_user())
+  # After the change of user, which would undo it.
+  kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _map(user: int, group: int) -> None:
@@ -126,4 +128,3 @@ def _become_first_process() -> None:
     os.closerange(3, 1 << 20)  # the caller must see the other one's end
     _, status = os.waitpid(first, 0)
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-  kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
