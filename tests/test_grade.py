@@ -64,7 +64,7 @@ def test_rows_are_graded_in_their_order_and_counted(tmp_path, capsys):
   assert all(set(row) >= {'answer', 'detail'} for row in found)
   told = capsys.readouterr().out
   assert 'grade: 1 of 4 correct (25.00%)' in told
-  assert 'truncated              1   25.00%' in told
+  assert 'truncated             1   25.00%' in told
   counts = json.loads((tmp_path / 'out.manifest.json').read_text())['classes']
   assert sum(counts.values()) == 4 and counts['wrong'] == 1
 
