@@ -19,6 +19,7 @@ before they are converted. They need no process of their own.
 """
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
 from rest_jax.rewards import verdicts
@@ -205,7 +206,9 @@ def grade_bbh(
   if not expected:
     return _harness_error('the reference is empty')
   limit = max(MAX_ANSWER, len(reference or '') + 10)
-  found = answer_text(_cut(completion), limit=limit, sentence=False)
+  found = answer_text(
+    _cut(completion), limit=limit, sentence=False, markers=_MARKERS[1:2]
+  )
   answer = '' if found is None else _bbh_answer(found)
   if not answer or len(answer) > limit:
     return _no_answer('no answer marker, or nothing behind it')
@@ -220,7 +223,11 @@ def grade_bbh(
 
 
 def answer_text(
-  completion: str, *, limit: int = MAX_ANSWER, sentence: bool = True
+  completion: str,
+  *,
+  limit: int = MAX_ANSWER,
+  sentence: bool = True,
+  markers: Sequence[re.Pattern[str]] = _MARKERS,
 ) -> str | None:
   """What stands behind the answer marker, or None without one.
 
@@ -228,9 +235,10 @@ def answer_text(
     completion: the sampled text.
     limit: characters kept, and one more, so that the caller sees the cut.
     sentence: whether to stop at the end of the sentence, not of the line.
+    markers: the strictest first.
   """
   text = completion[:MAX_COMPLETION]
-  for marker in _MARKERS:
+  for marker in markers:
     match = marker.search(text)
     if match:
       break

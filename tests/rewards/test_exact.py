@@ -284,6 +284,8 @@ def test_bbh_compares_the_whole_answer(text, reference):
     'The answer is (A) or (B).',
     'The answer is (A) Monday.',
     'The answer is (AA).',
+    'Answer: (A)',
+    '#### (A)',
     'The answer is .',
     'the answer is ' * 50 + '(A)',
     'The answer is (B). No, the answer is (A).',

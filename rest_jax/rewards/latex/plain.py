@@ -1,6 +1,6 @@
 """Cleaning an answer's text, and the quick way for plain numbers.
 
-Nine of ten answers to MATH are one number, which one regular expression reads.
+Four of five answers to MATH are one number, which one regular expression reads.
 """
 
 import dataclasses
