@@ -53,25 +53,21 @@ def candidates(completion: str, stop: Sequence[str]) -> list[str]:
       end = found
   if end > MAX_COMPLETION:
     return []
-  starts = []
-  position = completion.find('\\boxed', 0, end)
-  if position < 0 and completion.find('\\fbox', 0, end) < 0:
-    return _behind_markers(completion[:end])
   text = completion[:end]
+  if '\\boxed' not in text and '\\fbox' not in text:
+    return _behind_markers(text)
   closed, contents = 0, []
   for match in _BOX.finditer(text):
     if match.start() < closed:
       continue  # within the box before
-    starts.append(match.start())
-    if len(starts) > MAX_BOXES:
+    if len(contents) == MAX_BOXES:
       return []
     content, closed = _content(text, match.end())
     contents.append(content)
   if not contents or contents[-1] is None:
     return []
-  last = contents.pop()
-  kept = [text for text in contents if text and not _BLANK.fullmatch(text)]
-  return [*kept, last]
+  kept = [box for box in contents[:-1] if box and not _BLANK.fullmatch(box)]
+  return [*kept, contents[-1]]
 
 
 def _content(text: str, start: int) -> tuple[str | None, int]:

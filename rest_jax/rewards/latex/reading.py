@@ -21,7 +21,7 @@ from rest_jax.rewards.latex.parsing import Item
 from rest_jax.rewards.latex.tokens import Token, tokenize
 from rest_jax.rewards.latex.trees import Tree
 
-MAX_ANSWER = 500  # characters; MATH's longest answer has 170
+MAX_ANSWER = 500  # characters; MATH's longest answer has 159
 _CACHE = 1 << 12  # answers
 _WORK = 3_000  # for the normal forms of one answer
 Trees = tuple[Tree, ...]
