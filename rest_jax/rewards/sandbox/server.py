@@ -30,9 +30,11 @@ from rest_jax.rewards.sandbox import (
   seccomp,
 )
 
-# A program that took this share of the time that passed is starved of the
-# processor, not asleep: it may go on to its limit of CPU time.
-_BUSY_SHARE = 0.1
+# A program past its wall limit that still gets this share of a core is starved
+# of the processor, not asleep, and may go on. So little, because that is what a
+# process of low priority gets on a machine where others are busy.
+_BUSY_SHARE = 0.01
+_WINDOW = 4.0  # seconds over which that share is measured, or more
 _MARGIN = 0.02  # seconds
 
 
@@ -94,6 +96,7 @@ class _Child:
     self._wall = wall
     self._ceiling = ceiling
     self._start = time.monotonic()
+    self._checkpoint = self._start, 0.0  # a time, and what was used by then
     self.deadline = self._start + min(cpu, wall) + _MARGIN
 
   def kill(self, reason: int) -> None:
@@ -102,23 +105,29 @@ class _Child:
     os.kill(self.pid, signal.SIGKILL)
 
   def look(self, now: float) -> None:
-    """Kills it if it has had its processor time, or does not use any.
+    """Kills it if it has had its processor time, or does not want any.
 
-    One that was busy, or wanted to be, is starved rather than asleep, and may
-    go on.
+    One that is starved of it rather than asleep may go on, however long that
+    takes on a busy machine: the verdict must not depend on the neighbours.
     """
     used = time.clock_gettime((~self.pid << 3) | 2)  # the kernel's own clock
     elapsed = now - self._start
-    asleep = elapsed >= self._wall and used < _BUSY_SHARE * elapsed
+    since, before = self._checkpoint
+    share = (used - before) / (now - since)
+    if now - since >= _WINDOW:
+      self._checkpoint = now, used
     if used > self._cpu:
       self.kill(protocol.KILLED_BY_CPU)
-    elif asleep or elapsed >= self._ceiling:
+    elif elapsed >= self._ceiling or (
+      elapsed >= self._wall and share < _BUSY_SHARE
+    ):
       self.kill(protocol.KILLED_BY_WALL)
+    elif elapsed >= self._wall:
+      self.deadline = now + max(self._cpu - used + _MARGIN, _WINDOW)
     else:
       # With one thread it cannot reach its limit before that.
       self.deadline = now + self._cpu - used + _MARGIN
-      if elapsed < self._wall:
-        self.deadline = min(self.deadline, self._start + self._wall + _MARGIN)
+      self.deadline = min(self.deadline, self._start + self._wall + _MARGIN)
 
 
 class _Server:
