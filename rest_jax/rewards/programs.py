@@ -195,10 +195,11 @@ class Grader:
         until=1,
       )
     outcome, detail = _judged(judge)
-    if candidate.killed != protocol.KILLED_BY_REQUEST or (
-      candidate.cpu_seconds > limits.cpu_seconds
-    ):
-      # It did not wait for the end of the tests.
+    # A candidate that has answered every question may end as it likes when the
+    # tests hang up: only its CPU time still counts.
+    unanswered = outcome in (protocol.LOST, '')
+    by_itself = candidate.killed != protocol.KILLED_BY_REQUEST
+    if candidate.cpu_seconds > limits.cpu_seconds or (unanswered and by_itself):
       unsound = _unsound(candidate, limits)
       if unsound:
         return unsound

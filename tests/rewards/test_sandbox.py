@@ -130,7 +130,7 @@ def test_closing_ends_all_processes_even_busy_ones(sandbox):
   )
   task = program('while True: pass')
   with executor.contextlib.ExitStack() as stack:
-    files = executor._Files(task, stack)
+    files = executor.Files(task, stack)
     rights = struct.pack(f'={len(files.passed)}i', *files.passed)
     sandbox._server._socket.sendmsg([request], [(1, 1, rights)])
     time.sleep(0.3)
@@ -183,6 +183,20 @@ def test_two_programs_run_at_the_same_time(sandbox):
   assert time.monotonic() - start < 5
 
 
+def test_threads_are_counted_where_the_server_has_a_user_of_its_own(sandbox):
+  if sandbox.tier == 'B' and os.geteuid() != 0:
+    pytest.skip("the user's other processes are counted too")
+  many = (
+    'import threading, time\nthreading.stack_size(32768)\nn = 0\ntry:\n'
+    '  while n < 1000:\n    threading.Thread(target=time.sleep, args=(9,), '
+    'daemon=True).start()\n    n += 1\nexcept RuntimeError: pass\nprint(n)'
+  )
+  limits = Limits(cpu_seconds=2.0, memory_bytes=1 << 36)
+  task = Task([protocol.PROGRAM, many], limits, stdout=True)
+  (ended,) = sandbox.run(task)
+  assert 100 < int(ended.stdout) < 160
+
+
 def test_what_is_measured_is_reported(sandbox):
   burn = 'x = bytearray(50 << 20)\nimport time\n'
   burn += 'while time.process_time() < 0.3: pass'
@@ -196,6 +210,18 @@ def test_only_the_end_of_the_errors_is_kept(sandbox):
     program('import sys\nsys.stderr.write("x" * 10000 + "end")')
   )
   assert len(ended.stderr) == 2000 and ended.stderr.endswith(b'end')
+
+
+def test_output_is_bounded_here_too_whatever_the_program_left():
+  limits = Limits(output_bytes=1 << 20)
+  task = Task([protocol.PROGRAM, ''], limits, stdout=True, result=True)
+  with executor.contextlib.ExitStack() as stack:
+    files = executor.Files(task, stack)
+    for handle in files.passed[2:]:
+      os.ftruncate(handle, 1 << 40)
+    ended = files.ended(0, 0.0, 0, 0)
+  assert len(ended.stdout) == len(ended.result) == 1 << 20
+  assert len(ended.stderr) == 2000
 
 
 def test_another_tier_is_never_taken_later(sandbox):

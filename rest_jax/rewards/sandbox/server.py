@@ -96,7 +96,8 @@ class _Child:
     self._wall = wall
     self._ceiling = ceiling
     self._start = time.monotonic()
-    self._checkpoint = self._start, 0.0  # a time, and what was used by then
+    # Two times, the last at least a window ago, and what was used by then.
+    self._checkpoints = [(self._start, 0.0)] * 2
     self.deadline = self._start + min(cpu, wall) + _MARGIN
 
   def kill(self, reason: int) -> None:
@@ -112,10 +113,10 @@ class _Child:
     """
     used = time.clock_gettime((~self.pid << 3) | 2)  # the kernel's own clock
     elapsed = now - self._start
-    since, before = self._checkpoint
+    since, before = self._checkpoints[0]
     share = (used - before) / (now - since)
-    if now - since >= _WINDOW:
-      self._checkpoint = now, used
+    if now - self._checkpoints[1][0] >= _WINDOW:
+      self._checkpoints = [self._checkpoints[1], (now, used)]
     if used > self._cpu:
       self.kill(protocol.KILLED_BY_CPU)
     elif elapsed >= self._ceiling or (
