@@ -30,7 +30,7 @@ LAYERS = [
     'report',
     'preflight',
   ],
-  ['jobs', 'layout', 'rest_em'],
+  ['grade', 'check_task', 'jobs', 'layout', 'rest_em'],
   ['gin_names'],
   ['gin_utils'],
   ['main'],

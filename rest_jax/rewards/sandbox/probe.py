@@ -18,7 +18,7 @@ attempts = {
   'write': lambda: open(CANARY + '.new', 'w').close(),
   'change': lambda: os.chmod(CANARY, 0o600),
   'environment': lambda: open(f'/proc/{os.getppid()}/environ', 'rb').read(1),
-  'fork': os.fork,
+  'fork': lambda: os.fork() or os._exit(0),
   'exec': lambda: os.execv('/bin/true', ['true']),
   'signal': lambda: os.kill(os.getppid(), 0),
   'socket': lambda: _socket.socket(_socket.AF_INET),
