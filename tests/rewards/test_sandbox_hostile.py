@@ -5,6 +5,7 @@ test expects: a verdict of correct is a hole. Those of HACKS want a reward for
 a function that is wrong. Those of BOMBS want time, memory or a hang.
 """
 
+import json
 import os
 import pathlib
 import time
@@ -544,3 +545,35 @@ def test_bombs_end_in_time_and_disturb_no_neighbour(grader):
 
 def test_there_are_many_of_them():
   assert len(ESCAPES) + len(HACKS) + len(BOMBS) >= 60
+
+
+def test_the_shared_hostile_cases_get_no_reward(grader, request):
+  path = request.config.rootpath.parent / 'shared/data/hostile/cases.jsonl'
+  if not path.exists():
+    pytest.skip(f'{path} is not here: development data, never copied')
+  cases = [json.loads(line) for line in path.read_text().splitlines()]
+  cases = [case for case in cases if case['cat'] in 'REH']
+  assert len(cases) == 67
+  jobs = []
+  for case in cases:
+    jobs += [Job(case['code'], _stand_in(case), LIMITS), GOOD]
+  found = list(programs.grade_many(jobs, workers=4, tier=grader.tier))
+  for case, verdict, neighbour in zip(
+    cases, found[::2], found[1::2], strict=True
+  ):
+    # The one honest program: other line ends, spaces, no final line end.
+    expected = 1 if case['id'] == 'H43' else 0
+    assert verdict.reward == expected, (case['id'], verdict)
+    assert verdict.outcome != verdicts.HARNESS_ERROR, (case['id'], verdict)
+    assert neighbour.reward == 1, (case['id'], neighbour)
+
+
+def _stand_in(case):
+  """Tests that a right program would pass, and this one must not."""
+  code = case['code']
+  if case['cat'] == 'H' and ('def f(' in code or 'f=lambda' in code):
+    return ANSWERS
+  if case['cat'] == 'H':
+    near = case['id'] == 'H39'  # prints 123456788
+    return Tests.stdin(['7\n'], ['123456789' if near else '6'])
+  return Tests.stdin(['7\n' * 100_000], ['42'])
