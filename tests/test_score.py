@@ -1,11 +1,12 @@
 """The stage score on small folders written as prepare and sample write them."""
 
+import dataclasses
 import os
 
 import pytest
 
 from rest_jax import configuration, manifests, preemption, records, score
-from rest_jax.rewards import pool, verdicts
+from rest_jax.rewards import pool, programs, verdicts
 
 
 def problems(folder, answers, *, grader='number'):
@@ -23,7 +24,7 @@ def problems(folder, answers, *, grader='number'):
         id=f't/train/{key}',
         prompt_parts=[[1], [7], [8]],
         question='?',
-        answer=answer,
+        **{'tests' if grader == 'program' else 'answer': answer},
       )
       for key, answer in answers.items()
     ]
@@ -216,6 +217,38 @@ def test_harness_errors_raise_an_alarm_and_earn_nothing(run, capsys):
   assert 'ALARM' in capsys.readouterr().out
   _, quiet = run({'b': 'two', 'a': '1'}, PARTS, alarm_rate=0.4, name='-quiet')
   assert quiet.statistics['alarm'] is None
+
+
+def test_programs_are_scored_by_their_tests_in_the_sandbox(run):
+  try:
+    with programs.Grader() as grader:
+      assert grader.tier in ('A', 'B')
+  except programs.SandboxUnavailable as error:
+    pytest.skip(str(error))
+  doubled = programs.Tests.stdin(['3\n', '5\n'], ['6\n', '10\n'])
+  body = programs.Tests.check('up', 'assert up(1) == 2')
+  body = dataclasses.replace(body, prompt='def up(x):\n')
+  parts = [
+    [
+      ('a', 0, 'print(2 * int(input()))'),
+      ('a', 1, 'print(6)'),
+      ('a', 2, 'import os; os.kill(os.getppid(), 9)'),
+      ('b', 0, '```python\ndef up(x):\n  return x + 1\n```'),
+    ],
+    [('b', 1, '    return x\n'), ('c', 0, 'print(1)')],
+  ]
+  answers = {'a': doubled.to_json(), 'b': body.to_json(), 'c': '{}'}
+  found, manifest = run(answers, parts, grader='program')
+  assert {key: verdict.outcome for key, verdict in found.items()} == {
+    ('a', 0): verdicts.CORRECT,
+    ('a', 1): verdicts.WRONG,
+    ('a', 2): verdicts.CRASHED,
+    ('b', 0): verdicts.CORRECT,
+    ('b', 1): verdicts.WRONG,
+    ('c', 0): verdicts.HARNESS_ERROR,
+  }
+  assert found['a', 0].grader == 'program/1'
+  assert 'are harness_error' in manifest.statistics['alarm']
 
 
 def test_several_tasks_are_scored_side_by_side(tmp_path):

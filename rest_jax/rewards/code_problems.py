@@ -1,6 +1,7 @@
 """The public rows of APPS, HumanEval and MBPP: tests, programs, references."""
 
 import builtins
+import dataclasses
 import json
 import keyword
 import re
@@ -31,7 +32,8 @@ def tests(task: str, row: Mapping) -> Tests:
   try:
     if task == HUMANEVAL:
       source = f'{row["prompt"]}\n{row["test"]}'
-      return Tests.check(row['entry_point'], source)
+      checked = Tests.check(row['entry_point'], source)
+      return dataclasses.replace(checked, prompt=row['prompt'])
     if task == MBPP:
       source = '\n'.join(
         [

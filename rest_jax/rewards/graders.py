@@ -26,6 +26,8 @@ class Grader:
     bounded: whether its time and memory are bounded whatever the text, by
       construction; only such a grader runs in the caller's process.
     reads: the problem's column that it compares with.
+    seconds: wall clock that one completion gets at least, before its worker
+      is killed; for graders that keep their own time.
   """
 
   name: str
@@ -33,6 +35,7 @@ class Grader:
   path: str
   bounded: bool
   reads: str = 'answer'
+  seconds: float = 0.0
 
   @property
   def label(self) -> str:
@@ -56,6 +59,14 @@ REGISTRY = {
     ),
     Grader(name='gsm8k', version=1, path=f'{_EXACT}:grade_gsm8k', bounded=True),
     Grader(name='bbh', version=1, path=f'{_EXACT}:grade_bbh', bounded=True),
+    Grader(
+      name='program',
+      version=1,
+      path='rest_jax.rewards.programs:grade_completion',
+      bounded=False,
+      reads='tests',
+      seconds=3600.0,
+    ),
   )
 }
 

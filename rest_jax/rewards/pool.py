@@ -72,7 +72,7 @@ class Pool:
       )
     self._grader = grader
     self._num_workers = num_workers or len(os.sched_getaffinity(0))
-    self._item_seconds = item_seconds
+    self._item_seconds = max(item_seconds, grader.seconds)
     self._workers: list[_Worker] = []
     self._failed_starts = 0
 

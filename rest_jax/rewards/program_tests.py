@@ -1,6 +1,7 @@
 """What a program is asked to do: the tests of a problem."""
 
 import dataclasses
+import json
 import re
 from collections.abc import Sequence
 
@@ -23,6 +24,8 @@ class Tests:
       wrapped where every output is a list of one element;
       examination.examine finds it out from reference solutions.
     prelude: whether the names that judges import for programs are there.
+    prompt: of HumanEval: what a completion goes on from; '' where it is the
+      whole program.
   """
 
   __test__ = False  # pytest takes a class of this name for tests
@@ -34,6 +37,7 @@ class Tests:
   source: str = ''
   wrapped: bool | None = None
   prelude: bool = True
+  prompt: str = ''
 
   @classmethod
   def stdin(
@@ -82,6 +86,25 @@ class Tests:
         tests use its helpers, which a program must not supply itself.
     """
     return cls(CHECK, name=entry_point, source=source, prelude=False)
+
+  def to_json(self) -> str:
+    """As the column `tests` of a problem holds them."""
+    return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+
+  @classmethod
+  def from_json(cls, text: str) -> 'Tests':
+    """What `to_json` wrote.
+
+    Raises:
+      ValueError: the text is something else.
+    """
+    value = json.loads(text)
+    names = {field.name for field in dataclasses.fields(cls)}
+    if not isinstance(value, dict) or not value.keys() <= names:
+      raise ValueError(f'tests: got {text[:60]!r}, which Tests.to_json is not')
+    for name in ('inputs', 'outputs'):
+      value[name] = tuple(value.get(name, ()))
+    return cls(**value)
 
   def fault(self) -> str:
     """Why nothing can be graded with these; empty if it can."""

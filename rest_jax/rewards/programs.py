@@ -22,7 +22,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent import futures
 
-from rest_jax.rewards import outputs, verdicts
+from rest_jax.rewards import completions, outputs, verdicts
 from rest_jax.rewards.program_tests import CALLS, CHECK, STDIN, Tests
 from rest_jax.rewards.sandbox import codec, executor, protocol
 from rest_jax.rewards.sandbox.executor import (
@@ -39,6 +39,7 @@ __all__ = [
   'SandboxUnavailable',
   'Tests',
   'grade',
+  'grade_completion',
   'grade_many',
 ]
 
@@ -251,6 +252,39 @@ def grade(
     if _kept.get('process') != os.getpid():
       _kept.update(process=os.getpid(), grader=Grader())
     return _kept['grader'].grade(program, tests, limits or Limits())
+
+
+def grade_completion(
+  completion: str, reference: str | None, *, finish_reason: str | None = None
+) -> Verdict:
+  """The grader `program` of a task: a completion against a problem's tests.
+
+  Args:
+    completion: the sampled text, see completions.py.
+    reference: the problem's column `tests` (Tests.to_json).
+    finish_reason: of the sample; 'length' and 'prompt' are never correct.
+
+  Returns:
+    As `grade`; harness_error where the tests cannot be read, or where there
+    is no sandbox: nothing has run then.
+  """
+  cut_off = verdicts.unfinished(finish_reason)
+  if cut_off is not None:
+    return cut_off
+  try:
+    tests = Tests.from_json(reference or '')
+  except (ValueError, TypeError) as error:
+    return _verdict(verdicts.HARNESS_ERROR, f'the tests: {error}')
+  if tests.prompt:
+    program = completions.assemble_humaneval(
+      tests.prompt, completion, tests.name
+    )
+  else:
+    program = completions.assemble(completion, tests.name or None)
+  try:
+    return grade(program, tests)
+  except SandboxUnavailable as error:
+    return _verdict(verdicts.HARNESS_ERROR, str(error))
 
 
 _lock = threading.Lock()

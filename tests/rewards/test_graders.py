@@ -8,11 +8,15 @@ from rest_jax.rewards import graders, verdicts
 
 
 def test_every_grader_loads_and_gives_verdicts():
+  texts = {'math': '\\boxed{4}', 'bbh': 'The answer is 4.'}
   for name, grader in graders.REGISTRY.items():
     assert grader.label == f'{name}/{grader.version}'
-    text = {'math': '\\boxed{4}', 'bbh': 'The answer is 4.'}.get(name, '#### 4')
-    verdict = graders.grade(name, completion=text, reference='4')
-    assert verdict.outcome == verdicts.CORRECT
+    if grader.reads == 'answer':
+      text = texts.get(name, '#### 4')
+      verdict = graders.grade(name, completion=text, reference='4')
+      assert verdict.outcome == verdicts.CORRECT
+    verdict = graders.grade(name, completion='4', reference='')
+    assert verdict.outcome == verdicts.HARNESS_ERROR
 
 
 def test_a_misspelt_grader_names_the_nearest():
