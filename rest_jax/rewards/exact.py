@@ -134,14 +134,7 @@ def grade_exact(
   answer = _bare(found)
   if not answer:
     return _no_answer('empty answer')
-  if answer == expected:
-    return Verdict(outcome=verdicts.CORRECT, reward=1.0, answer=answer)
-  return Verdict(
-    outcome=verdicts.WRONG,
-    reward=0.0,
-    answer=answer,
-    detail=f'{answer[:60]!r}, expected {expected[:60]!r}',
-  )
+  return _compared(answer, expected)
 
 
 def grade_gsm8k(
@@ -212,14 +205,7 @@ def grade_bbh(
   answer = '' if found is None else _bbh_answer(found)
   if not answer or len(answer) > limit:
     return _no_answer('no answer marker, or nothing behind it')
-  if answer == expected:
-    return Verdict(outcome=verdicts.CORRECT, reward=1.0, answer=answer)
-  return Verdict(
-    outcome=verdicts.WRONG,
-    reward=0.0,
-    answer=answer,
-    detail=f'{answer[:60]!r}, expected {expected[:60]!r}',
-  )
+  return _compared(answer, expected)
 
 
 def answer_text(
@@ -339,6 +325,17 @@ def _bare(text: str) -> str:
 def _no_answer(detail: str) -> Verdict:
   return Verdict(
     outcome=verdicts.NO_ANSWER, reward=0.0, answer=None, detail=detail
+  )
+
+
+def _compared(answer: str, expected: str) -> Verdict:
+  if answer == expected:
+    return Verdict(outcome=verdicts.CORRECT, reward=1.0, answer=answer)
+  return Verdict(
+    outcome=verdicts.WRONG,
+    reward=0.0,
+    answer=answer,
+    detail=f'{answer[:60]!r}, expected {expected[:60]!r}',
   )
 
 

@@ -19,6 +19,7 @@ from fractions import Fraction
 
 from rest_jax.rewards.latex import Undecided, units
 from rest_jax.rewards.latex.tokens import Token
+from rest_jax.rewards.latex.trees import Tree
 
 MAX_DEPTH = 60  # of calls; two or three for a bracket
 END: Token = ('end of text', None)
@@ -26,24 +27,6 @@ _CALLED = frozenset('fgh')  # f(4 - x) is no product
 _CLOSING = {'(': ')', '[': ']'}
 _OPERANDS = frozenset(('num', 'let', 'name', 'const', 'fn', 'begin'))
 _MATRICES = frozenset(('pmatrix', 'bmatrix', 'vmatrix', 'matrix', 'Bmatrix'))
-
-Tree = tuple
-
-
-def has_degrees(tree: Tree) -> bool:
-  """Whether a degree sign stands somewhere in the tree."""
-  if tree[0] == 'deg':
-    return True
-  return any(
-    has_degrees(part)
-    for parts in tree[1:]
-    for part in (parts if _is_list(parts) else (parts,))
-    if isinstance(part, tuple)
-  )
-
-
-def _is_list(parts: object) -> bool:
-  return isinstance(parts, tuple) and (not parts or isinstance(parts[0], tuple))
 
 
 class ExpressionParser:
