@@ -1,6 +1,7 @@
 """D_val inside the M-step: the same engine and grader, on the same mesh."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 
 from rest_jax import manifests, processes, records, storage
 from rest_jax.models.configurations import DecoderConfig
-from rest_jax.rewards import graders
+from rest_jax.rewards import graders, pool
 from rest_jax.sampling import engine as engines
 from rest_jax.sampling import requests
 from rest_jax.sampling.streams import EngineConfig, Stream
@@ -85,7 +86,10 @@ class Validator:
     return processes.from_writer(lambda: self._grade(made, folder))
 
   def _grade(self, made: list, folder: storage.Path) -> float:
-    verdicts = [_grade(*row) for row in made]
+    verdicts = []
+    # Sorted by problem, whose id begins with its task.
+    for card, rows in itertools.groupby(made, key=lambda row: row[2]):
+      verdicts += _verdicts([row[:2] for row in rows], card)
     self._write(folder, [row[0] for row in made], verdicts)
     counted = [v.reward for v in verdicts if v.outcome != 'harness_error']
     return float(sum(counted) / max(len(counted), 1))
@@ -113,23 +117,34 @@ class Validator:
       )
 
 
-def _grade(completion, problem, card) -> records.Verdict:
-  verdict = graders.grade(
-    card['grader'],
-    completion=completion.text,
-    reference=problem.answer,
-    finish_reason=completion.finish_reason,
-  )
-  return records.Verdict(
-    problem_id=problem.id,
-    sample_index=completion.sample_index,
-    stream='dval',
-    outcome=verdict.outcome,
-    reward=verdict.reward,
-    answer=verdict.answer,
-    detail=verdict.detail,
-    grader=card['grader'],
-  )
+def _verdicts(made: list, card: Mapping[str, Any]) -> list[records.Verdict]:
+  """Of one task's (completion, problem) pairs; programs run in a sandbox."""
+  grader = graders.get(card['grader'])
+  items = [
+    pool.Item(
+      completion=completion.text,
+      reference=getattr(problem, grader.reads),
+      finish_reason=completion.finish_reason,
+    )
+    for completion, problem in made
+  ]
+  with pool.Pool(grader) as workers:
+    graded = workers.grade(items)
+  return [
+    records.Verdict(
+      problem_id=problem.id,
+      sample_index=completion.sample_index,
+      stream='dval',
+      outcome=verdict.outcome,
+      reward=verdict.reward,
+      answer=verdict.answer,
+      detail=verdict.detail,
+      grader=grader.label,
+    )
+    for (completion, problem), verdict in zip(
+      made, (one.verdict for one in graded), strict=True
+    )
+  ]
 
 
 def _limited(manifest: manifests.Manifest, limit: int) -> list:
