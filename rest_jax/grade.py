@@ -137,6 +137,7 @@ def _graded(
     return
   from rest_jax.rewards import programs
 
+  programs.require_sandbox()
   limits = programs.Limits()
   if flags.cpu_seconds:
     limits = programs.Limits(cpu_seconds=flags.cpu_seconds)

@@ -91,6 +91,7 @@ def _score_task(
     if work.done is not None:
       print(f'score: {verdicts_dir} is done already')
       return
+    graders.require(grader)
     references = _references(problems, grader)
     with pool.Pool(
       grader, num_workers=num_workers, item_seconds=item_seconds

@@ -251,6 +251,16 @@ def test_programs_are_scored_by_their_tests_in_the_sandbox(run):
   assert 'are harness_error' in manifest.statistics['alarm']
 
 
+def test_without_a_sandbox_no_program_is_scored(run, monkeypatch):
+  def none(*_, **__):
+    raise programs.SandboxUnavailable('tier A: no; tier B: no')
+
+  monkeypatch.setattr(programs, 'Sandbox', none)
+  tests = programs.Tests.stdin(['3'], ['6']).to_json()
+  with pytest.raises(configuration.ConfigurationError, match='tier B: no'):
+    run({'a': tests}, [[('a', 0, 'print(6)')]], grader='program')
+
+
 def test_several_tasks_are_scored_side_by_side(tmp_path):
   folders = {'samples_dirs': [], 'problems_dirs': [], 'verdicts_dirs': []}
   for task, answer in (('x', '1'), ('y', '3')):

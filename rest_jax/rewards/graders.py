@@ -10,6 +10,7 @@ import difflib
 import functools
 import importlib
 from collections.abc import Callable
+from typing import Any
 
 from rest_jax import configuration
 from rest_jax.rewards import verdicts
@@ -28,6 +29,8 @@ class Grader:
     reads: the problem's column that it compares with.
     seconds: wall clock that one completion gets at least, before its worker
       is killed; for graders that keep their own time.
+    needs: 'module:function' that raises ConfigurationError where this machine
+      lacks what the grader needs; None where it needs nothing.
   """
 
   name: str
@@ -36,6 +39,7 @@ class Grader:
   bounded: bool
   reads: str = 'answer'
   seconds: float = 0.0
+  needs: str | None = None
 
   @property
   def label(self) -> str:
@@ -66,6 +70,7 @@ REGISTRY = {
       bounded=False,
       reads='tests',
       seconds=3600.0,
+      needs='rest_jax.rewards.programs:require_sandbox',
     ),
   )
 }
@@ -84,6 +89,16 @@ def get(name: str) -> Grader:
   raise configuration.ConfigurationError(
     f'grader: got {name!r}. {hint}Known: {", ".join(sorted(REGISTRY))}.'
   )
+
+
+def require(grader: Grader) -> None:
+  """Returns where this machine has what a grader needs.
+
+  Raises:
+    ConfigurationError: it has not; nothing was graded.
+  """
+  if grader.needs is not None:
+    load(grader.needs)()
 
 
 def grade(
@@ -138,7 +153,7 @@ def grade_with(
 
 
 @functools.cache
-def load(path: str) -> Callable[..., verdicts.Verdict]:
-  """Imports a grader by its 'module:function'."""
+def load(path: str) -> Callable[..., Any]:
+  """Imports a grader, or what it needs, by its 'module:function'."""
   module, _, name = path.partition(':')
   return getattr(importlib.import_module(module), name)

@@ -22,6 +22,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent import futures
 
+from rest_jax import configuration
 from rest_jax.rewards import completions, outputs, verdicts
 from rest_jax.rewards.program_tests import CALLS, CHECK, STDIN, Tests
 from rest_jax.rewards.sandbox import codec, executor, protocol
@@ -41,6 +42,7 @@ __all__ = [
   'grade',
   'grade_completion',
   'grade_many',
+  'require_sandbox',
 ]
 
 _NUMPY = re.compile(r'\b(?:numpy|np)\b')
@@ -252,6 +254,21 @@ def grade(
     if _kept.get('process') != os.getpid():
       _kept.update(process=os.getpid(), grader=Grader())
     return _kept['grader'].grade(program, tests, limits or Limits())
+
+
+def require_sandbox() -> None:
+  """Returns where programs can run safely on this machine.
+
+  Raises:
+    ConfigurationError: no tier holds; it says what each one lacks.
+  """
+  try:
+    with Grader() as grader:
+      _ = grader.tier
+  except SandboxUnavailable as error:
+    raise configuration.ConfigurationError(
+      f'programs cannot be graded here: {error}'
+    ) from error
 
 
 def grade_completion(

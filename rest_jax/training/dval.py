@@ -46,6 +46,8 @@ class Validator:
       (_limited(manifest, config.num_problems), manifest.statistics['task'])
       for manifest in problem_sets
     ]
+    for _, card in self._sets:
+      graders.require(graders.get(card['grader']))
     dtype = jnp.dtype(model.dtype)
     self._view = jax.jit(
       lambda params: jax.tree.map(lambda w: w.astype(dtype), params)
