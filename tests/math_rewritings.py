@@ -12,11 +12,7 @@ import pathlib
 import random
 import re
 
-_HERE = pathlib.Path(__file__).resolve().parent
-SHARED = pathlib.Path('/work/shared')
-for _parent in _HERE.parents:
-  if (_parent / 'shared' / 'data').is_dir():
-    SHARED = _parent / 'shared'
+SHARED = pathlib.Path(__file__).resolve().parents[2] / 'shared'
 MATH = SHARED / 'data' / 'math'
 HOSTILE = SHARED / 'data' / 'hostile' / 'cases.jsonl'
 
