@@ -1,18 +1,7 @@
 """From tokens to trees, by recursive descent of bounded depth.
 
-A tree is a tuple that begins with its kind:
-
-    ('num', value)              an int or Fraction as it was written
-    ('let', name)               a variable, a point, a named segment
-    ('const', name)             pi, e, i, inf
-    ('add', terms) ('mul', factors) ('neg', t) ('div', t, t) ('pow', t, t)
-    ('root', degree, t) ('fn', name, t) ('log', base, t) ('fact', t)
-    ('binom', n, k) ('abs', t) ('call', name, arguments) ('deg', t)
-    ('pm', sign, t)             +- t (sign 1) or -+ t (sign -1), a term
-    ('seq', open, close, items) '(a, b)': a tuple or an interval
-    ('set', items) ('union', sets) ('matrix', delimiter, rows)
-
-What LaTeX leaves open is refused, not guessed: 1/2x, sin x/2, sqrt12.
+trees.py says what a tree is. What LaTeX leaves open is refused, not guessed:
+1/2x, sin x/2, sqrt12.
 """
 
 from fractions import Fraction
