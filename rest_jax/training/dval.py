@@ -1,5 +1,6 @@
 """D_val inside the M-step: the same engine and grader, on the same mesh."""
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,8 +47,9 @@ class Validator:
       (_limited(manifest, config.num_problems), manifest.statistics['task'])
       for manifest in problem_sets
     ]
-    for _, card in self._sets:
-      graders.require(graders.get(card['grader']))
+    needed = [graders.get(card['grader']) for _, card in self._sets]
+    for grader in needed:  # process 0 alone grades
+      processes.from_writer(functools.partial(graders.require, grader))
     dtype = jnp.dtype(model.dtype)
     self._view = jax.jit(
       lambda params: jax.tree.map(lambda w: w.astype(dtype), params)
