@@ -9,9 +9,7 @@ noise. The input's rows are the data set's own public rows.
 """
 
 import argparse
-import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rest_jax import configuration, storage
 from rest_jax.rewards import code_problems, examination, programs
@@ -37,9 +35,8 @@ def run(arguments: Sequence[str]) -> int:
     )
   sound, total = [], 0
   with programs.Grader() as grader:
-    for number, line in _lines(flags.input):
+    for number, line, row in storage.json_lines(flags.input):
       total += 1
-      row = json.loads(line)
       fault = _fault(flags.task, row, flags.references, grader)
       if fault:
         name = row.get(_KEYS[flags.task], f'line {number}')
@@ -50,29 +47,6 @@ def run(arguments: Sequence[str]) -> int:
     storage.write_bytes(flags.output, b''.join(sound))
   print(f'check-task: {len(sound)} of {total} problems of {flags.task} are fit')
   return 0
-
-
-def _lines(source: str) -> Iterator[tuple[int, bytes]]:
-  try:
-    file = open(source, 'rb')
-  except OSError as error:
-    raise configuration.ConfigurationError(f'--input: {error}') from error
-  with file:
-    for number, line in enumerate(file, 1):
-      if not line.strip():
-        continue
-      try:
-        row = json.loads(line)
-      except ValueError as error:
-        raise configuration.ConfigurationError(
-          f'{source}:{number}: not a line of JSON ({error}).'
-        ) from None
-      if not isinstance(row, dict):
-        raise configuration.ConfigurationError(
-          f'{source}:{number}: not a row of {os.path.basename(source)}: a '
-          'JSON object is expected.'
-        )
-      yield number, line if line.endswith(b'\n') else line + b'\n'
 
 
 def _fault(task: str, row: dict, limit: int, grader: programs.Grader) -> str:

@@ -15,6 +15,7 @@ OUTPUT.manifest.json, which says of what input it is, and in the end the counts.
 import argparse
 import collections
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -178,43 +179,27 @@ def _program(task: str, row: dict) -> tuple[str | None, Any, Any]:
 
 
 def _rows(source: str, start: int = 0) -> Iterator[dict]:
-  with open(source, encoding='utf-8') as file:
-    for number, line in enumerate(line for line in file if line.strip()):
-      if number >= start:
-        yield json.loads(line)
+  rows = (row for _, _, row in storage.json_lines(source))
+  return itertools.islice(rows, start, None)
 
 
 def _check_input(source: str, reference: str) -> tuple[list[Any], str]:
-  """(the ids, sha256 of the file) of an input all of whose rows are right."""
+  """(the ids, sha256 of the rows) of an input all of whose rows are right."""
   ids, digest = [], hashlib.sha256()
-  try:
-    file = open(source, 'rb')
-  except OSError as error:
-    raise configuration.ConfigurationError(f'--input: {error}') from error
-  with file:
-    for number, line in enumerate(file, 1):
-      digest.update(line)
-      if line.strip():
-        ids.append(_checked(f'{source}:{number}', line, reference)['id'])
+  for number, line, row in storage.json_lines(source):
+    digest.update(line)
+    ids.append(_checked(f'{source}:{number}', row, reference)['id'])
   if not ids:
     raise configuration.ConfigurationError(f'--input: {source} holds no row.')
   return ids, digest.hexdigest()
 
 
-def _checked(where: str, line: bytes, reference: str) -> Mapping:
-  try:
-    row = json.loads(line.decode('utf-8'))
-  except ValueError as error:
-    raise configuration.ConfigurationError(
-      f'{where}: not a line of JSON in UTF-8 ({error}).'
-    ) from None
+def _checked(where: str, row: Mapping, reference: str) -> Mapping:
   kinds = {
     'id': (str, int),
     'completion': str,
     reference: dict if reference == 'problem' else (str, int, float),
   }
-  if not isinstance(row, dict):
-    row = {}
   for name, kind in kinds.items():
     if not isinstance(row.get(name), kind):
       shown = type(row[name]).__name__ if name in row else 'nothing'

@@ -112,7 +112,7 @@ def test_a_file_that_is_no_output_of_ours_is_left_alone(tmp_path):
     ({'id': 1, 'completion': None, 'reference': '1'}, "'completion' holds No"),
     ({'id': 1, 'completion': 'x'}, "'reference' holds nothing"),
     ({'id': 1, 'completion': 'x', 'reference': []}, 'holds list'),
-    ([1], "'id' holds nothing"),
+    ([1], 'got list; a row is a JSON object'),
     (MATH[0] | {'finish_reason': 'tired'}, 'finish_reason'),
   ],
 )
