@@ -167,7 +167,7 @@ def _problems(
       return work.done
     texts = read()
     problem_set = next(s for s in texts.sets if (s.task, s.split) == name)
-    rows = encoding.problems(problem_set, texts.exemplars, config, vocabulary)
+    rows = encoding.problems(problem_set, texts, config, vocabulary)
     parts = max(1, -(-len(rows) // _PROBLEMS_PER_PART))
     for part in range(parts):
       source = manifests.digest_of([work.fingerprint, name, part, parts])

@@ -1,6 +1,6 @@
 """Texts become records: problems with their prompt parts, and documents."""
 
-from collections.abc import Sequence
+import functools
 
 from rest_jax import records
 from rest_jax.tasks import problem_sets, prompts, vocabularies
@@ -8,7 +8,7 @@ from rest_jax.tasks import problem_sets, prompts, vocabularies
 
 def problems(
   problem_set: problem_sets.ProblemSet,
-  exemplars: Sequence[problem_sets.Row],
+  texts: problem_sets.TaskTexts,
   config: problem_sets.TaskConfig,
   vocabulary: vocabularies.Vocabulary,
 ) -> list[records.Problem]:
@@ -16,16 +16,25 @@ def problems(
 
   Args:
     problem_set: the split.
-    exemplars: worked examples of the few-shot prompt.
+    texts: what it is of; holds the worked examples of the few-shot prompt.
     config: its prompt template is used.
     vocabulary: encodes.
   """
   template = config.prompt
-  lead = prompts.encode_lead(template, vocabulary)
-  pairs = [(row.question, row.solution) for row in exemplars]
-  shots = prompts.encode_shots(template, vocabulary, pairs)
+
+  @functools.cache
+  def lead_of(text: str) -> list[int]:
+    return prompts.encode_lead(template, vocabulary, text)
+
+  @functools.cache
+  def shots_of(pairs: tuple[tuple[str, str], ...]) -> list[int]:
+    return prompts.encode_shots(template, vocabulary, pairs)
+
   result = []
   for row in problem_set.rows:
+    lead = lead_of(row.lead)
+    shown = texts.exemplars_of(row)
+    shots = shots_of(tuple((one.question, one.solution) for one in shown))
     solution = row.solution if problem_set.split == problem_sets.TRAIN else None
     ids = None
     if solution is not None:

@@ -1,15 +1,16 @@
 """What a kind of task hands to `prepare`: texts, not yet token ids.
 
-Every kind (embedded, JSONL, later SeqIO) is a configuration that derives from
+Every kind (embedded, JSONL, SeqIO) is a configuration that derives from
 `TaskConfig` and knows how to `read` its `TaskTexts`. It imports what it needs
 inside `read`, so that a run of one kind does not pay for another.
 """
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from rest_jax import configuration
+from rest_jax.rewards import graders
 from rest_jax.tasks import prompts
 
 TRAIN, DVAL, TEST = 'train', 'dval', 'test'  # the names of splits
@@ -26,6 +27,7 @@ class Row:
   level: str | None = None
   type: str | None = None
   solution: str | None = None
+  lead: str = ''  # an instruction of its own, before the worked examples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,10 +58,18 @@ class TaskTexts:
   Attributes:
     sets: its splits, no problem in two of them.
     exemplars: worked examples for the few-shot prompt; in none of the sets.
+    exemplars_by_type: whether a problem is shown those of its own type only.
   """
 
   sets: Sequence[ProblemSet]
   exemplars: Sequence[Row]
+  exemplars_by_type: bool = False
+
+  def exemplars_of(self, row: Row) -> Sequence[Row]:
+    """The worked examples that stand before this problem."""
+    if not self.exemplars_by_type:
+      return self.exemplars
+    return [shown for shown in self.exemplars if shown.type == row.type]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,19 +79,20 @@ class TaskConfig(configuration.Configuration):
   Attributes:
     prompt: the template around questions and solutions.
     num_shots: worked examples in the few-shot prompt.
-    grader: how an answer is compared: 'number' or 'exact'.
+    grader: a name in rewards/graders.py, or your own 'module:function'.
     vocabulary: spec of its vocabulary (tasks/vocabularies.py); None for the
       one that the run trains on its corpus.
   """
 
   prompt: prompts.PromptTemplate = prompts.PromptTemplate()
   num_shots: int = 4
-  grader: Literal['number', 'exact'] = 'number'
+  grader: str = 'number'
   # Its digest is in the fingerprint, the path need not be.
   vocabulary: str | None = configuration.operational(None)
 
   def check(self):
     self.require(self.num_shots >= 0, 'num_shots', '>= 0')
+    graders.get(self.grader)
 
   def folders(self) -> list[tuple[str, str]]:
     """(task, split) of every set that `read` gives; cheap."""

@@ -84,11 +84,11 @@ def eos_id(
 
 
 def encode_lead(
-  template: PromptTemplate, vocabulary: vocabularies.Vocabulary
+  template: PromptTemplate, vocabulary: vocabularies.Vocabulary, own: str = ''
 ) -> list[int]:
-  """BOS, where the vocabulary has one, and the template's lead."""
+  """BOS, where the vocabulary has one, the template's lead, the problem's."""
   bos = [] if vocabulary.bos_id is None else [vocabulary.bos_id]
-  return bos + _encode(template.lead, vocabulary)
+  return bos + _encode(template.lead, vocabulary) + vocabulary.encode(own)
 
 
 def encode_question(
