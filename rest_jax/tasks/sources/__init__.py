@@ -1,0 +1,83 @@
+"""The published data sets: read, verified, and kept as TFDS data sets.
+
+    a folder or an archive ─▶ Reading ─▶ verification ─▶ TFDS (TFRecord)
+    files.py, tables.py       one module   verification.py  builders.py
+                              for each set
+
+`build` (preparation.py) does all of it. Only builders.py imports TensorFlow.
+"""
+
+import importlib
+from collections.abc import Iterator
+
+from rest_jax import storage
+from rest_jax.tasks import catalogue
+from rest_jax.tasks.sources import files, readings
+
+_HERE = 'rest_jax.tasks.sources'
+# Benchmark to 'module:function', which gives None where a source is not its.
+READERS = {
+  'math': 'mathematics:read',
+  'math500': 'mathematics:read_500',
+  'apps': 'apps:read',
+  'gsm8k': 'gsm8k:read',
+  'humaneval': 'humaneval:read',
+  'mbpp': 'mbpp:read',
+  'bbh': 'bbh:read',
+  'hungarian_exam': 'hungarian_exam:read',
+}
+
+
+def read(
+  name: str, folder: storage.PathLike | files.Folder
+) -> readings.Reading:
+  """Reads a published data set, in any layout in which it is published.
+
+  Args:
+    name: of a benchmark in the catalogue.
+    folder: local or gs://; the folder of the one data set, or one that has a
+      folder of this name in it. It may also hold the published archive, which
+      is read as it is.
+
+  Returns:
+    Its problems, with what was left out and why.
+
+  Raises:
+    files.NotFoundError: there is nothing of this data set.
+    ConfigurationError: something is there, but it is damaged.
+  """
+  benchmark = catalogue.get(name)
+  module, _, function = READERS[benchmark.name].partition(':')
+  reader = getattr(importlib.import_module(f'{_HERE}.{module}'), function)
+  for one in _folders(benchmark.name, folder):
+    for source in files.sources(one):
+      reading = reader(source)
+      if reading is not None:
+        return reading
+  raise files.NotFoundError(
+    f'{one.where}: nothing of {benchmark.name} is there. Found: '
+    f'{_some(one.names)}. Allowed: {benchmark.files}.'
+  )
+
+
+def build(name: str, **kwargs) -> dict:
+  """Reads, verifies and prepares a data set; see preparation.build."""
+  from rest_jax.tasks.sources import preparation
+
+  return preparation.build(name, **kwargs)
+
+
+def _folders(name, folder) -> Iterator[files.Folder]:
+  """A folder's own folder of this name where it has one, then itself."""
+  if isinstance(folder, files.Folder):
+    yield folder
+    return
+  own = storage.path(folder).expanduser() / name
+  if own.is_dir():
+    yield files.folder(own)
+  yield files.folder(folder)
+
+
+def _some(names: tuple[str, ...]) -> str:
+  shown = ', '.join(names[:8])
+  return shown if len(names) <= 8 else f'{shown}, … ({len(names)} files)'
