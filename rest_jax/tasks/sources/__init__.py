@@ -50,13 +50,24 @@ def read(
   module, _, function = READERS[benchmark.name].partition(':')
   reader = getattr(importlib.import_module(f'{_HERE}.{module}'), function)
   for one in _folders(benchmark.name, folder):
-    for source in files.sources(one):
+    for source in _sources(benchmark, one):
       reading = reader(source)
       if reading is not None:
         return reading
   raise files.NotFoundError(
     f'{one.where}: nothing of {benchmark.name} is there. Found: '
     f'{_some(one.names)}. Allowed: {benchmark.files}.'
+  )
+
+
+def instructions(benchmark: catalogue.Benchmark) -> str:
+  """What to download, where to put it, and the command that then works."""
+  addresses = ', '.join(benchmark.urls.values()) or benchmark.homepage
+  return (
+    f'{benchmark.title}. Get {benchmark.files}. From: {addresses}. Put it in a '
+    f'folder DIR, or in DIR/{benchmark.name}, as it is published (no need to '
+    'unpack an archive), and run: rest-jax prepare '
+    f'--task={benchmark.name} --manual_dir=DIR'
   )
 
 
@@ -76,6 +87,20 @@ def _folders(name, folder) -> Iterator[files.Folder]:
   if own.is_dir():
     yield files.folder(own)
   yield files.folder(folder)
+
+
+def _sources(benchmark, folder: files.Folder) -> Iterator[files.Source]:
+  """A folder, then the archives that lie in it, its own first."""
+  yield folder
+  foreign = {name for row in catalogue.CATALOGUE.values() for name in row.urls}
+  names = [
+    name
+    for name in folder.names
+    if '/' not in name and name.endswith(files.ARCHIVES)
+  ]
+  for name in sorted(names, key=lambda name: name not in benchmark.urls):
+    if name in benchmark.urls or name not in foreign:
+      yield files.Archive(folder.path(name), name)
 
 
 def _some(names: tuple[str, ...]) -> str:

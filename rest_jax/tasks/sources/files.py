@@ -163,14 +163,6 @@ def folder(path: storage.PathLike) -> Folder:
   return Folder(str(root), found)
 
 
-def sources(first: Folder) -> Iterator[Source]:
-  """A folder, then each archive that lies directly in it."""
-  yield first
-  for name in first.names:
-    if '/' not in name and name.endswith(ARCHIVES):
-      yield Archive(first.path(name), name)
-
-
 def _walk(root) -> Iterator[tuple[str, object]]:
   stack, count = [(root, '', MAX_DEPTH)], 0
   while stack:
