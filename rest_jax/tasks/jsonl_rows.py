@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 from typing import Any
-from urllib import parse
 
 from rest_jax import configuration, storage
 from rest_jax.rewards import code_problems, exact, graders, math_answer
@@ -99,7 +98,7 @@ def _row(line: bytes, number: int, grader: str) -> problem_sets.Row:
     _check_answer(answer, grader)
   key = _text(value, 'id')
   return problem_sets.Row(
-    key=parse.quote(key, safe=' :.,;+=@') if key else f'line-{number:06d}',
+    key=splits.key(key) if key else f'line-{number:06d}',
     question=question,
     answer=answer,
     tests=tests,

@@ -6,12 +6,18 @@ no order and no other problem.
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from urllib import parse
 
 from rest_jax import configuration
 from rest_jax.tasks import draws, problem_sets
 from rest_jax.tasks.problem_sets import Row
 
 LISTED = 10  # bad rows that are listed, for each reason
+
+
+def key(text: str) -> str:
+  """A problem's id as part of task/split/key: without slashes."""
+  return parse.quote(text, safe=' :.,;+=@')
 
 
 def canonical(question: str) -> str:
@@ -60,20 +66,20 @@ def named_exemplars(
 
   Args:
     rows: those that may be shown.
-    keys: in the prompt's order.
+    keys: their ids as the data has them, in the prompt's order.
     where: what asks, for the error.
 
   Raises:
     ConfigurationError: a key is not there, or has no solution.
   """
   solved = {row.key: row for row in rows if row.solution}
-  missing = [key for key in keys if key not in solved]
+  missing = [name for name in keys if key(name) not in solved]
   if missing:
     raise configuration.ConfigurationError(
       f'{where}: {missing} are not ids of problems with a solution (that are '
       'not test problems).'
     )
-  return [solved[key] for key in keys]
+  return [solved[key(name)] for name in keys]
 
 
 def without(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
