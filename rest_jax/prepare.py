@@ -24,7 +24,7 @@ from rest_jax.tasks import (
   vocabularies,
 )
 
-VERSION = 1
+VERSION = 2
 VOCABULARY_FILE = 'vocabulary.model'
 _PROBLEMS_PER_PART = 2048
 _DOCUMENTS_PER_PART = 1000

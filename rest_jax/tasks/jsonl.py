@@ -17,7 +17,7 @@ import dataclasses
 import re
 
 from rest_jax.configuration import operational
-from rest_jax.tasks import draws, jsonl_rows, problem_sets, splits
+from rest_jax.tasks import jsonl_rows, problem_sets, splits
 from rest_jax.tasks.problem_sets import DVAL, TEST, TRAIN
 
 IN_TEST = 'the question is a test question too'
@@ -85,11 +85,8 @@ class JsonlConfig(problem_sets.TaskConfig):
       test, test_skipped = jsonl_rows.read_rows(self.input_test, self.grader)
       rest = rows
     else:
-      test, test_skipped = [], {}
-      rest = []
-      for row in rows:
-        carved = draws.fraction(seed, 'test', row.key) < self.test_share
-        (test if carved else rest).append(row)
+      rest, test = splits.carve(rows, TEST, self.test_share, seed)
+      test_skipped = {}
     kept = splits.without(rest, test)
     if len(kept) < len(rest):
       keys = {row.key for row in kept}
@@ -100,7 +97,7 @@ class JsonlConfig(problem_sets.TaskConfig):
     else:
       exemplars = splits.chosen_exemplars(kept, self.num_shots, seed)
     kept = splits.without(kept, exemplars)
-    train, dval = splits.carve_dval(kept, self.dval_share, seed)
+    train, dval = splits.carve(kept, DVAL, self.dval_share, seed)
     return problem_sets.TaskTexts(
       sets=[
         splits.problem_set(
@@ -113,7 +110,7 @@ class JsonlConfig(problem_sets.TaskConfig):
           advice=advice,
         )
         for split, rows, most, bad, advice in (
-          (TRAIN, train, self.max_train, skipped, ''),
+          (TRAIN, train, self.max_train, skipped, ', or a smaller NUM_SHOTS'),
           (DVAL, dval, self.max_dval, {}, self._more('dval')),
           (TEST, test, self.max_test, test_skipped, self._more('test')),
         )

@@ -104,7 +104,7 @@ class SeqioConfig(problem_sets.TaskConfig):
       rows, skipped = self._usable(TRAIN)
       if self._exemplar_source() == (self.task, TRAIN):
         rows = splits.without(rows, exemplars)
-      train, dval = splits.carve_dval(rows, self.dval_share, seed)
+      train, dval = splits.carve(rows, DVAL, self.dval_share, seed)
       sets += [
         self._set(TRAIN, train, self.max_train, seed, skipped),
         self._set(DVAL, dval, self.max_dval, seed, {}),

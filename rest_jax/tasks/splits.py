@@ -26,20 +26,22 @@ def canonical(question: str) -> str:
   return ' '.join(text.split())
 
 
-def carve_dval(
-  rows: Sequence[Row], share: float, seed: int
+def carve(
+  rows: Sequence[Row], split: str, share: float, seed: int
 ) -> tuple[list[Row], list[Row]]:
-  """(the rest, D_val): about `share` of the problems, by a seeded hash.
+  """(the rest, the split): about `share` of the problems, by a seeded hash.
 
-  The question decides, not the id: two copies of one lie on the same side.
+  The question decides, not the id: two copies of one lie on the same side. A
+  problem that is added later moves no other, but for very few problems, where
+  the split gets the one that is nearest to it rather than none.
   """
-  carved = [
-    draws.fraction(seed, 'dval', canonical(row.question)) < share
-    for row in rows
+  values = [
+    draws.fraction(seed, split, canonical(row.question)) for row in rows
   ]
-  sides = ([], [])
-  for row, inside in zip(rows, carved, strict=True):
-    sides[inside].append(row)
+  nearest = min(values, default=0.0)
+  sides: tuple[list[Row], list[Row]] = ([], [])
+  for row, value in zip(rows, values, strict=True):
+    sides[value < share or value == nearest].append(row)
   return sides
 
 

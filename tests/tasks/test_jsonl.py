@@ -186,10 +186,16 @@ def test_without_solutions_the_prompt_has_no_shots(tmp_path):
   assert texts.exemplars == []
 
 
-def test_an_empty_split_says_what_to_do(tmp_path):
+def test_few_problems_leave_one_for_each_split(tmp_path):
   path = write(tmp_path / 'p.jsonl', good(3))
-  with pytest.raises(configuration.ConfigurationError, match='dval_share|test'):
-    read(path, num_shots=0, dval_share=0.001, test_share=0.5)
+  texts = read(path, num_shots=0, dval_share=0.001, test_share=0.001)
+  assert [len(s.rows) for s in texts.sets] == [1, 1, 1]
+
+
+def test_an_empty_split_says_what_to_do(tmp_path):
+  path = write(tmp_path / 'p.jsonl', good(2))
+  with pytest.raises(configuration.ConfigurationError, match='NUM_SHOTS'):
+    read(path, num_shots=0)
 
 
 def test_the_content_of_the_file_is_in_the_fingerprint(tmp_path):
