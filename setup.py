@@ -52,6 +52,7 @@ EXTRAS = {
   # models and tokenizers of other people
   'hf': [
     'gguf>=0.17,<0.20',
+    'jinja2>=3.1.6,<4',  # chat templates
     'tokenizers>=0.21,<0.24',
     'transformers>=4.56,<6',
   ],

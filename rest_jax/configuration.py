@@ -50,6 +50,27 @@ class Configuration:
       )
 
 
+def per_task(where: str, value: Any, task: str) -> Any:
+  """A dial's value for one task: the value itself, or its entry in a mapping.
+
+  Args:
+    where: the dial, for the error.
+    value: one for all tasks, or {task: value}.
+    task: the task's name.
+
+  Raises:
+    ConfigurationError: the mapping has no entry for the task.
+  """
+  if not isinstance(value, Mapping):
+    return value
+  if task in value:
+    return value[task]
+  raise ConfigurationError(
+    f'{where}: got {dict(value)!r}, which has nothing for the task {task!r}. '
+    'Give one value for all tasks, or an entry for each.'
+  )
+
+
 def semantics(value: Any) -> Any:
   """The semantic part of a configuration as JSON-ready values.
 

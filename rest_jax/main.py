@@ -51,6 +51,18 @@ def parser() -> argparse.ArgumentParser:
   result.add_argument('stage', nargs='?', choices=list(STAGES), metavar='STAGE')
   result.add_argument('--run_mode', choices=list(STAGES), metavar='STAGE')
   result.add_argument('--input', help='prepare: your problems.jsonl')
+  result.add_argument(
+    '--task', help='prepare: a published task, such as math (docs/data.md)'
+  )
+  result.add_argument(
+    '--manual_dir', help='prepare: the files of the published task'
+  )
+  for name, text in (
+    ('download', 'fetch them where that can be done'),
+    ('allow_partial', 'some of its problems will do'),
+    ('overwrite', 'build its TFDS data set anew'),
+  ):
+    result.add_argument(f'--{name}', action='store_true', help=text)
   add_gin_flags(result)
   result.add_argument(
     '--dry_run', action='store_true', help='print what is bound and stop'
@@ -112,6 +124,14 @@ def run(arguments: Sequence[str]) -> int:
     flags.gin_file = flags.gin_file or [INPUT_GIN_FILE]
   if flags.tfds_data_dir:
     os.environ['TFDS_DATA_DIR'] = flags.tfds_data_dir
+  if flags.task:
+    if stage != 'prepare':
+      parser().error('--task belongs to prepare')
+    _build(flags)
+    names = {binding.partition('=')[0].strip() for binding in bindings}
+    if 'RUN_DIR' not in names:
+      return 0  # the data set alone was asked for
+    flags.gin_file = [f'tasks/{flags.task}.gin', *flags.gin_file]
   if flags.seqio_additional_cache_dirs:
     os.environ['SEQIO_ADDITIONAL_CACHE_DIRS'] = (
       flags.seqio_additional_cache_dirs
@@ -132,6 +152,22 @@ def run(arguments: Sequence[str]) -> int:
     return 0
   function(**bound)
   return 0
+
+
+def _build(flags: argparse.Namespace) -> None:
+  """Makes the TFDS data sets that a published task needs."""
+  from rest_jax.tasks import catalogue, sources
+
+  row = catalogue.get(flags.task)
+  for name in dict.fromkeys((row.exemplars_from, row.data or row.name)):
+    if name is not None:
+      sources.build(
+        name,
+        manual_dir=flags.manual_dir,
+        download=flags.download,
+        allow_partial=flags.allow_partial,
+        overwrite=flags.overwrite,
+      )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,6 +8,7 @@
 Everything downstream reads token ids from here; no text is encoded again.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,9 +16,15 @@ from typing import Any
 import pyarrow.compute as pc
 
 from rest_jax import configuration, manifests, preemption, records, storage
-from rest_jax.tasks import encoding, problem_sets, prompts, vocabularies
+from rest_jax.tasks import (
+  chat,
+  encoding,
+  problem_sets,
+  prompts,
+  vocabularies,
+)
 
-VERSION = 1
+VERSION = 2
 VOCABULARY_FILE = 'vocabulary.model'
 _PROBLEMS_PER_PART = 2048
 _DOCUMENTS_PER_PART = 1000
@@ -43,6 +50,12 @@ def prepare(
   run = storage.path(run_dir)
   trainer = _check_tasks(tasks)
   vocabulary = _vocabulary(run / 'problems', tasks, trainer, seed)
+  tasks = [
+    dataclasses.replace(
+      config, prompt=chat.applied(config.prompt, config.chat, vocabulary)
+    )
+    for config in tasks
+  ]
   done = []
   for config in tasks:
     read = functools.cache(functools.partial(config.read, seed))

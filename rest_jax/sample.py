@@ -72,11 +72,6 @@ def sample(
       raise configuration.ConfigurationError(
         f'STREAMS: got {name!r}; allowed: {", ".join(by_name)}.'
       )
-    if not by_name[name].num_samples:
-      raise configuration.ConfigurationError(
-        f'STREAMS: {name!r} has num_samples = 0: there is nothing to draw. '
-        'Set its dial (NUM_SAMPLES, EVAL_SAMPLES, DIFFICULTY_SAMPLES).'
-      )
   sampler = _Sampler(policy_dir, iteration, model, engine, mesh)
   for problems_dir, samples_dir, name in zip(
     problems_dirs, samples_dirs, stream_names, strict=True
@@ -116,6 +111,13 @@ class _Sampler:
 
   def sample(self, problems_dir: str, samples_dir: str, stream: Stream) -> None:
     problems = manifests.load(problems_dir, stage='prepare')
+    stream = stream.of_task(problems.statistics['task']['task'])
+    if not stream.num_samples:
+      raise configuration.ConfigurationError(
+        f'STREAMS: {stream.name!r} has num_samples = 0 for {problems_dir}: '
+        'there is nothing to draw. Set its dial (NUM_SAMPLES, EVAL_SAMPLES, '
+        'DIFFICULTY_SAMPLES).'
+      )
     drawn = configuration.semantics(stream)
     num_samples = drawn.pop('num_samples')
     with processes.work_on(

@@ -109,7 +109,7 @@ def _choose_samples(
   number, found = 0, []
   for task, (correct, classes) in zip(tasks, graded, strict=True):
     preemption.check('select')
-    kept = keep(correct, config)
+    kept = keep(correct, config.of_task(task.card['task']))
     prompts = task.prompts(config.train_prompt)
     target_tokens = 0
     for row in task.samples.parts:

@@ -267,6 +267,18 @@ def test_two_folders_are_sampled_with_one_load_of_the_policy(
   assert len(loads) == 1
 
 
+def test_each_task_has_its_own_number_of_samples(run):
+  manifest = run(num_samples={'t': 2, 'u': 9})
+  assert {index for _, index in rows(manifest)} == {0, 1}
+  same = run('one_number', num_samples=2)
+  assert rows(manifest).keys() == rows(same).keys()
+  assert manifest.digest == same.digest
+  grown = run(num_samples={'t': 3})
+  assert {index for _, index in rows(grown)} == {0, 1, 2}
+  with pytest.raises(configuration.ConfigurationError, match="the task 't'"):
+    run('other', num_samples={'u': 9})
+
+
 @pytest.mark.parametrize(
   'fields, message',
   [

@@ -1,5 +1,6 @@
 """The stage select on small folders, against a plain reading of them."""
 
+import collections
 import os
 
 import pytest
@@ -311,7 +312,8 @@ def test_no_human_solution_is_an_error_that_names_the_switch(tmp_path):
     )
 
 
-def test_several_tasks_are_put_together(tmp_path):
+def two_tasks(tmp_path, config):
+  """Selects from the same verdicts on the tasks t and u; the manifest."""
   folders = {'problems_dirs': [], 'samples_dirs': [], 'verdicts_dirs': []}
   for task, eos in (('t', EOS), ('u', 3)):
     root = tmp_path / task
@@ -326,10 +328,32 @@ def test_several_tasks_are_put_together(tmp_path):
   selection.select(
     select_from='samples',
     examples_dir=os.fspath(tmp_path / 'e'),
-    config=selection.SelectionConfig(),
+    config=config,
     **folders,
   )
-  manifest = manifests.load(tmp_path / 'e')
+  return manifests.load(tmp_path / 'e')
+
+
+def test_each_task_has_its_own_cap(tmp_path):
+  caps = {'t': 1, 'u': 2}
+  config = selection.SelectionConfig(max_solutions_per_problem=caps)
+  kept = collections.Counter(
+    e.problem_id for e in two_tasks(tmp_path, config).records()
+  )
+  most = {
+    task: max(n for i, n in kept.items() if i[0] == task) for task in 'tu'
+  }
+  assert most == caps
+
+
+def test_a_task_without_a_cap_of_its_own_is_named(tmp_path):
+  config = selection.SelectionConfig(max_solutions_per_problem={'t': 1})
+  with pytest.raises(configuration.ConfigurationError, match="the task 'u'"):
+    two_tasks(tmp_path, config)
+
+
+def test_several_tasks_are_put_together(tmp_path):
+  manifest = two_tasks(tmp_path, selection.SelectionConfig())
   assert len(manifest.parts) == 4
   assert manifest.statistics['kept'] == 6
   assert manifest.statistics['kept_per_problem'] == {'0': 2, '1': 2, '2': 2}

@@ -6,6 +6,7 @@ import json
 import keyword
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from rest_jax.rewards import completions
 from rest_jax.rewards.program_tests import Tests
@@ -51,6 +52,42 @@ def tests(task: str, row: Mapping) -> Tests:
     raise ValueError(
       f'{task}: tests that cannot be read: {type(error).__name__}: {error}'
     ) from error
+
+
+def own(value: Any, solution: str | None = None) -> Tests:
+  """The tests of a user's own problem, in whichever of these forms.
+
+      {"inputs": ["3\\n"], "outputs": ["9\\n"]}                    stdin, stdout
+      {"fn_name": "f", "inputs": [[3]], "outputs": [9]}           calls
+      ["assert f(3) == 9", ...]                                   assertions
+      {"entry_point": "f", "test": "def check(candidate): ..."}   a check
+
+  Args:
+    value: one of these, or its JSON in a string.
+    solution: a right program, if there is one; of assertions it says which of
+      the names in them is tested.
+
+  Raises:
+    ValueError: it is none of these, or tests nothing.
+  """
+  if isinstance(value, str):
+    try:
+      value = json.loads(value)
+    except ValueError:
+      raise ValueError('tests that are no JSON') from None
+  if isinstance(value, list):
+    row = {'test_list': value, 'code': solution}
+    found = tests(MBPP, row)
+  elif isinstance(value, dict) and 'test' in value:
+    found = tests(HUMANEVAL, {'prompt': '', **value})
+  elif isinstance(value, dict):
+    found = tests(APPS, {'input_output': value})
+  else:
+    raise ValueError('tests that are neither an object nor a list')
+  fault = found.fault()
+  if fault:
+    raise ValueError(f'tests that test nothing: {fault}')
+  return found
 
 
 def function_name(task: str, row: Mapping) -> str | None:

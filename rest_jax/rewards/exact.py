@@ -208,6 +208,31 @@ def grade_bbh(
   return _compared(answer, expected)
 
 
+def grade_bbh_direct(
+  completion: str,
+  reference: str | None,
+  *,
+  finish_reason: str | None = None,
+) -> Verdict:
+  """Whether the first line of a completion is BBH's target.
+
+  For prompts that show answers alone. The line is read as `grade_bbh` reads
+  what stands behind its marker; a marker on it is passed over.
+
+  Args:
+    completion: the sampled text.
+    reference: BBH's target.
+    finish_reason: of the sample; 'length' and 'prompt' are never correct.
+
+  Returns:
+    As `grade_bbh`.
+  """
+  line = completion[:MAX_COMPLETION].strip().partition('\n')[0]
+  if answer_text(line, markers=_MARKERS[1:2]) is None:
+    line = f'the answer is {line}'
+  return grade_bbh(line, reference, finish_reason=finish_reason)
+
+
 def answer_text(
   completion: str,
   *,

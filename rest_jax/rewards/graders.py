@@ -8,7 +8,12 @@ here; raise the version when its verdicts change.
 import dataclasses
 import difflib
 import functools
+import hashlib
 import importlib
+import inspect
+import os
+import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +27,7 @@ class Grader:
 
   Attributes:
     name: what a task's card calls it.
-    version: raised whenever its verdicts change.
+    version: another one whenever its verdicts change.
     path: 'module:function'.
     bounded: whether its time and memory are bounded whatever the text, by
       construction; only such a grader runs in the caller's process.
@@ -34,7 +39,7 @@ class Grader:
   """
 
   name: str
-  version: int
+  version: int | str
   path: str
   bounded: bool
   reads: str = 'answer'
@@ -64,6 +69,12 @@ REGISTRY = {
     Grader(name='gsm8k', version=1, path=f'{_EXACT}:grade_gsm8k', bounded=True),
     Grader(name='bbh', version=1, path=f'{_EXACT}:grade_bbh', bounded=True),
     Grader(
+      name='bbh_direct',
+      version=1,
+      path=f'{_EXACT}:grade_bbh_direct',
+      bounded=True,
+    ),
+    Grader(
       name='program',
       version=1,
       path='rest_jax.rewards.programs:grade_completion',
@@ -77,17 +88,49 @@ REGISTRY = {
 
 
 def get(name: str) -> Grader:
-  """The registry's row of a grader.
+  """The registry's row of a grader, or one for your own.
+
+  Args:
+    name: in the registry; or 'module:function' of yours, importable from
+      where the command is given. The function takes what `grade` takes and
+      returns a Verdict; it runs in a process of its own. Its attribute
+      `reads`, if it has one, is the problem's column that it compares with.
 
   Raises:
     ConfigurationError: there is none of this name; the nearest is named.
   """
   if name in REGISTRY:
     return REGISTRY[name]
+  if ':' in name:
+    return _own(name)
   near = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0.4)
   hint = f'Nearest: {near[0]}. ' if near else ''
   raise configuration.ConfigurationError(
-    f'grader: got {name!r}. {hint}Known: {", ".join(sorted(REGISTRY))}.'
+    f'grader: got {name!r}. {hint}Known: {", ".join(sorted(REGISTRY))}, or '
+    "your own 'module:function'."
+  )
+
+
+@functools.cache
+def _own(path: str) -> Grader:
+  """A row for a user's 'module:function'; another text, another version."""
+  module = path.partition(':')[0]
+  if os.getcwd() not in sys.path:  # a console script does not look there
+    sys.path.append(os.getcwd())
+  try:
+    function = load(path)
+  except (ImportError, AttributeError) as error:
+    raise configuration.ConfigurationError(
+      f'grader: {path!r} cannot be loaded: {error}. Start the command in the '
+      f'folder of {module}.py, or put that folder on PYTHONPATH.'
+    ) from error
+  source = pathlib.Path(inspect.getfile(inspect.unwrap(function)))
+  return Grader(
+    name=path,
+    version=hashlib.sha256(source.read_bytes()).hexdigest()[:8],
+    path=path,
+    bounded=False,
+    reads=getattr(function, 'reads', 'answer'),
   )
 
 
@@ -141,7 +184,10 @@ def grade_with(
     return cut_off
   function = load(path)
   try:
-    return function(completion, reference, finish_reason=finish_reason)
+    verdict = function(completion, reference, finish_reason=finish_reason)
+    if not isinstance(verdict, verdicts.Verdict):
+      raise TypeError(f'it returned {verdict!r}, which is no Verdict')
+    return verdict
   except Exception as error:  # a grader's bug is never the model's fault
     text = ' '.join(f'{type(error).__name__}: {error}'.split())
     return verdicts.Verdict(

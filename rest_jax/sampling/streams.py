@@ -1,6 +1,7 @@
 """What is asked of a policy (a stream), and how the engine is laid out."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from rest_jax import configuration
 from rest_jax.configuration import operational
@@ -15,7 +16,8 @@ class Stream(configuration.Configuration):
 
   Attributes:
     name: e_step, dval, difficulty, or eval/<name>.
-    num_samples: per problem; 0 where the stream is not drawn.
+    num_samples: per problem, of every task or {task: number}; 0 where the
+      stream is not drawn.
     temperature: 0 is greedy (one sample is then all there is).
     top_k: sample among this many best tokens; 0 for all.
     top_p: sample among the fewest best tokens of at least this probability.
@@ -23,7 +25,7 @@ class Stream(configuration.Configuration):
   """
 
   name: str
-  num_samples: int
+  num_samples: int | Mapping[str, int]
   temperature: float
   top_k: int = 0
   top_p: float = 1.0
@@ -36,14 +38,26 @@ class Stream(configuration.Configuration):
       'name',
       ' | '.join(known) + ' | eval/<name>',
     )
-    self.require(self.num_samples >= 0, 'num_samples', '>= 0 (0: not drawn)')
+    numbers = self.num_samples
+    numbers = numbers.values() if isinstance(numbers, Mapping) else [numbers]
+    ok = all(number >= 0 for number in numbers)
+    self.require(ok, 'num_samples', '>= 0 (0: not drawn)')
     self.require(self.temperature >= 0, 'temperature', '>= 0')
     self.require(self.top_k >= 0, 'top_k', '>= 0 (0: no limit)')
     self.require(0 < self.top_p <= 1, 'top_p', '0 < top_p <= 1')
     if self.temperature == 0:
-      self.require(
-        self.num_samples <= 1, 'num_samples', '1 where temperature is 0'
-      )
+      ok = all(number <= 1 for number in numbers)
+      self.require(ok, 'num_samples', '1 where temperature is 0')
+
+  def of_task(self, task: str) -> 'Stream':
+    """The stream with the one number of samples that this task gets.
+
+    Raises:
+      ConfigurationError: num_samples says nothing of the task.
+    """
+    where = f'the stream {self.name!r}: num_samples'
+    number = configuration.per_task(where, self.num_samples, task)
+    return dataclasses.replace(self, num_samples=number)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

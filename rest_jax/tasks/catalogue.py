@@ -55,6 +55,8 @@ class Benchmark:
       `exemplars_split`.
     exemplars_split: of the set that they are taken from.
     exemplars_from: another benchmark that they are taken from.
+    answers_only: whether the worked examples show their answers alone.
+    data: another benchmark that it shares its problems with.
     trainable: whether it has training problems that an E-step may sample.
   """
 
@@ -71,12 +73,14 @@ class Benchmark:
   exemplars: tuple[str, ...] = ()
   exemplars_split: str = 'train'
   exemplars_from: str | None = None
+  answers_only: bool = False
+  data: str | None = None
   trainable: bool = False
 
   @property
   def builder(self) -> str:
     """The name of its TFDS builder; TFDS has sets of its own by our names."""
-    return f'rest_{self.name}'
+    return f'rest_{self.data or self.name}'
 
 
 _MATH_TEMPLATE = PromptTemplate(
@@ -85,6 +89,8 @@ _MATH_TEMPLATE = PromptTemplate(
   separator='\n\n',
   stop=('\nProblem:',),  # solutions have empty lines in them
 )
+_BBH_FILES = 'bbh/*.json and cot-prompts/*.txt, as in the repository'
+_BBH_COUNTS = {'prompts': 81, 'test': 6511}
 _MATH_EXEMPLARS = (
   '88e5ad20fa27',
   '8dab2730ad83',
@@ -243,12 +249,12 @@ CATALOGUE: Mapping[str, Benchmark] = {
       'step by step',
       licence='MIT; never to be trained on (its canary)',
       homepage='https://github.com/suzgunmirac/BIG-Bench-Hard',
-      files='bbh/*.json and cot-prompts/*.txt, as in the repository',
+      files=_BBH_FILES,
       urls={
         'BIG-Bench-Hard-main.zip': 'https://github.com/suzgunmirac/'
         'BIG-Bench-Hard/archive/refs/heads/main.zip'
       },
-      counts={'prompts': 81, 'test': 6511},
+      counts=_BBH_COUNTS,
       grader='bbh',
       template=PromptTemplate(
         question="Q: {question}\nA: Let's think step by step.",
@@ -258,6 +264,20 @@ CATALOGUE: Mapping[str, Benchmark] = {
       ),
       num_shots=3,
       exemplars_split='prompts',
+    ),
+    Benchmark(
+      name='bbh_direct',
+      title='BIG-Bench Hard, answered directly',
+      licence='MIT; never to be trained on (its canary)',
+      homepage='https://github.com/suzgunmirac/BIG-Bench-Hard',
+      files=_BBH_FILES,
+      counts=_BBH_COUNTS,
+      grader='bbh_direct',
+      template=PromptTemplate(stop=('\n',)),
+      num_shots=3,
+      exemplars_split='prompts',
+      answers_only=True,
+      data='bbh',
     ),
     Benchmark(
       name='hungarian_exam',

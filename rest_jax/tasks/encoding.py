@@ -30,16 +30,20 @@ def problems(
   def shots_of(pairs: tuple[tuple[str, str], ...]) -> list[int]:
     return prompts.encode_shots(template, vocabulary, pairs)
 
+  def asked(row: problem_sets.Row) -> str:
+    """What the question part says: in a chat, the instruction too."""
+    return row.question if config.chat is None else row.lead + row.question
+
   result = []
   for row in problem_set.rows:
-    lead = lead_of(row.lead)
+    lead = lead_of(row.lead if config.chat is None else '')
     shown = texts.exemplars_of(row)
-    shots = shots_of(tuple((one.question, one.solution) for one in shown))
+    shots = shots_of(tuple((asked(one), one.solution) for one in shown))
     solution = row.solution if problem_set.split == problem_sets.TRAIN else None
     ids = None
     if solution is not None:
       ids = prompts.encode_solution(template, vocabulary, solution)
-    question = prompts.encode_question(template, vocabulary, row.question)
+    question = prompts.encode_question(template, vocabulary, asked(row))
     result.append(
       records.Problem(
         id=f'{problem_set.task}/{problem_set.split}/{row.key}',

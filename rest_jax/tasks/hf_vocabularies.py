@@ -90,6 +90,13 @@ def from_gguf(spec: str, path: storage.PathLike) -> vocabularies.Vocabulary:
   )
 
 
+def gguf_chat_template(path: storage.PathLike) -> str | None:
+  """The Jinja chat template in a GGUF file's metadata, if it has one."""
+  fields = _need('gguf').GGUFReader(os.fspath(path)).fields
+  field = fields.get('tokenizer.chat_template')
+  return None if field is None else field.contents()
+
+
 def from_tokenizer_json(
   spec: str, path: storage.Path
 ) -> vocabularies.Vocabulary:

@@ -78,6 +78,8 @@ class TaskConfig(configuration.Configuration):
 
   Attributes:
     prompt: the template around questions and solutions.
+    chat: the chat template around it (tasks/chat.py): 'auto', a Jinja file,
+      or None.
     num_shots: worked examples in the few-shot prompt.
     grader: a name in rewards/graders.py, or your own 'module:function'.
     vocabulary: spec of its vocabulary (tasks/vocabularies.py); None for the
@@ -85,6 +87,8 @@ class TaskConfig(configuration.Configuration):
   """
 
   prompt: prompts.PromptTemplate = prompts.PromptTemplate()
+  # The prompt that it makes is in the fingerprint, the path need not be.
+  chat: str | None = configuration.operational(None)
   num_shots: int = 4
   grader: str = 'number'
   # Its digest is in the fingerprint, the path need not be.

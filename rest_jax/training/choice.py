@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,8 @@ class SelectionConfig(configuration.Configuration):
   """What is kept of the correct solutions, and how much it weighs.
 
   Attributes:
-    max_solutions_per_problem: kept at most, by a seeded uniform choice.
+    max_solutions_per_problem: kept at most, by a seeded uniform choice; of
+      every task, or {task: number}.
     weighting: 'cap' gives each kept solution its reward as weight; 'literal'
       keeps every correct one (the paper's Eq. 3, without the cap);
       'per_problem' gives reward / kept, so that problems weigh the same.
@@ -28,18 +30,26 @@ class SelectionConfig(configuration.Configuration):
     seed: of the choice.
   """
 
-  max_solutions_per_problem: int = 10
+  max_solutions_per_problem: int | Mapping[str, int] = 10
   weighting: Literal['cap', 'literal', 'per_problem'] = 'cap'
   dedupe: bool = False
   train_prompt: Literal['few_shot', 'zero_shot'] = 'few_shot'
   seed: int = 0
 
   def check(self):
-    self.require(
-      self.max_solutions_per_problem > 0,
-      'max_solutions_per_problem',
-      'at least 1',
-    )
+    most = self.max_solutions_per_problem
+    ok = min(most.values() if isinstance(most, Mapping) else [most]) > 0
+    self.require(ok, 'max_solutions_per_problem', 'at least 1')
+
+  def of_task(self, task: str) -> 'SelectionConfig':
+    """The same with the one cap that this task gets.
+
+    Raises:
+      ConfigurationError: max_solutions_per_problem says nothing of the task.
+    """
+    where = 'SelectionConfig.max_solutions_per_problem'
+    most = configuration.per_task(where, self.max_solutions_per_problem, task)
+    return dataclasses.replace(self, max_solutions_per_problem=most)
 
 
 def keep(correct: pa.Table, config: SelectionConfig) -> pa.Table:

@@ -76,11 +76,12 @@ class Validator:
     for engine, (problems, card) in zip(self._engines, self._sets, strict=True):
       engine.params = view
       by_id = {problem.id: problem for problem in problems}
+      stream = self._stream.of_task(card['task'])
       asked = requests.requests(
-        problems, range(self._stream.num_samples), self._stream.few_shot
+        problems, range(stream.num_samples), stream.few_shot
       )
       for completion in engine.generate(
-        asked, stream=self._stream, iteration=self._iteration
+        asked, stream=stream, iteration=self._iteration
       ):
         if len(made) % _COMPLETIONS_PER_CHECK == 0:
           processes.check_preemption('train: validation')

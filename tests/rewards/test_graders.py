@@ -1,14 +1,20 @@
 """The registry of graders."""
 
+import sys
+
 import pytest
 
 from rest_jax import configuration
 from rest_jax.evaluation import metrics
-from rest_jax.rewards import graders, verdicts
+from rest_jax.rewards import graders, pool, verdicts
 
 
 def test_every_grader_loads_and_gives_verdicts():
-  texts = {'math': '\\boxed{4}', 'bbh': 'The answer is 4.'}
+  texts = {
+    'math': '\\boxed{4}',
+    'bbh': 'The answer is 4.',
+    'bbh_direct': '4',
+  }
   for name, grader in graders.REGISTRY.items():
     assert grader.label == f'{name}/{grader.version}'
     if grader.reads == 'answer':
@@ -44,3 +50,57 @@ def test_metrics_know_the_outcomes_by_the_same_names():
   assert metrics.CORRECT == verdicts.CORRECT
   assert metrics.WRONG == verdicts.WRONG
   assert metrics.HARNESS_ERROR == verdicts.HARNESS_ERROR
+
+
+OWN = """
+from rest_jax.rewards import verdicts
+
+def grade(completion, reference, *, finish_reason=None):
+  right = completion.strip() == reference[::-1]
+  return verdicts.Verdict(
+    outcome='correct' if right else 'wrong',
+    reward=float(right),
+    answer=completion.strip(),
+  )
+
+def boolean(completion, reference, *, finish_reason=None):
+  return True
+
+def tested(completion, reference, *, finish_reason=None):
+  raise AssertionError
+
+tested.reads = 'tests'
+"""
+
+
+def test_a_grader_of_your_own_is_found_where_the_command_is_given(
+  tmp_path, monkeypatch
+):
+  (tmp_path / 'backwards.py').write_text(OWN)
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, 'path', list(sys.path))
+  grader = graders.get('backwards:grade')
+  assert not grader.bounded and grader.reads == 'answer'
+  items = [pool.Item(completion=c, reference='abc') for c in ('cba', 'abc')]
+  with pool.Pool(grader, num_workers=1) as workers:
+    outcomes = [one.verdict.outcome for one in workers.grade(items)]
+  assert outcomes == [verdicts.CORRECT, verdicts.WRONG]
+  assert graders.get('backwards:tested').reads == 'tests'
+  verdict = graders.grade('backwards:boolean', completion='', reference='')
+  assert verdict.outcome == verdicts.HARNESS_ERROR
+  assert 'no Verdict' in verdict.detail
+
+
+def test_another_text_of_your_grader_is_another_version(tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(tmp_path)
+  labels = set()
+  for name, text in (('one', OWN), ('two', OWN), ('three', OWN + '\n')):
+    (tmp_path / f'grader_{name}.py').write_text(text)
+    labels.add(graders.get(f'grader_{name}:grade').label.rpartition('/')[2])
+  assert len(labels) == 2
+
+
+@pytest.mark.parametrize('name', ['no_such_module:grade', 'os:no_such_name'])
+def test_a_grader_that_cannot_be_imported_says_where_to_start(name):
+  with pytest.raises(configuration.ConfigurationError, match='PYTHONPATH'):
+    graders.get(name)

@@ -260,7 +260,11 @@ def test_the_same_seed_gives_the_same_bytes_on_every_machine():
   def digest(seed):
     texts = SMALL.read(seed)
     template = SMALL.prompt
-    parts = [repr(row) for s in texts.sets for row in s.rows]
+    parts = [
+      repr((r.key, r.question, r.answer, r.level, r.type, r.solution))
+      for s in texts.sets
+      for r in s.rows
+    ]
     parts += [
       prompts.document_text(template, page)
       for page in SMALL.documents(seed, 0, 100)
@@ -268,7 +272,7 @@ def test_the_same_seed_gives_the_same_bytes_on_every_machine():
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
 
   assert digest(0) == digest(0) != digest(1)
-  assert digest(0)[:16] == 'a605dc25c958ae8c'
+  assert digest(0)[:16] == 'f8de5a9cabe6b9f9'
 
 
 def test_a_document_does_not_depend_on_the_others():

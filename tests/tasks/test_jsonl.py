@@ -5,7 +5,8 @@ import json
 import pytest
 
 from rest_jax import configuration
-from rest_jax.tasks import jsonl
+from rest_jax.rewards import graders
+from rest_jax.tasks import jsonl, jsonl_rows
 
 
 def write(path, rows):
@@ -58,7 +59,7 @@ BAD = {
 def test_a_bad_row_is_left_out_and_listed_by_its_line(tmp_path, line):
   rows = good(10)
   path = write(tmp_path / 'p.jsonl', [*rows[:5], line, *rows[5:]])
-  found, skipped = jsonl.read_rows(path, 'number')
+  found, skipped = jsonl_rows.read_rows(path, 'number')
   assert [row.key for row in found] == [row['id'] for row in rows]
   ((reason, where),) = skipped.items()
   assert BAD[line] in reason and where == ['line 6']
@@ -68,11 +69,11 @@ def test_mostly_bad_rows_or_none_at_all_are_an_error(tmp_path):
   for number, content in enumerate([[b'x'] * 3 + good(2), [b''], [b'x']]):
     path = write(tmp_path / f'{number}.jsonl', content)
     with pytest.raises(configuration.ConfigurationError, match='bad rows'):
-      jsonl.read_rows(path, 'number')
+      jsonl_rows.read_rows(path, 'number')
   path = write(tmp_path / 'half.jsonl', [b'x'] * 2 + good(2))
-  assert len(jsonl.read_rows(path, 'number')[0]) == 2
+  assert len(jsonl_rows.read_rows(path, 'number')[0]) == 2
   with pytest.raises(configuration.ConfigurationError, match='no such file'):
-    jsonl.read_rows(tmp_path / 'none.jsonl', 'number')
+    jsonl_rows.read_rows(tmp_path / 'none.jsonl', 'number')
 
 
 def test_windows_files_and_numbers_are_read(tmp_path):
@@ -81,7 +82,7 @@ def test_windows_files_and_numbers_are_read(tmp_path):
     b'{"question": "b\\u2028c", "answer": -2, "level": 3}\r\n'
   )
   (tmp_path / 'p.jsonl').write_bytes(content)
-  rows, skipped = jsonl.read_rows(tmp_path / 'p.jsonl', 'number')
+  rows, skipped = jsonl_rows.read_rows(tmp_path / 'p.jsonl', 'number')
   assert not skipped
   assert [(r.key, r.answer, r.level) for r in rows] == [
     ('7', '1.5', None),
@@ -95,19 +96,19 @@ def test_exact_answers_are_any_one_line(tmp_path):
     {'question': 'b', 'answer': 'red\ngreen'},
   ]
   path = write(tmp_path / 'p.jsonl', rows)
-  found, skipped = jsonl.read_rows(path, 'exact')
+  found, skipped = jsonl_rows.read_rows(path, 'exact')
   assert [row.answer for row in found] == ['blue']
   assert list(skipped.values()) == [['line 2']]
 
 
 def test_gsm8k_answers_are_split_and_their_annotations_removed():
   text = 'He has 4*2=<<4*2=8>>8 pens.\nThen 8+10=<<8+10=18>>18.\n#### 18'
-  assert jsonl.gsm8k_answer(text) == (
+  assert jsonl_rows.gsm8k_answer(text) == (
     '18',
     'He has 4*2=8 pens.\nThen 8+10=18.\n#### 18',
   )
-  assert jsonl.gsm8k_answer('18') is None
-  assert jsonl.gsm8k_answer('see ####') is None
+  assert jsonl_rows.gsm8k_answer('18') is None
+  assert jsonl_rows.gsm8k_answer('see ####') is None
 
 
 def test_splits_are_disjoint_and_complete(tmp_path):
@@ -185,10 +186,16 @@ def test_without_solutions_the_prompt_has_no_shots(tmp_path):
   assert texts.exemplars == []
 
 
-def test_an_empty_split_says_what_to_do(tmp_path):
+def test_few_problems_leave_one_for_each_split(tmp_path):
   path = write(tmp_path / 'p.jsonl', good(3))
-  with pytest.raises(configuration.ConfigurationError, match='dval_share|test'):
-    read(path, num_shots=0, dval_share=0.001, test_share=0.5)
+  texts = read(path, num_shots=0, dval_share=0.001, test_share=0.001)
+  assert [len(s.rows) for s in texts.sets] == [1, 1, 1]
+
+
+def test_an_empty_split_says_what_to_do(tmp_path):
+  path = write(tmp_path / 'p.jsonl', good(2))
+  with pytest.raises(configuration.ConfigurationError, match='NUM_SHOTS'):
+    read(path, num_shots=0)
 
 
 def test_the_content_of_the_file_is_in_the_fingerprint(tmp_path):
@@ -197,3 +204,64 @@ def test_the_content_of_the_file_is_in_the_fingerprint(tmp_path):
   before = config.inputs()
   write(tmp_path / 'p.jsonl', good(11))
   assert config.inputs() != before
+
+
+PROGRAM = 'def f(x):\n  return x * x'
+TESTS = {
+  'assertions': ['assert f(3) == 9', 'assert f(0) == 0'],
+  'calls': {'fn_name': 'f', 'inputs': [[3], [0]], 'outputs': [9, 0]},
+  'check': {
+    'entry_point': 'f',
+    'test': 'def check(candidate):\n  assert candidate(3) == 9\n',
+  },
+  'text': '{"fn_name": "f", "inputs": [[3]], "outputs": [9]}',
+}
+
+
+@pytest.mark.parametrize('form', TESTS)
+def test_own_tests_are_met_by_the_right_program_alone(tmp_path, form):
+  row = {'question': 'Square it.', 'tests': TESTS[form], 'solution': PROGRAM}
+  path = write(tmp_path / 'p.jsonl', [row])
+  [found], skipped = jsonl_rows.read_rows(path, 'program')
+  assert not skipped and found.answer is None
+  for program, outcome in ((PROGRAM, 'correct'), (PROGRAM + ' + 1', 'wrong')):
+    verdict = graders.grade(
+      'program', completion=program, reference=found.tests
+    )
+    assert verdict.outcome == outcome, verdict
+
+
+BAD_TESTS = {
+  'no tests': None,
+  'tests that are no JSON': 'assert f(3) == 9',
+  'tests that are neither an object nor a list': 5,
+  'tests that test nothing: no tests': {'inputs': [], 'outputs': []},
+  'tests that test nothing: 1 inputs for 2 outputs': {
+    'inputs': ['1'],
+    'outputs': ['1', '2'],
+  },
+  'tests that test nothing: the tests assert nothing': {
+    'entry_point': 'f',
+    'test': 'pass',
+  },
+  'mbpp: no assertion calls a function': ['assert 1 == 1'],
+}
+
+
+@pytest.mark.parametrize('reason', BAD_TESTS)
+def test_a_row_whose_tests_test_nothing_is_left_out(tmp_path, reason):
+  good_row = {'question': 'Square it.', 'tests': TESTS['calls']}
+  rows = [good_row, {'question': 'Cube it.', 'tests': BAD_TESTS[reason]}]
+  path = write(tmp_path / 'p.jsonl', rows)
+  found, skipped = jsonl_rows.read_rows(path, 'program')
+  assert len(found) == 1 and skipped == {reason: ['line 2']}
+
+
+def test_an_answer_is_held_against_its_own_grader(tmp_path):
+  rows = [
+    {'question': 'a', 'answer': '\\frac{1}{2}'},
+    {'question': 'b', 'answer': 'x' * 2000},  # no answer is that long
+  ]
+  path = write(tmp_path / 'p.jsonl', rows)
+  found, skipped = jsonl_rows.read_rows(path, 'math')
+  assert [row.question for row in found] == ['a'], skipped
