@@ -28,6 +28,16 @@ READERS = {
 }
 
 
+def data_set(name: str) -> catalogue.Benchmark:
+  """The row of the data set that a published task is made of.
+
+  Raises:
+    ConfigurationError: there is no task of this name.
+  """
+  benchmark = catalogue.get(name)
+  return catalogue.get(benchmark.data) if benchmark.data else benchmark
+
+
 def read(
   name: str, folder: storage.PathLike | files.Folder
 ) -> readings.Reading:
@@ -46,7 +56,7 @@ def read(
     files.NotFoundError: there is nothing of this data set.
     ConfigurationError: something is there, but it is damaged.
   """
-  benchmark = catalogue.get(name)
+  benchmark = data_set(name)
   module, _, function = READERS[benchmark.name].partition(':')
   reader = getattr(importlib.import_module(f'{_HERE}.{module}'), function)
   for one in _folders(benchmark.name, folder):

@@ -8,9 +8,11 @@ else: SeqIO reads no other format of TFDS. All features are texts
 (catalogue.FIELDS), '' where a problem has no such thing.
 """
 
+import socket
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+from urllib import parse, request
 
 import tensorflow_datasets as tfds
 
@@ -120,6 +122,7 @@ class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         f'download it from. {sources.instructions(self.benchmark)}'
       )
     try:
+      _check_reachable(urls.values())
       paths = dl_manager.download(urls)
     except (OSError, tfds.download.DownloadError) as error:
       raise configuration.ConfigurationError(
@@ -132,7 +135,15 @@ class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 def builder(name: str, **kwargs: Any) -> BenchmarkBuilder:
   """The builder of a benchmark; see BenchmarkBuilder for its arguments."""
-  return BUILDERS[catalogue.get(name).name](**kwargs)
+  return BUILDERS[sources.data_set(name).name](**kwargs)
+
+
+def _check_reachable(addresses: Iterable[str]) -> None:
+  """Raises OSError where there is no network; TFDS would try for minutes."""
+  if request.getproxies():
+    return  # which looks names up itself
+  for address in addresses:
+    socket.getaddrinfo(parse.urlsplit(address).hostname, None)
 
 
 def _check_format(file_format: Any) -> None:
@@ -167,6 +178,7 @@ def _builder_class(benchmark: catalogue.Benchmark) -> type[BenchmarkBuilder]:
 BUILDERS = {
   name: _builder_class(benchmark)
   for name, benchmark in catalogue.CATALOGUE.items()
+  if benchmark.data is None
 }
 # A builder is pickled by the name of its class.
 globals().update({cls.__name__: cls for cls in BUILDERS.values()})

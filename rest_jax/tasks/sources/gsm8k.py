@@ -1,6 +1,6 @@
 """GSM8K."""
 
-from rest_jax.tasks import catalogue, jsonl, problem_sets
+from rest_jax.tasks import catalogue, jsonl_rows, problem_sets
 from rest_jax.tasks.sources import files, readings, tables
 from rest_jax.tasks.sources.readings import BadRow, Reading, text
 
@@ -19,7 +19,7 @@ def read(source: files.Source) -> Reading | None:
 
 def _problem(row) -> problem_sets.Row:
   question = text(row, 'question').strip()
-  parts = jsonl.gsm8k_answer(text(row, 'answer'))
+  parts = jsonl_rows.gsm8k_answer(text(row, 'answer'))
   if parts is None:
     raise BadRow("no '####' with an answer behind it")
   answer, solution = parts

@@ -51,7 +51,7 @@ def read(source: files.Source) -> Reading | None:
 
 def read_500(source: files.Source) -> Reading | None:
   """Reads MATH-500: split test."""
-  patterns = ('(?:data/)?math_?500', '(?:data/|default/)?{split}')
+  patterns = ('(?:math/|data/)?math_?500', '(?:data/|default/)?{split}')
   found = tables.find(source, patterns, ('test',))
   result = readings.Collector(source)
   for name in found.get('test', ()):

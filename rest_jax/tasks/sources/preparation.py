@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rest_jax import configuration, storage
-from rest_jax.tasks import catalogue, sources
+from rest_jax.tasks import sources
 from rest_jax.tasks.sources import files, readings, verification
 
 VERSION = '1.0.0'  # of the builders; another one is another folder
@@ -51,7 +51,7 @@ def build(
     ConfigurationError: nothing was found; it is damaged or incomplete; or
       other problems are kept there already.
   """
-  benchmark = catalogue.get(name)
+  benchmark = sources.data_set(name)
   data_dir = _data_dir(data_dir)
   path = data_dir / benchmark.builder / VERSION
   kept = None if overwrite else _kept(path, benchmark.builder)
