@@ -73,6 +73,13 @@ def build(
         f'{found.summary["digest"][:12]}). Delete that folder, or add '
         '--overwrite, to build it anew.'
       )
+  elif kept is not None and kept['partial'] and not allow_partial:
+    raise configuration.ConfigurationError(
+      f'{path}: it was built from a part of the data set '
+      f'({"; ".join(kept["wrong"])}). Take it as it is with --allow_partial, or '
+      f'build it anew from all of it: {sources.instructions(benchmark)} '
+      '--overwrite'
+    )
   if kept is None:
     kept = _prepare(benchmark, data_dir, path, reading, allow_partial)
     state = 'built'

@@ -241,7 +241,8 @@ def _other_box(benchmark, reading) -> list[str]:
   return [
     where
     for where, row in _places(reading)
-    if (boxed := mathematics.boxed(row.solution or '')) != row.answer
+    if row.answer
+    and (boxed := mathematics.boxed(row.solution or '')) != row.answer
     and not (boxed and math_answer.equivalent(row.answer, boxed))
   ]
 
