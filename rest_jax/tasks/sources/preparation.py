@@ -76,8 +76,8 @@ def build(
   elif kept is not None and kept['partial'] and not allow_partial:
     raise configuration.ConfigurationError(
       f'{path}: it was built from a part of the data set '
-      f'({"; ".join(kept["wrong"])}). Take it as it is with --allow_partial, or '
-      f'build it anew from all of it: {sources.instructions(benchmark)} '
+      f'({"; ".join(kept["wrong"])}). Take it as it is with --allow_partial, '
+      f'or build it anew from all of it: {sources.instructions(benchmark)} '
       '--overwrite'
     )
   if kept is None:
