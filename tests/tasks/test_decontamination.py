@@ -146,6 +146,12 @@ def test_the_report_grows_with_the_tasks_and_in_any_order(tmp_path, own, other):
   assert pair_of(grown, 't/train', 'u/test')['shared'] == 2
 
 
+def test_a_run_in_a_bucket_has_the_same_report(tmp_path, own, bucket):
+  here = run(tmp_path / 'r', own)
+  assert run(storage.path(f'{bucket}/r'), own) == here
+  assert run(storage.path(f'{bucket}/r'), own, overlap_ngram=0) is None
+
+
 def test_another_length_compares_again_and_zero_not_at_all(tmp_path, own):
   folder = tmp_path / 'r'
   first = run(folder, own)
