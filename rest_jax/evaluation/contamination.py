@@ -9,6 +9,8 @@ from typing import Any
 
 from rest_jax.evaluation import pages, runs, wording
 
+_COUNTED = ('problems', 'of them share', 'half covered')
+
 
 def section(run: runs.Run) -> str:
   """The section; empty where the run compared nothing."""
@@ -29,7 +31,7 @@ def section(run: runs.Run) -> str:
     body.append(_solutions(kept))
   rows = list(_examples(pairs, kept))
   if rows:
-    header = ['training text', 'evaluated problem', 'covered', 'question']
+    header = ['training text', 'evaluated problem', 'covered', 'same question']
     caption = 'The problems that share most, at most ten of each pair'
     body.append(
       pages.folded('Which problems', pages.table(caption, header, rows))
@@ -53,15 +55,14 @@ def _problems(pairs: Sequence[Mapping[str, Any]]) -> str:
     [
       pair['training_set'],
       pair['evaluated_set'],
-      _share(pair['training_shared'], pair['training']),
       *_counts(pair),
       f'{pair["same_question"]:,}',
+      _of(pair['training_shared'], pair['training']),
     ]
     for pair in pairs
   ]
-  header = ['training set', 'evaluated set', 'training problems that share']
-  header += ['evaluated problems', 'of them share', 'half covered']
-  header += ['same question']
+  header = ['training set', 'evaluated set', *_COUNTED, 'same question']
+  header += ['training problems that share']
   caption = 'Training problems (question, human solution) and what is evaluated'
   return pages.table(caption, header, rows)
 
@@ -71,14 +72,13 @@ def _solutions(kept: Sequence[tuple[runs.Model, Mapping[str, Any]]]) -> str:
     [
       wording.label(model.name),
       name,
-      _share(found['training_shared'], found['training']),
       *_counts(found),
+      _of(found['training_shared'], found['training']),
     ]
     for model, overlap in kept
     for name, found in overlap['found'].items()
   ]
-  header = ['model', 'evaluated set', 'kept solutions that share']
-  header += ['evaluated problems', 'of them share', 'half covered']
+  header = ['model', 'evaluated set', *_COUNTED, 'kept solutions that share']
   return pages.table('Kept solutions and what is evaluated', header, rows)
 
 
@@ -106,11 +106,15 @@ def _examples(
 
 
 def _example(name: str, one: Mapping[str, Any]) -> list[str]:
-  same = 'the same' if one['same_question'] else 'another'
+  same = 'yes' if one['same_question'] else 'no'
   return [name, one['id'], wording.percent(one['coverage'], 0), same]
+
+
+def _of(number: int, total: int) -> str:
+  return f'{number:,}{wording.NBSP}of{wording.NBSP}{total:,}'
 
 
 def _share(number: int, total: int) -> str:
   if not number:
     return '0'
-  return f'{number:,} of {total:,} ({wording.percent(number / total)})'
+  return f'{number:,}{wording.NBSP}({wording.percent(number / total, 2)})'
