@@ -95,8 +95,8 @@ def select(
     statistics = choose(work, tasks, config, difficulty_dir)
     statistics |= leaks.statistics(work.folder, work.parts(), tasks)
     work.finish(statistics=statistics)
-  tally.show(examples_dir, statistics)
   leaks.show(statistics)
+  tally.show(examples_dir, statistics)  # its last line is the launcher's
 
 
 def _choose_samples(

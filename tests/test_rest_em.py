@@ -132,6 +132,13 @@ def test_training_reads_neither_test_problems_nor_human_solutions_but_for_sft():
       assert source == ('human' if name == 'sft_human/select' else 'samples')
 
 
+def test_select_compares_with_every_evaluated_set():
+  for name, job in plan(tasks=['t', 'v']).items():
+    if name.endswith('/select'):
+      told = "['R/problems/t/test', 'R/problems/u/dval']"
+      assert binding(job, 'EVAL_PROBLEMS_DIRS') == told
+
+
 def test_dval_is_never_sampled_by_the_e_step():
   for name, job in plan(eval_tasks=['t']).items():
     if job.stage in ('sample', 'select'):

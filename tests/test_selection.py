@@ -1,6 +1,7 @@
 """The stage select on small folders, against a plain reading of them."""
 
 import collections
+import dataclasses
 import os
 
 import pytest
@@ -411,6 +412,26 @@ def test_a_finished_selection_is_compared_with_sets_that_came_later(
   before = os.stat(file).st_mtime_ns
   run(PARTS, texts=TEXTS, evaluated=[one, two])
   assert os.stat(file).st_mtime_ns == before
+
+
+def test_samples_of_other_streams_are_not_compared(tmp_path):
+  parts = [[('a', 0, 'correct'), ('b', 0, 'correct')]]
+  drawn = manifests.load(write_samples(tmp_path / 's', parts)).records()
+  others = [
+    dataclasses.replace(one, stream='difficulty', text=WORDS) for one in drawn
+  ]
+  both = write(tmp_path / 'b', 'sample', records.Sample, [[*drawn, *others]])
+  selection.select(
+    select_from='samples',
+    problems_dirs=[write_problems(tmp_path / 'p', 'ab')],
+    samples_dirs=[both],
+    verdicts_dirs=[write_verdicts(tmp_path / 'v', both, parts)],
+    examples_dir=os.fspath(tmp_path / 'x'),
+    config=selection.SelectionConfig(),
+    eval_problems_dirs=[write_evaluated(tmp_path / 'e', QUESTIONS)],
+  )
+  found = manifests.load(tmp_path / 'x').statistics['overlap']['found']
+  assert found['e/test']['training'] == 2 and found['e/test']['shared'] == 0
 
 
 def test_human_solutions_are_compared_as_well(tmp_path):

@@ -183,7 +183,7 @@ class Matches:
         row = rows[batch][grams.text_of[starts[position]]]
         self._shared(row, gram)
       if questions:
-        some = grams.lengths > 0
+        some = grams.lengths > 0  # no token, no question
         self._equal(rows[batch][some], grams.whole()[some])
 
   def found(self, name: str) -> dict[str, Any]:
@@ -250,8 +250,6 @@ class Matches:
     sharing = {}
     problems = np.flatnonzero(np.isin(self.index.whole, whole))
     for problem in problems:
-      if not self.index.tokens_of[problem]:
-        continue  # no token, no question
       value = int(self.index.whole[problem])
       if self._same[problem] < 0:
         self._same[problem] = first[value]
