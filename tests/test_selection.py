@@ -414,6 +414,19 @@ def test_a_finished_selection_is_compared_with_sets_that_came_later(
   assert os.stat(file).st_mtime_ns == before
 
 
+def test_an_evaluated_folder_without_problems_is_refused_before_any_work(
+  run, tmp_path
+):
+  wrong = write_samples(tmp_path / 'wrong', PARTS)
+  for folder, message in (
+    (wrong, 'EVAL_PROBLEMS_DIRS must name'),
+    (os.fspath(tmp_path / 'none'), 'not there'),
+  ):
+    with pytest.raises(configuration.ConfigurationError, match=message):
+      run(PARTS, evaluated=[folder])
+  assert not (tmp_path / 'run/examples').exists()
+
+
 def test_samples_of_other_streams_are_not_compared(tmp_path):
   parts = [[('a', 0, 'correct'), ('b', 0, 'correct')]]
   drawn = manifests.load(write_samples(tmp_path / 's', parts)).records()

@@ -11,6 +11,7 @@ from typing import Any
 
 from rest_jax import manifests, preemption, records, storage
 from rest_jax.tasks import overlap
+from rest_jax.training import candidates
 from rest_jax.training.candidates import STREAM, TaskInputs
 from rest_jax.training.choice import KEY
 
@@ -29,7 +30,7 @@ class Leaks:
     overlap.check(ngram)
     self.ngram, self.sets = ngram, {}
     for folder in eval_problems_dirs if ngram else ():
-      manifest = manifests.load(folder, stage='prepare')
+      manifest = candidates.problems(folder, 'EVAL_PROBLEMS_DIRS')
       card = manifest.statistics['task']
       self.sets[f'{card["task"]}/{card["split"]}'] = manifest
 
