@@ -77,7 +77,7 @@ class Grams:
 
   The same tokens have the same hash wherever they stand, in this process and
   in any other. Two different n-grams share a hash by a chance of 2**-64 or
-  so: a hundred billion comparisons of grams are wrong once in 10**8 times.
+  so: of 10**7 against 10**6, any two do once in two million times.
 
   Attributes:
     offsets: (texts + 1,) where each text's tokens begin among all tokens.
