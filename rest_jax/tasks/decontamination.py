@@ -134,22 +134,14 @@ class Reader:
     self._rest = functools.lru_cache(1)(self._without_shared)
 
   def semantic(self, split: str) -> dict[str, Any]:
-    """What a split's problems depend on besides its own task; cheap.
+    """What a split's problems depend on besides its own task.
 
     Other tasks' test sets decide what is left out: another set of them is
     another training set, so that a run cannot grow by one.
     """
     if not self.ngram or split not in (TRAIN, DVAL):
       return {}
-    sets = {
-      '/'.join(folder): manifests.digest_of(
-        [configuration.semantics(config), config.inputs(), self.seed]
-      )[:12]
-      for config in self.tasks
-      for folder in config.folders()
-      if folder[1] not in (TRAIN, DVAL)
-    }
-    return {'drop_overlap': {'ngram': self.ngram, 'sets': sets}}
+    return {'drop_overlap': {'ngram': self.ngram, 'sets': self._digests}}
 
   def read(self, folder: tuple[str, str]) -> problem_sets.TaskTexts:
     """The texts of this (task, split)'s task, without what is left out.
@@ -159,6 +151,18 @@ class Reader:
     """
     names = [config.folders() for config in self.tasks]
     return self._rest(next(i for i, one in enumerate(names) if folder in one))
+
+  @functools.cached_property
+  def _digests(self) -> dict[str, str]:
+    """The test sets, each with all that its task reads."""
+    return {
+      '/'.join(folder): manifests.digest_of(
+        [configuration.semantics(config), config.inputs(), self.seed]
+      )[:12]
+      for config in self.tasks
+      for folder in config.folders()
+      if folder[1] not in (TRAIN, DVAL)
+    }
 
   def _without_shared(self, i: int) -> problem_sets.TaskTexts:
     texts = self._texts(i)
