@@ -132,6 +132,13 @@ def load_if_done(folder: storage.PathLike) -> Manifest | None:
   return Manifest(folder=folder, **value)
 
 
+def restate(manifest: Manifest, statistics: Mapping[str, Any]) -> None:
+  """Gives a finished folder other statistics; its digest stays the same."""
+  value = storage.read_json(manifest.folder / MANIFEST)
+  value['statistics'] = statistics
+  storage.write_json(manifest.folder / MANIFEST, value)
+
+
 @dataclasses.dataclass
 class Work:
   """A folder while its stage works on it; see `work_on`.

@@ -3,14 +3,14 @@
     RUN_DIR/problems/manifest.json           the run's one vocabulary
     RUN_DIR/problems/vocabulary.model        (if it is trained here)
     RUN_DIR/problems/<task>/<split>/         Problem records, with a task card
+    RUN_DIR/problems/overlap.json            what training and test share
     RUN_DIR/base/examples/                   the pretraining corpus, if any
 
 Everything downstream reads token ids from here; no text is encoded again.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow.compute as pc
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from rest_jax import configuration, manifests, preemption, records, storage
 from rest_jax.tasks import (
   chat,
+  decontamination,
   encoding,
   problem_sets,
   prompts,
@@ -33,7 +34,12 @@ _VOCABULARY_DOCUMENTS = 2000  # of the corpus that the vocabulary learns from
 
 @configuration.checked
 def prepare(
-  *, run_dir: str, tasks: Sequence[problem_sets.TaskConfig], seed: int
+  *,
+  run_dir: str,
+  tasks: Sequence[problem_sets.TaskConfig],
+  seed: int,
+  overlap_ngram: int = 13,
+  drop_overlap: bool = False,
 ) -> None:
   """Writes the problems of all tasks, and the corpus of the base model.
 
@@ -41,6 +47,9 @@ def prepare(
     run_dir: the run's folder.
     tasks: what to prepare; the list may grow.
     seed: of generated problems, and of which problems are D_val.
+    overlap_ngram: tokens in a row that training and test problems are
+      compared by; 0: they are not.
+    drop_overlap: leave out the training problems that share an n-gram.
 
   Raises:
     ConfigurationError: tasks that do not fit together, unusable input, or a
@@ -49,6 +58,7 @@ def prepare(
   preemption.watch()
   run = storage.path(run_dir)
   trainer = _check_tasks(tasks)
+  reader = decontamination.Reader(tasks, seed, overlap_ngram, drop_overlap)
   vocabulary = _vocabulary(run / 'problems', tasks, trainer, seed)
   tasks = [
     dataclasses.replace(
@@ -58,14 +68,14 @@ def prepare(
   ]
   done = []
   for config in tasks:
-    read = functools.cache(functools.partial(config.read, seed))
-    for task, split in config.folders():
+    for name in config.folders():
       preemption.check('prepare')
-      done.append(_problems(run, config, (task, split), vocabulary, read, seed))
+      done.append(_problems(run, config, name, vocabulary, reader, seed))
   corpus = None
   if trainer is not None:
     corpus = _corpus(run / 'base' / 'examples', trainer, vocabulary, seed)
-  for line in _summary(done, corpus, vocabulary):
+  shared = decontamination.write(run / 'problems', overlap_ngram)
+  for line in [*shared, *_summary(done, corpus, vocabulary)]:
     print(line)
 
 
@@ -162,12 +172,13 @@ def _problems(
   config: problem_sets.TaskConfig,
   name: tuple[str, str],
   vocabulary: vocabularies.Vocabulary,
-  read: Callable[[], problem_sets.TaskTexts],
+  reader: decontamination.Reader,
   seed: int,
 ) -> manifests.Manifest:
   """Writes one split of one task."""
   folder = run / 'problems' / name[0] / name[1]
   semantic = {'seed': seed, 'task': config, **config.inputs()}
+  semantic |= reader.semantic(name[1])
   with manifests.work_on(
     folder,
     stage='prepare',
@@ -178,7 +189,7 @@ def _problems(
   ) as work:
     if work.done is not None:
       return work.done
-    texts = read()
+    texts = reader.read(name)
     problem_set = next(s for s in texts.sets if (s.task, s.split) == name)
     rows = encoding.problems(problem_set, texts, config, vocabulary)
     parts = max(1, -(-len(rows) // _PROBLEMS_PER_PART))

@@ -14,6 +14,7 @@ from rest_jax.evaluation import (
   browser,
   collect,
   comparison,
+  contamination,
   difficulty,
   figures,
   headline,
@@ -52,7 +53,7 @@ def report(*, run_dir: str) -> None:
     stage='report',
     kind=None,
     semantic={},
-    inputs=found,
+    inputs=found | {'overlap': manifests.digest_of(collect.overlap(run_dir))},
     version=VERSION,
   ) as work:
     if work.done and all((folder / n).exists() for n in (PAGE, RESULTS)):
@@ -133,23 +134,22 @@ def page(
     f'trained on: {", ".join(run.training_tasks) or "nothing yet"}; '
     f'models: {", ".join(m.name for m in run.models) or "none yet"}.'
   )
-  return pages.page(
-    f'ReST^EM run {run.name}',
-    subtitle,
-    [
-      headline.section(run, differences),
-      figures.progress(run, rough),
-      figures.many_samples(run),
-      difficulty.section(run, rough),
-      figures.classes(run),
-      process.kept(run),
-      process.training(run),
-      browser.section(run, found, limits or browser.Limits()),
-      figures.all_results(run),
-      process.times(run),
-      process.configuration(run),
-    ],
-  )
+  sections = [
+    headline.section(run, differences),
+    figures.progress(run, rough),
+    figures.many_samples(run),
+    difficulty.section(run, rough),
+    figures.classes(run),
+    process.kept(run),
+    process.training(run),
+    contamination.section(run),
+    browser.section(run, found, limits or browser.Limits()),
+    figures.all_results(run),
+    process.times(run),
+    process.configuration(run),
+  ]
+  title = f'ReST^EM run {run.name}'
+  return pages.page(title, subtitle, [text for text in sections if text])
 
 
 def _bootstrap(found: runs.Found) -> dict[str, int]:

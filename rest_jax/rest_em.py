@@ -142,9 +142,11 @@ class _Builder:
       )
     )
 
+  def tests(self):
+    return [self.layout.eval_problems(task) for task in self.eval_tasks]
+
   def prepare(self):
     splits = [self.layout.problems(split) for split in ('train', 'dval')]
-    tests = [self.layout.eval_problems(task) for task in self.eval_tasks]
     pretrained = self.layout.base is None
     corpus = [self.layout.at(BASE, 'examples')] if pretrained else []
     self.add(
@@ -154,7 +156,7 @@ class _Builder:
       iteration=0,
       bindings={},
       inputs=[],
-      outputs=dict.fromkeys([*splits[0], *splits[1], *tests, *corpus]),
+      outputs=dict.fromkeys([*splits[0], *splits[1], *self.tests(), *corpus]),
     )
 
   def pretrain(self):
@@ -243,6 +245,8 @@ class _Builder:
 
   def select(self, model, iteration, *, human=False):
     problems = self.layout.problems('train')
+    # Read for what they share with the kept solutions, and to no other end.
+    tests = self.tests()
     samples = [] if human else self.layout.per_task(model, 'samples')
     verdicts = [] if human else self.layout.per_task(model, 'verdicts')
     folder = self.layout.at(BASE, 'difficulty', 'verdicts')
@@ -262,8 +266,9 @@ class _Builder:
         'VERDICTS_DIRS': verdicts,
         'DIFFICULTY_DIR': folder if binned else None,
         'EXAMPLES_DIR': self.layout.at(model, 'examples'),
+        'EVAL_PROBLEMS_DIRS': tests,
       },
-      inputs=[*problems, *samples, *verdicts, *binned],
+      inputs=[*problems, *samples, *verdicts, *binned, *tests],
       outputs=[self.layout.at(model, 'examples')],
     )
 

@@ -21,6 +21,7 @@ from rest_jax.evaluation import bins as difficulty_bins
 from rest_jax.training import candidates, examples, tally
 from rest_jax.training.candidates import TaskInputs
 from rest_jax.training.choice import SelectionConfig, keep
+from rest_jax.training.leaks import Leaks
 
 _VERSION = 1
 
@@ -35,6 +36,8 @@ def select(
   examples_dir: str,
   config: SelectionConfig,
   difficulty_dir: str | None = None,
+  eval_problems_dirs: Sequence[str] = (),
+  overlap_ngram: int = 13,
 ) -> None:
   """Writes training examples; entry i of the lists belongs to task i.
 
@@ -49,6 +52,9 @@ def select(
     difficulty_dir: verdicts of the base model's stream 'difficulty' (with
       several tasks: the folder of their folders), for the statistics by
       difficulty bin alone.
+    eval_problems_dirs: the problems of evaluated sets, for the statistics of
+      what the kept solutions share with them; they change no example either.
+    overlap_ngram: tokens in a row that they are compared by; 0: not at all.
 
   Raises:
     ConfigurationError: no solution is correct, or an input is missing or is
@@ -70,22 +76,27 @@ def select(
     )
     for i, problems in enumerate(problems_dirs)
   ]
+  leaks = Leaks(eval_problems_dirs, overlap_ngram)
   with manifests.work_on(
     examples_dir,
     stage='select',
     kind=records.Example,
     semantic={'select_from': select_from, 'config': config},
-    # The difficulty bins change no example: they are no input.
+    # The difficulty bins and the evaluated problems change no example: they
+    # are no inputs.
     inputs={k: v for i, task in enumerate(tasks) for k, v in task.inputs(i)},
     version=_VERSION,
   ) as work:
     if work.done is not None:
+      leaks.renew(work.done, tasks)
       print(f'select: {examples_dir} is done already')
       return
     choose = _choose_human if human else _choose_samples
     statistics = choose(work, tasks, config, difficulty_dir)
+    statistics |= leaks.statistics(work.folder, work.parts(), tasks)
     work.finish(statistics=statistics)
-  tally.show(examples_dir, statistics)
+  leaks.show(statistics)
+  tally.show(examples_dir, statistics)  # its last line is the launcher's
 
 
 def _choose_samples(

@@ -121,11 +121,22 @@ def test_only_base_and_final_model_are_sampled_for_pass_at_k():
 
 def test_training_reads_neither_test_problems_nor_human_solutions_but_for_sft():
   for name, job in plan().items():
-    if name.endswith(('/train', '/select')) or name == 'iteration_01/sample':
+    if name.endswith('/train') or name == 'iteration_01/sample':
       assert not any(folder.endswith('/test') for folder in job.inputs)
     if name.endswith('/select'):
+      # It compares what it has kept with them: in the statistics alone.
+      for argument in job.arguments:
+        told = argument.startswith('--gin.EVAL_PROBLEMS_DIRS=')
+        assert ('/test' in argument) == told, argument
       source = binding(job, 'SELECT_FROM')
       assert source == ('human' if name == 'sft_human/select' else 'samples')
+
+
+def test_select_compares_with_every_evaluated_set():
+  for name, job in plan(tasks=['t', 'v']).items():
+    if name.endswith('/select'):
+      told = "['R/problems/t/test', 'R/problems/u/dval']"
+      assert binding(job, 'EVAL_PROBLEMS_DIRS') == told
 
 
 def test_dval_is_never_sampled_by_the_e_step():

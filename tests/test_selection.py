@@ -1,6 +1,7 @@
 """The stage select on small folders, against a plain reading of them."""
 
 import collections
+import dataclasses
 import os
 
 import pytest
@@ -36,6 +37,20 @@ def target(key, index):
   return [100 + ord(key), 200 + index]
 
 
+def write_evaluated(folder, questions, *, task='e'):
+  """Writes {key: question} as the test set of a task."""
+  rows = [
+    records.Problem(
+      id=f'{task}/test/{key}', prompt_parts=[[1]], question=question, answer='1'
+    )
+    for key, question in questions.items()
+  ]
+  statistics = {'task': {'task': task, 'split': 'test'}}
+  return write(
+    folder, 'prepare', records.Problem, [rows], statistics=statistics
+  )
+
+
 def write_problems(folder, keys, *, task='t', card=None, solutions=()):
   rows = [
     records.Problem(
@@ -43,7 +58,7 @@ def write_problems(folder, keys, *, task='t', card=None, solutions=()):
       prompt_parts=prompt(key),
       question='?',
       answer='1',
-      solution='s' if key in solutions else None,
+      solution=f'The solution of {key}.' if key in solutions else None,
       solution_ids=[90, ord(key)] if key in solutions else None,
     )
     for key in keys
@@ -54,7 +69,7 @@ def write_problems(folder, keys, *, task='t', card=None, solutions=()):
   return write(folder, 'prepare', records.Problem, parts, statistics=statistics)
 
 
-def write_samples(folder, parts, *, task='t', stream='e_step'):
+def write_samples(folder, parts, *, task='t', stream='e_step', texts=None):
   """parts: [[(key, index, outcome[, finish reason])]]."""
   made = [
     [
@@ -66,7 +81,7 @@ def write_samples(folder, parts, *, task='t', stream='e_step'):
         prompt_digest='d',
         token_ids=[*target(key, index), 77, EOS],  # 77: of the stop string
         target_length=2,
-        text=f'solution {index % 2}',
+        text=(texts or {}).get((key, index), f'solution {index % 2}'),
         logprobs=[0.0] * 4,
         sampling_logprobs=[0.0] * 4,
         finish_reason=reason[0] if reason else 'stop',
@@ -110,9 +125,19 @@ def write_verdicts(folder, samples, parts, *, task='t', stream='e_step'):
 def run(tmp_path):
   """Selects from [[(key, index, outcome)]]; returns examples, statistics."""
 
-  def run(parts, *, keys='abc', name='', difficulty=None, **fields):
+  def run(
+    parts,
+    *,
+    keys='abc',
+    name='',
+    difficulty=None,
+    texts=None,
+    evaluated=(),
+    ngram=13,
+    **fields,
+  ):
     root = tmp_path / f'run{name}'
-    samples = write_samples(root / 'samples', parts)
+    samples = write_samples(root / 'samples', parts, texts=texts)
     selection.select(
       select_from='samples',
       problems_dirs=[write_problems(root / 'problems', keys)],
@@ -120,6 +145,8 @@ def run(tmp_path):
       verdicts_dirs=[write_verdicts(root / 'verdicts', samples, parts)],
       examples_dir=os.fspath(root / 'examples'),
       difficulty_dir=difficulty,
+      eval_problems_dirs=evaluated,
+      overlap_ngram=ngram,
       config=selection.SelectionConfig(**fields),
     )
     manifest = manifests.load(root / 'examples', stage='select')
@@ -310,6 +337,136 @@ def test_no_human_solution_is_an_error_that_names_the_switch(tmp_path):
       examples_dir=os.fspath(tmp_path / 'e'),
       config=selection.SelectionConfig(),
     )
+
+
+WORDS = ' '.join(f'w{i}' for i in range(20))
+TEXTS = {
+  ('a', 0): f'So: {WORDS.upper()}, which is 7.',
+  ('a', 1): f'{WORDS} of a wrong one',
+  ('b', 0): f'and {WORDS}',
+}
+QUESTIONS = {'1': f'What is {WORDS}?', '2': f'{WORDS} twice', '3': 'other'}
+
+
+def test_kept_solutions_that_repeat_an_evaluated_problem_are_counted(
+  run, tmp_path, capsys
+):
+  one = write_evaluated(tmp_path / 'e', QUESTIONS)
+  two = write_evaluated(tmp_path / 'f', {'1': 'nothing of the kind'}, task='f')
+  parts = [*PARTS, [('c', 1, 'correct')]]
+  _, manifest = run(parts, texts=TEXTS, evaluated=[one, two])
+  shown = manifest.statistics['overlap']
+  assert shown['ngram'] == 13 and set(shown['found']) == {'e/test', 'f/test'}
+  found = shown['found']['e/test']
+  # Kept: a 0, a 2, b 0 and c 1; the wrong a 1 is not looked through.
+  assert (found['training'], found['training_shared']) == (4, 2)
+  assert (found['problems'], found['shared'], found['half_covered']) == (
+    3,
+    2,
+    2,
+  )
+  assert [(e['id'], e['with']) for e in found['examples']] == [
+    ('e/test/2', 't/train/a sample 0'),
+    ('e/test/1', 't/train/a sample 0'),
+  ]
+  assert shown['found']['f/test']['shared'] == 0
+  out = capsys.readouterr().out
+  assert (
+    'overlap: 2 of 4 kept solutions share a 13-gram with e/test (2 of its 3 '
+    'problems)\n' in out
+  )
+  assert 'f/test' not in out
+
+
+def test_what_is_evaluated_changes_neither_examples_nor_their_digest(
+  run, tmp_path
+):
+  folder = write_evaluated(tmp_path / 'e', QUESTIONS)
+  _, without = run(PARTS, texts=TEXTS, name='-a')
+  _, compared = run(PARTS, texts=TEXTS, name='-b', evaluated=[folder])
+  _, off = run(PARTS, texts=TEXTS, name='-c', evaluated=[folder], ngram=0)
+  assert compared.digest == without.digest == off.digest
+  assert 'overlap' in compared.statistics
+  assert 'overlap' not in without.statistics | off.statistics
+
+
+def test_a_finished_selection_is_compared_with_sets_that_came_later(
+  run, tmp_path, capsys
+):
+  one = write_evaluated(tmp_path / 'e', QUESTIONS)
+  two = write_evaluated(tmp_path / 'f', {'9': WORDS}, task='f')
+  _, first = run(PARTS, texts=TEXTS, evaluated=[one])
+  part = first.folder / first.parts[0]['name']
+  before = os.stat(part).st_mtime_ns
+  capsys.readouterr()
+  _, grown = run(PARTS, texts=TEXTS, evaluated=[one, two])
+  assert 'kept solutions share a 13-gram with f/test' in capsys.readouterr().out
+  assert grown.digest == first.digest and os.stat(part).st_mtime_ns == before
+  found = grown.statistics['overlap']['found']
+  assert found['f/test']['training_shared'] == 2
+  assert found['e/test'] == first.statistics['overlap']['found']['e/test']
+  _, at_once = run(PARTS, texts=TEXTS, evaluated=[one, two], name='-once')
+  assert at_once.statistics == grown.statistics
+  # Nothing new: not a byte is written, and nothing is said again.
+  file = grown.folder / manifests.MANIFEST
+  before = os.stat(file).st_mtime_ns
+  run(PARTS, texts=TEXTS, evaluated=[one, two])
+  assert os.stat(file).st_mtime_ns == before
+
+
+def test_an_evaluated_folder_without_problems_is_refused_before_any_work(
+  run, tmp_path
+):
+  wrong = write_samples(tmp_path / 'wrong', PARTS)
+  for folder, message in (
+    (wrong, 'EVAL_PROBLEMS_DIRS must name'),
+    (os.fspath(tmp_path / 'none'), 'not there'),
+  ):
+    with pytest.raises(configuration.ConfigurationError, match=message):
+      run(PARTS, evaluated=[folder])
+  assert not (tmp_path / 'run/examples').exists()
+
+
+def test_samples_of_other_streams_are_not_compared(tmp_path):
+  parts = [[('a', 0, 'correct'), ('b', 0, 'correct')]]
+  drawn = manifests.load(write_samples(tmp_path / 's', parts)).records()
+  others = [
+    dataclasses.replace(one, stream='difficulty', text=WORDS) for one in drawn
+  ]
+  both = write(tmp_path / 'b', 'sample', records.Sample, [[*drawn, *others]])
+  selection.select(
+    select_from='samples',
+    problems_dirs=[write_problems(tmp_path / 'p', 'ab')],
+    samples_dirs=[both],
+    verdicts_dirs=[write_verdicts(tmp_path / 'v', both, parts)],
+    examples_dir=os.fspath(tmp_path / 'x'),
+    config=selection.SelectionConfig(),
+    eval_problems_dirs=[write_evaluated(tmp_path / 'e', QUESTIONS)],
+  )
+  found = manifests.load(tmp_path / 'x').statistics['overlap']['found']
+  assert found['e/test']['training'] == 2 and found['e/test']['shared'] == 0
+
+
+def test_human_solutions_are_compared_as_well(tmp_path):
+  evaluated = write_evaluated(
+    tmp_path / 'e', {'1': 'What is the solution of x?', '2': 'solution of c!'}
+  )
+  selection.select(
+    select_from='human',
+    problems_dirs=[write_problems(tmp_path / 'p', 'abcd', solutions='acd')],
+    samples_dirs=[],
+    verdicts_dirs=[],
+    examples_dir=os.fspath(tmp_path / 'x'),
+    config=selection.SelectionConfig(),
+    eval_problems_dirs=[evaluated],
+    overlap_ngram=3,
+  )
+  found = manifests.load(tmp_path / 'x').statistics['overlap']['found']
+  found = found['e/test']
+  assert (found['training'], found['training_shared']) == (3, 3)
+  assert found['shared'] == 2
+  best = found['examples'][0]
+  assert (best['id'], best['with']) == ('e/test/2', 't/train/c')
 
 
 def two_tasks(tmp_path, config):

@@ -10,7 +10,8 @@ them, not by their names.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 from rest_jax import configuration, manifests, storage
 from rest_jax.evaluation import metrics, runs
 
-RESULTS = 'results.json'
+RESULTS, OVERLAP = 'results.json', 'overlap.json'
 _MODEL = re.compile(r'base|sft_human|iteration_\d+')
 
 
@@ -48,7 +49,14 @@ def read(run_dir: storage.PathLike, found: runs.Found) -> runs.Run:
     difficulty=[g for g in graded if g.stream == 'difficulty'],
     seconds=_seconds(run_dir / 'jobs'),
     config=_text(run_dir / 'config.gin'),
+    overlap=overlap(run_dir),
   )
+
+
+def overlap(run_dir: storage.PathLike) -> Mapping[str, Any] | None:
+  """What prepare says that training and evaluated problems share."""
+  source = storage.path(run_dir) / 'problems' / OVERLAP
+  return storage.read_json(source) if source.exists() else None
 
 
 def task_of(problem_id: str) -> tuple[str, str]:
@@ -183,7 +191,9 @@ def _walk(
   manifest = manifests.load_if_done(run_dir / key)
   if manifest is not None:
     found[key] = manifest
-  elif not (run_dir / key / manifests.STARTED).exists():
+  begun = manifest is not None or (run_dir / key / manifests.STARTED).exists()
+  # That of problems/ itself is the vocabulary's: the sets lie below it.
+  if key == 'problems' or not begun:
     for name in _children(run_dir / key):
       _walk(run_dir, f'{key}/{name}', found)
 

@@ -129,6 +129,7 @@ class Run:
     difficulty: the base model's own samples at T = 1.
     seconds: name of a job -> how long it ran.
     config: the text of config.gin, or ''.
+    overlap: what training and evaluated problems share, or None.
   """
 
   name: str
@@ -136,6 +137,7 @@ class Run:
   difficulty: Sequence[Graded]
   seconds: Mapping[str, float]
   config: str
+  overlap: Mapping[str, Any] | None = None
 
   def model(self, name: str) -> Model | None:
     """The model of that name."""

@@ -9,7 +9,7 @@ from rest_jax.evaluation import intervals, plots, runs
 
 # Styles of plots.Series: the same thing has the same colour in each figure.
 TEST, SFT, TRAIN, BASE = 0, 1, 2, 6
-_NBSP = '\u00a0'  # an interval is not broken between lines
+NBSP = '\u00a0'  # an interval is not broken between lines
 # The classes of rewards.verdicts, which lies above; a test compares them.
 OUTCOME_STYLES = {
   'correct': 2,
@@ -49,7 +49,7 @@ def span(row: Mapping[str, Any] | None, key: str = 'value') -> str:
   if row.get('ci_low') is None or row.get('ci_high') is None:
     return text
   low, high = 100 * row['ci_low'], 100 * row['ci_high']
-  return f'{text} [{low:.1f},{_NBSP}{high:.1f}]'
+  return f'{text} [{low:.1f},{NBSP}{high:.1f}]'
 
 
 def sets(run: runs.Run) -> list[tuple[str, str]]:
@@ -83,7 +83,7 @@ def role(run: runs.Run, task: str) -> str:
 def points(row: Mapping[str, Any]) -> str:
   """A difference in percentage points with its interval."""
   value, low, high = (100 * row[k] for k in ('difference', 'ci_low', 'ci_high'))
-  return f'{value:+.1f} [{low:+.1f},{_NBSP}{high:+.1f}]'
+  return f'{value:+.1f} [{low:+.1f},{NBSP}{high:+.1f}]'
 
 
 def mean(

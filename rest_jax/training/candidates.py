@@ -16,18 +16,23 @@ STREAM = 'e_step'  # the only stream that is ever trained on
 _FINISHED = ('eos', 'stop')
 
 
+def problems(folder: str, dial: str) -> manifests.Manifest:
+  """A finished set of problems, which `dial` names, with its card."""
+  manifest = manifests.load(folder)
+  if manifest.kind != 'Problem' or not manifest.statistics.get('task'):
+    raise configuration.ConfigurationError(
+      f'{folder}: holds no problems (made by the stage {manifest.stage}). '
+      f'{dial} must name folders that the stage prepare wrote.'
+    )
+  return manifest
+
+
 class TaskInputs:
   """A task's inputs, and its problems by id."""
 
   def __init__(self, problems_dir, samples_dir=None, verdicts_dir=None):
-    self.problems = manifests.load(problems_dir)
-    self.card = self.problems.statistics.get('task')
-    if self.problems.kind != 'Problem' or not self.card:
-      raise configuration.ConfigurationError(
-        f'{problems_dir}: holds no problems (made by the stage '
-        f'{self.problems.stage}). PROBLEMS_DIRS must name folders that the '
-        'stage prepare wrote.'
-      )
+    self.problems = problems(problems_dir, 'PROBLEMS_DIRS')
+    self.card = self.problems.statistics['task']
     if self.card.get('eos_id') is None:
       raise configuration.ConfigurationError(
         f'{problems_dir}: its card names no eos_id. A solution must end with '
