@@ -278,12 +278,13 @@ def test_a_link_in_an_archive_is_never_followed(kind, tmp_path):
 
 
 def test_another_sets_archive_is_not_opened(tmp_path):
-  (tmp_path / 'APPS.tar.gz').write_bytes(b'not even an archive')
   published_sets.write_math_folders(tmp_path / 'unpacked')
   folder = tmp_path / 'manual'
   folder.mkdir()
-  published_sets.archive(tmp_path / 'unpacked', folder / 'MATH.tar')
   (folder / 'APPS.tar.gz').write_bytes(b'not even an archive')
+  with pytest.raises(files.NotFoundError):
+    sources.read('math', folder)
+  published_sets.archive(tmp_path / 'unpacked', folder / 'MATH.tar')
   assert len(sources.read('math', folder).rows['train']) == 2
   refused('apps', folder, 'APPS.tar.gz', 'truncated or damaged')
 
