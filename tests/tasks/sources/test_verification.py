@@ -174,3 +174,17 @@ def test_published_digests_are_whole():
     assert len(digest) == 64 and int(digest, 16)
     addresses = catalogue.get(name).urls
     assert file in addresses
+
+
+def test_the_page_on_data_tells_where_to_get_every_set(root):
+  page = (root / 'docs' / 'data.md').read_text()
+  for row in catalogue.CATALOGUE.values():
+    assert f'`{row.name}`' in page
+    for split, count in row.counts.items():
+      assert f'{split} {count:,}' in page, (row.name, split)
+    if row.data is None:
+      address = row.homepage.partition('://')[2]
+      assert (
+        address.partition('/tree/')[0]
+        in (root / 'third_party' / 'README.md').read_text()
+      )
