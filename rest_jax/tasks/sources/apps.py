@@ -44,11 +44,7 @@ def read(source: files.Source) -> Reading | None:
     problem without tests, or with tests that cannot be read, is left out.
   """
   result = readings.Collector(source)
-  found = tables.find(source, _TABLES, ('train', 'test'))
-  for split, names in found.items():
-    for name in names:
-      result.add_all(split, result.rows(name), _problem)
-  if found:
+  if result.add_tables(_TABLES, ('train', 'test'), _problem):
     return result.reading()
   matches = {
     name: match

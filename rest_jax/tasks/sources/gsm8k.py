@@ -1,7 +1,7 @@
 """GSM8K."""
 
 from rest_jax.tasks import catalogue, jsonl_rows, problem_sets
-from rest_jax.tasks.sources import files, readings, tables
+from rest_jax.tasks.sources import files, readings
 from rest_jax.tasks.sources.readings import BadRow, Reading, text
 
 _TABLES = ('(?:main/|data/|grade_school_math/data/)?{split}',)
@@ -10,10 +10,7 @@ _TABLES = ('(?:main/|data/|grade_school_math/data/)?{split}',)
 def read(source: files.Source) -> Reading | None:
   """Reads GSM8K: splits train and test; None where neither is there."""
   result = readings.Collector(source)
-  found = tables.find(source, _TABLES, ('train', 'test'))
-  for split, names in found.items():
-    for name in names:
-      result.add_all(split, result.rows(name), _problem)
+  found = result.add_tables(_TABLES, ('train', 'test'), _problem)
   return result.reading() if found else None
 
 

@@ -4,7 +4,7 @@ import re
 
 from rest_jax.rewards import code_problems
 from rest_jax.tasks import problem_sets
-from rest_jax.tasks.sources import files, readings, tables
+from rest_jax.tasks.sources import files, readings
 from rest_jax.tasks.sources.readings import BadRow, Reading, text
 
 _TABLES = ('(?:data/)?HumanEval', '(?:data/|openai_humaneval/)?{split}')
@@ -14,9 +14,7 @@ _ID = re.compile(r'(?:HumanEval/)?(\d+)')
 def read(source: files.Source) -> Reading | None:
   """Reads HumanEval: split test; None where it is not there."""
   result = readings.Collector(source)
-  found = tables.find(source, _TABLES, ('test',))
-  for name in found.get('test', ()):
-    result.add_all('test', result.rows(name), _problem)
+  found = result.add_tables(_TABLES, ('test',), _problem)
   return result.reading() if found else None
 
 

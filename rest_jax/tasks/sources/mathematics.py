@@ -34,14 +34,12 @@ def read(source: files.Source) -> Reading | None:
     Splits train and test; None where the source holds neither layout.
   """
   result = readings.Collector(source)
-  found = tables.find(source, _TABLES, ('train', 'test'))
-  for split, names in found.items():
-    for name in names:
-      result.add_all(split, result.rows(name), _problem)
-  if found:
+  if result.add_tables(_TABLES, ('train', 'test'), _problem):
     return result.reading()
   splits = {
-    name: match[1] for name in source.names if (match := _PROBLEM.match(name))
+    name: match[1]
+    for name in source.names
+    if (match := _PROBLEM.fullmatch(name))
   }
   for name, data in source.stream(splits):
     rows = [(name, tables.parse_object(data))]
@@ -52,10 +50,8 @@ def read(source: files.Source) -> Reading | None:
 def read_500(source: files.Source) -> Reading | None:
   """Reads MATH-500: split test."""
   patterns = ('(?:math/|data/)?math_?500', '(?:data/|default/)?{split}')
-  found = tables.find(source, patterns, ('test',))
   result = readings.Collector(source)
-  for name in found.get('test', ()):
-    result.add_all('test', result.rows(name), _problem_500)
+  found = result.add_tables(patterns, ('test',), _problem_500)
   return result.reading() if found else None
 
 

@@ -71,6 +71,21 @@ class Collector:
       self._files[name] = self._source.path(name)
     return tables.rows(self._source, name)
 
+  def add_tables(
+    self, patterns: Sequence[str], splits: Sequence[str], make: Callable
+  ) -> bool:
+    """Keeps the problems of all tables of these splits; False for no table.
+
+    Args:
+      patterns, splits: see tables.find.
+      make: a raw row to a problem; raises BadRow.
+    """
+    found = tables.find(self._source, patterns, splits)
+    for split, names in found.items():
+      for name in names:
+        self.add_all(split, self.rows(name), make)
+    return bool(found)
+
   def add(self, split: str, where: str, row: problem_sets.Row) -> None:
     """Keeps a problem."""
     rows = self._rows.setdefault(split, {})
