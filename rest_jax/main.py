@@ -122,6 +122,8 @@ def run(arguments: Sequence[str]) -> int:
       parser().error('--input belongs to prepare')
     bindings = [f'INPUT={flags.input}', *bindings]
     flags.gin_file = flags.gin_file or [INPUT_GIN_FILE]
+  if stage == 'prepare':  # TensorFlow tells how it was built
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   if flags.tfds_data_dir:
     os.environ['TFDS_DATA_DIR'] = flags.tfds_data_dir
   if flags.task:

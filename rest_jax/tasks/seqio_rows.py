@@ -54,15 +54,7 @@ def read(
   if module is not None:
     _import(module)
   elif task in catalogue.CATALOGUE:
-    from rest_jax.tasks import sources
-
-    sources.build(
-      catalogue.get(task).data or task,
-      data_dir=data_dir,
-      manual_dir=manual_dir,
-      download=download,
-      allow_partial=allow_partial,
-    )
+    _build(task, data_dir, manual_dir, download, allow_partial)
   import seqio  # the published tasks register themselves then
 
   try:
@@ -116,6 +108,26 @@ def _row(example: Mapping, number: int) -> tuple[Row | None, str]:
     lead=texts['lead'],
     **{name: texts[name] or None for name in optional},
   ), ''
+
+
+@functools.cache
+def _build(
+  task: str,
+  data_dir: str | None,
+  manual_dir: str | None,
+  download: bool,
+  allow_partial: bool,
+) -> None:
+  """Makes sure, once, that a published task's TFDS data set is there."""
+  from rest_jax.tasks import sources
+
+  sources.build(
+    catalogue.get(task).data or task,
+    data_dir=data_dir,
+    manual_dir=manual_dir,
+    download=download,
+    allow_partial=allow_partial,
+  )
 
 
 def _import(module: str) -> None:
