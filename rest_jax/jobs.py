@@ -1,7 +1,7 @@
 """A job: one process of a run, as an executor sees it.
 
-rest_em.py makes jobs, launch/executors/ run them. Nothing else passes between
-the two, so that an executor knows no algorithm and the plan knows no machine.
+rest_em.py makes jobs, executors/ run them. Nothing else passes between the two,
+so that an executor knows no algorithm and the plan knows no machine.
 """
 
 import dataclasses
@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from rest_jax import configuration
+
+# Exit codes of a job's process, beside 0: see main.py.
+EXIT_CONFIGURATION, EXIT_PREEMPTED = 2, 42
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

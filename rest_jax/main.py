@@ -12,9 +12,10 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-EXIT_CONFIGURATION, EXIT_PREEMPTED = 2, 42
+from rest_jax import gin_flags, jobs
+
 INPUT_GIN_FILE = 'tasks/own_problems.gin'  # of --input, where none is named
 
 STAGES = {
@@ -63,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     ('overwrite', 'build its TFDS data set anew'),
   ):
     result.add_argument(f'--{name}', action='store_true', help=text)
-  add_gin_flags(result)
+  gin_flags.add(result)
   result.add_argument(
     '--dry_run', action='store_true', help='print what is bound and stop'
   )
@@ -74,43 +75,12 @@ def parser() -> argparse.ArgumentParser:
   return result
 
 
-def add_gin_flags(target: argparse.ArgumentParser) -> None:
-  """The flags that the launcher has too."""
-  target.add_argument(
-    '--gin_file', action='append', default=[], help='repeatable, in order'
-  )
-  target.add_argument(
-    '--gin_bindings', action='append', default=[], help='NAME = VALUE'
-  )
-  target.add_argument(
-    '--gin_search_paths', default='', help='comma-separated folders'
-  )
-
-
-def split_gin_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-  """(other flags, bindings) of a command line with --gin.NAME=VALUE flags.
-
-  `--gin.NAME VALUE` in two words is understood too.
-  """
-  others, bindings = [], []
-  iterator = iter(arguments)
-  for argument in iterator:
-    if not argument.startswith('--gin.'):
-      others.append(argument)
-      continue
-    binding = argument.removeprefix('--gin.')
-    if '=' not in binding:
-      binding = f'{binding}={next(iterator, "")}'
-    bindings.append(binding)
-  return others, bindings
-
-
 def run(arguments: Sequence[str]) -> int:
   """Parses, resolves and runs one stage; returns the exit code."""
   if arguments and arguments[0] in COMMANDS:
     module = importlib.import_module(f'rest_jax.{COMMANDS[arguments[0]][0]}')
     return module.run(arguments[1:])
-  others, bindings = split_gin_flags(arguments)
+  others, bindings = gin_flags.split(arguments)
   flags = parser().parse_args(others)
   stage = flags.run_mode or flags.stage
   if stage is None:
@@ -144,7 +114,7 @@ def run(arguments: Sequence[str]) -> int:
     stage,
     gin_files=flags.gin_file,
     bindings=[*flags.gin_bindings, *bindings],
-    search_paths=[p for p in flags.gin_search_paths.split(',') if p],
+    search_paths=gin_flags.search_paths(flags),
   )
   if flags.dry_run:
     print(gin_utils.config_text())
@@ -172,31 +142,39 @@ def _build(flags: argparse.Namespace) -> None:
       )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-  """Entry point of `rest-jax`; turns errors into exit codes."""
+def exit_code(work: Callable[[], int], name: str) -> int:
+  """Runs `work` and turns what it raises into an exit code and one line.
+
+  Args:
+    work: returns its own exit code.
+    name: of the command, before the message.
+  """
   try:
-    code = run(sys.argv[1:] if arguments is None else arguments)
+    return work()
   except KeyboardInterrupt:
-    code = 130
+    return 130
   except Exception as error:
     from rest_jax import configuration, preemption, records, storage
 
     if isinstance(error, preemption.Preempted):
-      print(f'rest-jax: {error}', file=sys.stderr)
-      code = EXIT_PREEMPTED
-    elif (
-      isinstance(
-        error, (configuration.ConfigurationError, records.CorruptPartError)
-      )
-      or getattr(error, 'errno', None) in storage.FINAL_ERRNOS
+      print(f'{name}: {error}', file=sys.stderr)
+      return jobs.EXIT_PREEMPTED
+    final = (configuration.ConfigurationError, records.CorruptPartError)
+    if (
+      not isinstance(error, final)
+      and getattr(error, 'errno', None) not in storage.FINAL_ERRNOS
     ):
-      if isinstance(error, OSError):
-        error = storage.with_advice(error)
-      print(f'rest-jax: error: {error}', file=sys.stderr)
-      code = EXIT_CONFIGURATION
-    else:
       raise
-  sys.exit(code)
+    if isinstance(error, OSError):
+      error = storage.with_advice(error)
+    print(f'{name}: error: {error}', file=sys.stderr)
+    return jobs.EXIT_CONFIGURATION
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  """Entry point of `rest-jax`."""
+  given = sys.argv[1:] if arguments is None else arguments
+  sys.exit(exit_code(lambda: run(given), 'rest-jax'))
 
 
 if __name__ == '__main__':

@@ -7,7 +7,7 @@
                               iteration_02/sample ─ …                  ─ report
 
 Nothing runs here and nothing is read: a plan is a pure function of its
-arguments, and an executor (launch/executors/) sees jobs and nothing else.
+arguments, and an executor (executors/) sees jobs and nothing else.
 """
 
 import dataclasses

@@ -11,8 +11,8 @@ os.environ.setdefault('JAX_NUMPY_RANK_PROMOTION', 'raise')
 os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# A checkout tests its own code, installed or not; `launch` holds executors/.
-for folder in (ROOT, ROOT / 'launch', ROOT / 'tests'):
+# A checkout tests its own code, installed or not.
+for folder in (ROOT, ROOT / 'tests'):
   if str(folder) not in sys.path:
     sys.path.append(str(folder))
 

@@ -31,12 +31,14 @@ LAYERS = [
     'preflight',
   ],
   ['grade', 'check_task', 'jobs', 'layout', 'rest_em'],
-  ['gin_names'],
+  ['gin_names', 'gin_flags'],
   ['gin_utils'],
+  ['executors'],
+  ['launcher'],
   ['main'],
 ]
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-STAGES = set(LAYERS[-5])
+STAGES = set(LAYERS[-7])
 
 
 def modules(root):
@@ -106,7 +108,8 @@ LIGHT = ['score', 'selection', 'evaluate', 'report', 'rest_em', 'jobs']
 
 
 @pytest.mark.parametrize(
-  'module', [*LIGHT, 'rewards.pool', 'rewards.graders', 'gin_utils', 'main']
+  'module',
+  [*LIGHT, 'rewards.pool', 'rewards.graders', 'gin_utils', 'launcher', 'main'],
 )
 def test_light_modules_load_neither_jax_nor_tensorflow(module):
   script = (

@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from executors.console import Console
-from executors.ledger import Configuration, Ledger
-from executors.local import LocalExecutor
+from rest_jax.executors.console import Console
+from rest_jax.executors.ledger import Configuration, Ledger
+from rest_jax.executors.local import LocalExecutor
 from rest_jax.jobs import Job
 
 FAKE = str(pathlib.Path(__file__).parent / 'fake_stage.py')

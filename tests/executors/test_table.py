@@ -3,7 +3,7 @@
 import io
 import json
 
-from executors import console, table
+from rest_jax.executors import console, table
 
 
 def row(model, metric, value, k=1, task='t', split='test'):

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 
-from rest_jax import configuration, main, manifests, preemption
+from rest_jax import configuration, gin_flags, jobs, manifests, preemption
 
 
 def act(what: str) -> None:
@@ -39,7 +39,7 @@ def act(what: str) -> None:
 
 
 def run() -> None:
-  _, bindings = main.split_gin_flags(sys.argv[1:])
+  _, bindings = gin_flags.split(sys.argv[1:])
   flags = dict(binding.split('=', 1) for binding in bindings)
   out = pathlib.Path(flags['OUT'])
   starts = out.parent / f'{out.name}.starts'
@@ -67,7 +67,7 @@ if __name__ == '__main__':
   try:
     run()
   except preemption.Preempted:
-    sys.exit(main.EXIT_PREEMPTED)
+    sys.exit(jobs.EXIT_PREEMPTED)
   except configuration.ConfigurationError as error:
     print(f'rest-jax: error: {error}', file=sys.stderr)
-    sys.exit(main.EXIT_CONFIGURATION)
+    sys.exit(jobs.EXIT_CONFIGURATION)

@@ -1,0 +1,132 @@
+"""The launcher: a plan, what is done of it, and an executor for the rest.
+
+    flags ─ gin ─▶ plan ─ ledger ─▶ jobs to do ─ executor ─▶ results, a table
+
+launch/rest_em.py is this with the plan of ReST^EM. The same command goes on
+where it stopped; one launcher at a time holds RUN_DIR.
+"""
+
+import argparse
+import dataclasses
+import shlex
+from collections.abc import Sequence
+
+from rest_jax import configuration, gin_flags, gin_utils, jobs, leases, storage
+from rest_jax.executors.console import Console
+from rest_jax.executors.ledger import Configuration, Ledger
+from rest_jax.executors.local import LocalExecutor
+from rest_jax.executors.table import results_table
+
+EXECUTORS = {'local': LocalExecutor}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+  """A command that launches.
+
+  Attributes:
+    name: how it is called; the first words of the run's config.gin.
+    plan: the key of gin_utils.STAGES whose function makes the jobs.
+    description: of its --help.
+  """
+
+  name: str
+  plan: str
+  description: str
+
+
+def parser(program: Program) -> argparse.ArgumentParser:
+  """The launcher's flags; --gin.NAME=VALUE flags are taken out before."""
+  result = argparse.ArgumentParser(
+    prog=program.name,
+    description=program.description,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  result.add_argument('--executor', choices=list(EXECUTORS), default='local')
+  gin_flags.add(result)
+  result.add_argument('--until', metavar='JOB', help='the last job to run')
+  result.add_argument('--dry_run', action='store_true', help='print the plan')
+  return result
+
+
+def run(arguments: Sequence[str], program: Program) -> int:
+  """Plans, then runs or prints; returns the exit code."""
+  others, bindings = gin_flags.split(arguments)
+  flags = parser(program).parse_args(others)
+  bindings = [*flags.gin_bindings, *bindings]
+  plan, bound = gin_utils.parse(
+    program.plan,
+    gin_files=flags.gin_file,
+    bindings=bindings,
+    search_paths=gin_flags.search_paths(flags),
+  )
+  run_dir = bound['run_dir'].rstrip('/')
+  planned = whole = plan(**bound)
+  if flags.until:
+    planned = jobs.until(planned, flags.until)
+  ledger = Ledger(
+    run_dir,
+    Configuration(
+      bindings=gin_utils.bindings(),
+      others=[b for b in bindings if '.' in b.partition('=')[0]],
+    ),
+  )
+  if flags.dry_run:
+    _print_plan(planned, ledger)
+    return 0
+  config = _config(run_dir, program)
+  text = (
+    f'# {program.name} {shlex.join(arguments)}\n# which resolves to:\n\n'
+    f'{gin_utils.config_text()}'
+  ).encode()
+
+  def before(job: jobs.Job) -> None:
+    # Not before the stages have agreed to this configuration; and the report,
+    # which shows it, comes last.
+    if not config.exists() or job.stage == 'report':
+      storage.write_bytes(config, text)
+
+  with leases.hold(run_dir, purpose=program.name):
+    executor = EXECUTORS[flags.executor](
+      run_dir,
+      _flags_of_jobs(flags, bindings),
+      ledger,
+      Console([job.name for job in whole]),
+    )
+    code = executor.run(planned, before=before)
+  if code == 0 and planned[-1].stage == 'report':
+    print(results_table(run_dir))
+    print(f'\nreport: {run_dir}/report/index.html')
+  return code
+
+
+def _config(run_dir: str, program: Program) -> storage.Path:
+  """The run's config.gin; raises where it is not this program's."""
+  config = storage.path(run_dir) / 'config.gin'
+  if config.exists() and not config.read_text().startswith(f'# {program.name}'):
+    raise configuration.ConfigurationError(
+      f'{config}: not written by rest_jax, so RUN_DIR holds something else. '
+      'Set RUN_DIR to a new folder, or move that file away.'
+    )
+  return config
+
+
+def _flags_of_jobs(
+  flags: argparse.Namespace, bindings: Sequence[str]
+) -> list[str]:
+  """What the user asked for, in the form that rest_jax.main takes."""
+  result = [f'--gin_file={name}' for name in flags.gin_file]
+  if flags.gin_search_paths:
+    result.append(f'--gin_search_paths={flags.gin_search_paths}')
+  return [*result, *(f'--gin_bindings={binding}' for binding in bindings)]
+
+
+def _print_plan(planned: Sequence[jobs.Job], ledger: Ledger) -> None:
+  width = max(len(job.name) for job in planned)
+  for job in planned:
+    state = 'done' if ledger.is_done(job) else 'to do'
+    where = job.accelerator
+    if job.topology:
+      where = f'{job.slices} x {job.topology}'
+    needs = ', '.join(job.needs) if job.stage != 'report' else 'all of these'
+    print(f'{state:6} {job.name:{width}}  {where:5}  {needs}'.rstrip())
