@@ -21,11 +21,9 @@ if os.path.isdir(os.path.join(_ROOT, 'rest_jax')):
 
 from rest_jax import launcher, main  # noqa: E402
 
-REST_EM = launcher.Program(
-  name='launch/rest_em.py', plan='rest_em', description=__doc__
-)
-
 if __name__ == '__main__':
   sys.exit(
-    main.exit_code(lambda: launcher.run(sys.argv[1:], REST_EM), REST_EM.name)
+    main.exit_code(
+      lambda: launcher.run(sys.argv[1:], __doc__), launcher.REST_EM.name
+    )
   )

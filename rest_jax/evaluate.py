@@ -3,8 +3,8 @@
     verdicts ─▶ results.json
 
 results.json holds rows (a number each, with the rates of the verdict classes
-beside it), a breakdown of pass@1 by level and type, and no times: two runs
-that sampled the same give the same file.
+beside it), a breakdown of pass@1 by level and type with the averages over
+their groups, and no times: two runs that sampled the same give the same file.
 """
 
 import json
@@ -18,7 +18,7 @@ from rest_jax import configuration, manifests, preemption, storage
 from rest_jax.evaluation import intervals, metrics
 from rest_jax.rewards import verdicts
 
-_VERSION = 1
+_VERSION = 2
 RESULTS = 'results.json'
 
 
@@ -80,15 +80,15 @@ def evaluate(
     if work.done is not None and (work.folder / RESULTS).exists():
       print(f'evaluate: {results_dir} is done already')
       return
-    rows, breakdown = [], []
+    results = {'rows': [], 'breakdown': [], 'averages': []}
     for task in tasks:
       preemption.check(f'evaluate: {results_dir}')
-      more_rows, more_breakdown = _evaluate_task(
+      more = _evaluate_task(
         task, model, resamples=bootstrap_resamples, seed=seed
       )
-      rows += more_rows
-      breakdown += more_breakdown
-    results = {'rows': rows, 'breakdown': breakdown}
+      for key, found in more.items():
+        results[key] += found
+    rows = results['rows']
     storage.write_json(work.folder / RESULTS, results)
     work.finish(
       content=manifests.digest_of(results), statistics={'rows': len(rows)}
@@ -102,14 +102,14 @@ def _evaluate_task(
   *,
   resamples: int,
   seed: int,
-) -> tuple[list[dict], list[dict]]:
-  """A task's rows and breakdown rows, one group per stream."""
+) -> dict[str, list[dict]]:
+  """A task's part of results.json, stream by stream."""
   graded = task['verdicts']
   where = {key: graded.statistics[key] for key in ('task', 'split')}
   streams = _streams(task['samples'])
   table = graded.table(columns=metrics.COLUMNS)
   groups = _groups(task['problems'])
-  rows, breakdown = [], []
+  results = {'rows': [], 'breakdown': [], 'averages': []}
   for name in sorted(graded.statistics['classes']):
     if name not in streams:
       raise configuration.ConfigurationError(
@@ -128,11 +128,13 @@ def _evaluate_task(
     for label, estimate in zip(
       labels, _estimates(values_PM, resamples, seed), strict=True
     ):
-      rows.append({**head, **label, **estimate, **_rates(found)})
-    breakdown += _breakdown(
-      {**head, **labels[0]}, found, values_PM[:, 0], groups, resamples, seed
-    )
-  return rows, breakdown
+      results['rows'].append({**head, **label, **estimate, **_rates(found)})
+    for by, group_of in groups.items():
+      values = _by_group(found, values_PM[:, 0], group_of)
+      head_of = {**head, **labels[0], 'by': by}
+      results['breakdown'] += _breakdown(head_of, values, resamples, seed)
+      results['averages'] += _average(head_of, values, resamples, seed)
+  return results
 
 
 def _values(
@@ -178,23 +180,42 @@ def _rates(found: metrics.Outcomes) -> dict:
   }
 
 
-def _breakdown(
-  head: Mapping,
+def _by_group(
   found: metrics.Outcomes,
   values_P: np.ndarray,
-  groups: Mapping[str, Mapping[str, str]],
-  resamples: int,
-  seed: int,
+  group_of: Mapping[str, str | None],
+) -> dict[str, np.ndarray]:
+  """The problems' values, group by group; without those of no group."""
+  names = [group_of.get(problem_id) for problem_id in found.problem_ids]
+  return {
+    name: values_P[np.array([other == name for other in names])]
+    for name in sorted({name for name in names if name is not None})
+  }
+
+
+def _breakdown(
+  head: Mapping, values: Mapping[str, np.ndarray], resamples: int, seed: int
 ) -> list[dict]:
-  """Rows of pass@1 for the problems of each level, and of each type."""
+  """A row of pass@1 for the problems of each group."""
   rows = []
-  for by, group_of in groups.items():
-    names = [group_of.get(problem_id) for problem_id in found.problem_ids]
-    for name in sorted({name for name in names if name is not None}):
-      chosen = np.array([other == name for other in names])
-      [estimate] = _estimates(values_P[chosen][:, None], resamples, seed)
-      rows.append({**head, 'by': by, 'group': name, **estimate})
+  for name, values_P in values.items():
+    [estimate] = _estimates(values_P[:, None], resamples, seed)
+    rows.append({**head, 'group': name, **estimate})
   return rows
+
+
+def _average(
+  head: Mapping, values: Mapping[str, np.ndarray], resamples: int, seed: int
+) -> list[dict]:
+  """A row for the unweighted mean of several groups' pass@1 (macro average)."""
+  there = [values_P[~np.isnan(values_P)] for values_P in values.values()]
+  there = [values_P for values_P in there if values_P.size]
+  if len(there) < 2:
+    return []
+  mean, low, high = intervals.macro_bootstrap(there, resamples, seed)
+  estimate = {'value': mean, 'ci_low': low, 'ci_high': high}
+  n = sum(values_P.size for values_P in there)
+  return [{**head, 'groups': len(there), **estimate, 'n': n}]
 
 
 def _groups(

@@ -11,7 +11,7 @@ import difflib
 import importlib.util
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from rest_jax import configuration
 
@@ -59,6 +59,49 @@ def nearest(name: str, known: Iterable[str]) -> str:
   if len(known) <= 20:
     return f'Known: {", ".join(known)}.'
   return '--dry_run prints everything that is bound.'
+
+
+def reached(text: str, bound: Mapping[str, str]) -> dict[str, str]:
+  """What a text of gin can lead to: some of `bound`, never too little.
+
+  Args:
+    text: of a gin file, or of values.
+    bound: gin_utils.bindings(): macros as NAME, parameters as
+      scope/module.Class.parameter, each with the text of its value.
+
+  Returns:
+    The macros that it refers to, and the parameters of whatever function or
+    class it names, in any scope; and so on through their values.
+  """
+  owners: dict[str, list[str]] = {}
+  for key in bound:
+    if '/' in key:
+      owners.setdefault(key.split('.')[-2], []).append(key)
+  found, todo = {}, [text]
+  while todo:
+    text = todo.pop()
+    keys = [name for name in re.findall(r'%(\w+)', text) if name in bound]
+    for word in {*re.findall(r'\w+', text)}:
+      keys += owners.get(word, ())
+    for key in keys:
+      if key not in found:
+        found[key] = bound[key]
+        todo.append(bound[key])
+  return found
+
+
+def require_file(file: str, places: Sequence[str]) -> None:
+  """Raises unless a gin file is in one of the places; the last is ours."""
+  if any(os.path.isfile(os.path.join(place, file)) for place in places):
+    return
+  known = []
+  for root, _, names in os.walk(places[-1]):
+    relative = os.path.relpath(root, places[-1])
+    known += [os.path.normpath(os.path.join(relative, n)) for n in names]
+  raise configuration.ConfigurationError(
+    f'--gin_file={file}: not found in {", ".join(places)}. '
+    f'{nearest(file, known)}'
+  )
 
 
 def imported_modules(gin_directory: str) -> dict[str, str]:

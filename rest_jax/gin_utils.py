@@ -31,8 +31,11 @@ STAGES = {
   'evaluate': 'rest_jax.evaluate',
   'report': 'rest_jax.report',
   'preflight': 'rest_jax.preflight',
-  'rest_em': 'rest_jax.rest_em',  # the plan of all of them, for the launcher
+  # Plans, for the launcher: their module's function is `plan`.
+  'rest_em': 'rest_jax.rest_em',
+  'batch': 'rest_jax.batch',
 }
+PLANS = ('rest_em', 'batch')
 DEFAULTS = 'defaults.gin'
 _MACRO = 'gin.macro'
 
@@ -68,25 +71,75 @@ def parse(
   Raises:
     ConfigurationError: for anything misspelt, mistyped or missing.
   """
+  function = _read(stage, gin_files, bindings, search_paths)
+  with _clear_errors():
+    _check_reachable(stage, function)
+    arguments = gin.get_bindings(function)
+  return function, _checked_arguments(stage, function, arguments)
+
+
+def macros(
+  stage: str,
+  names: Sequence[str],
+  *,
+  gin_files: Sequence[str] = (),
+  bindings: Sequence[str] = (),
+  search_paths: Sequence[str] = (),
+) -> dict[str, Any]:
+  """The values of some macros, before all is there that a stage needs.
+
+  Args:
+    stage, gin_files, search_paths: as of `parse`.
+    names: of macros.
+    bindings: those of other macros are left out, unseen.
+
+  Returns:
+    Name to value; without those that are None, REQUIRED, or not defined.
+  """
+  own = [b for b in bindings if b.partition('=')[0].strip() in names]
+  _read(stage, gin_files, own, search_paths)
+  return {
+    name: value
+    for name in names
+    if (value := _plain(_macros().get(name))) is not None
+  }
+
+
+def _plain(value: Any) -> Any:
+  """A bound value with its macros resolved; None where that cannot be."""
+  if isinstance(value, gin.config.ConfigurableReference):
+    return _plain(_macros().get(value.config_key[0]))
+  if isinstance(value, (list, tuple)):
+    items = [_plain(item) for item in value]
+    return None if None in items else items
+  return value
+
+
+def _read(
+  stage: str,
+  gin_files: Sequence[str],
+  bindings: Sequence[str],
+  search_paths: Sequence[str],
+) -> Callable[..., Any]:
+  """Reads files and bindings and resolves nothing; the stage's function."""
   gin.clear_config()
   gin.config._LOCATION_PREFIXES[:] = [*search_paths, '', gin_directory()]
   # Gin's second reader, for resources, logs an error for every prefix missed.
   gin.config._FILE_READERS[:] = [(open, os.path.isfile)]
   module = importlib.import_module(STAGES[stage])
-  function = getattr(module, 'plan' if stage == 'rest_em' else stage)
+  function = getattr(module, 'plan' if stage in PLANS else stage)
   with _clear_errors():
     files = [DEFAULTS, f'stages/{stage}.gin', *gin_files]
+    places = [*search_paths, os.getcwd(), gin_directory()]
     for file in files:
-      _require_file(file, search_paths)
+      gin_names.require_file(file, places)
     gin.parse_config_files_and_bindings(
       files, [], finalize_config=False, print_includes_and_imports=False
     )
     _check_macros_of_files()
     for binding in bindings:
       _parse_binding(binding)
-    _check_reachable(stage, function)
-    arguments = gin.get_bindings(function)
-  return function, _checked_arguments(stage, function, arguments)
+  return function
 
 
 def bindings() -> dict[str, str]:
@@ -230,20 +283,6 @@ def _checked_arguments(
 
 
 # ---- errors ------------------------------------------------------------------
-
-
-def _require_file(file: str, search_paths: Sequence[str]) -> None:
-  places = [*search_paths, os.getcwd(), gin_directory()]
-  if any(os.path.isfile(os.path.join(place, file)) for place in places):
-    return
-  known = []
-  for root, _, names in os.walk(gin_directory()):
-    relative = os.path.relpath(root, gin_directory())
-    known += [os.path.normpath(os.path.join(relative, n)) for n in names]
-  raise configuration.ConfigurationError(
-    f'--gin_file={file}: not found in {", ".join(places)}. '
-    f'{gin_names.nearest(file, known)}'
-  )
 
 
 @contextlib.contextmanager

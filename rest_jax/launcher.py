@@ -2,7 +2,8 @@
 
     flags ─ gin ─▶ plan ─ ledger ─▶ jobs to do ─ executor ─▶ results, a table
 
-launch/rest_em.py is this with the plan of ReST^EM. The same command goes on
+launch/rest_em.py is this with the plan of ReST^EM, rest-jax evaluate with that
+of batch.py, where CHECKPOINTS names what to evaluate. The same command goes on
 where it stopped; one launcher at a time holds RUN_DIR.
 """
 
@@ -10,8 +11,18 @@ import argparse
 import dataclasses
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
-from rest_jax import configuration, gin_flags, gin_utils, jobs, leases, storage
+from rest_jax import (
+  batch,
+  configuration,
+  gin_flags,
+  gin_tasks,
+  gin_utils,
+  jobs,
+  leases,
+  storage,
+)
 from rest_jax.executors.console import Console
 from rest_jax.executors.ledger import Configuration, Ledger
 from rest_jax.executors.local import LocalExecutor
@@ -27,19 +38,21 @@ class Program:
   Attributes:
     name: how it is called; the first words of the run's config.gin.
     plan: the key of gin_utils.STAGES whose function makes the jobs.
-    description: of its --help.
   """
 
   name: str
   plan: str
-  description: str
 
 
-def parser(program: Program) -> argparse.ArgumentParser:
+REST_EM = Program(name='launch/rest_em.py', plan='rest_em')
+BATCH = Program(name='rest-jax evaluate', plan='batch')
+
+
+def parser(name: str, description: str) -> argparse.ArgumentParser:
   """The launcher's flags; --gin.NAME=VALUE flags are taken out before."""
   result = argparse.ArgumentParser(
-    prog=program.name,
-    description=program.description,
+    prog=name,
+    description=description,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   result.add_argument('--executor', choices=list(EXECUTORS), default='local')
@@ -49,11 +62,37 @@ def parser(program: Program) -> argparse.ArgumentParser:
   return result
 
 
-def run(arguments: Sequence[str], program: Program) -> int:
-  """Plans, then runs or prints; returns the exit code."""
+def run(arguments: Sequence[str], description: str) -> int:
+  """launch/rest_em.py: plans, then runs or prints; returns the exit code.
+
+  Args:
+    arguments: its command line.
+    description: of its --help.
+  """
   others, bindings = gin_flags.split(arguments)
-  flags = parser(program).parse_args(others)
+  flags = parser(REST_EM.name, description).parse_args(others)
   bindings = [*flags.gin_bindings, *bindings]
+  return launch(REST_EM, flags, bindings, arguments)
+
+
+def launch(
+  program: Program,
+  flags: argparse.Namespace,
+  bindings: Sequence[str],
+  arguments: Sequence[str],
+) -> int:
+  """Plans, then runs or prints; returns the exit code.
+
+  Args:
+    program: whose plan it is.
+    flags: executor, until, dry_run and those of gin_flags.
+    bindings: of gin, all of them.
+    arguments: the command line, for the run's config.gin.
+  """
+  if flags.executor not in EXECUTORS:
+    raise configuration.ConfigurationError(
+      f'--executor: got {flags.executor!r}; allowed: {", ".join(EXECUTORS)}.'
+    )
   plan, bound = gin_utils.parse(
     program.plan,
     gin_files=flags.gin_file,
@@ -100,15 +139,79 @@ def run(arguments: Sequence[str], program: Program) -> int:
   return code
 
 
+def is_batch(flags: argparse.Namespace, bindings: Sequence[str]) -> bool:
+  """Whether CHECKPOINTS names any: evaluate is then a plan, no stage."""
+  return bool(_macros(['CHECKPOINTS'], flags, bindings).get('CHECKPOINTS'))
+
+
+def run_batch(
+  flags: argparse.Namespace, bindings: Sequence[str], arguments: Sequence[str]
+) -> int:
+  """rest-jax evaluate with CHECKPOINTS: the plan of batch.py.
+
+  The gin files of the tasks that TASKS names are found here, and a vocabulary
+  where none is named: that of the first checkpoint that has one.
+
+  Raises:
+    ConfigurationError: a checkpoint, a task or the model is not there.
+  """
+  names = ['CHECKPOINTS', 'BASE_CHECKPOINT_PATH']
+  asked = _macros(names, flags, bindings)
+  if gin_utils.bindings()['MODEL'] == '%gin.REQUIRED':
+    raise configuration.ConfigurationError(
+      'evaluate: MODEL must be set, the one network of all CHECKPOINTS: no '
+      '--gin_file does. gin/models/ has some.'
+    )
+  policies = batch.names(asked['CHECKPOINTS']).values()
+  lost = [path for path in policies if not storage.path(path).exists()]
+  if lost and not flags.dry_run:
+    raise configuration.ConfigurationError(
+      f'CHECKPOINTS: nothing is at {", ".join(lost)}. Expected a folder of the '
+      'stage train, a .gguf file, or a folder with *.safetensors.'
+    )
+  speaking = [path for path in policies if _has_vocabulary(path)]
+  if speaking and 'BASE_CHECKPOINT_PATH' not in asked:
+    bindings = [f'BASE_CHECKPOINT_PATH={speaking[0]}', *bindings]
+  flags.gin_file, bindings = gin_tasks.expand(
+    gin_files=flags.gin_file,
+    bindings=bindings,
+    search_paths=gin_flags.search_paths(flags),
+  )
+  return launch(BATCH, flags, bindings, arguments)
+
+
+def _macros(
+  names: Sequence[str], flags: argparse.Namespace, bindings: Sequence[str]
+) -> dict[str, Any]:
+  return gin_utils.macros(
+    'evaluate',
+    names,
+    gin_files=flags.gin_file,
+    bindings=bindings,
+    search_paths=gin_flags.search_paths(flags),
+  )
+
+
+def _has_vocabulary(policy: str) -> bool:
+  path = storage.path(policy)
+  return policy.endswith('.gguf') or (path / 'tokenizer.json').exists()
+
+
 def _config(run_dir: str, program: Program) -> storage.Path:
   """The run's config.gin; raises where it is not this program's."""
   config = storage.path(run_dir) / 'config.gin'
-  if config.exists() and not config.read_text().startswith(f'# {program.name}'):
-    raise configuration.ConfigurationError(
-      f'{config}: not written by rest_jax, so RUN_DIR holds something else. '
-      'Set RUN_DIR to a new folder, or move that file away.'
-    )
-  return config
+  start = config.read_text() if config.exists() else f'# {program.name} '
+  if start.startswith(f'# {program.name} '):
+    return config
+  for other in (REST_EM, BATCH):
+    if start.startswith(f'# {other.name} '):
+      raise configuration.ConfigurationError(
+        f'{run_dir}: is a run of {other.name}. Set RUN_DIR to another folder.'
+      )
+  raise configuration.ConfigurationError(
+    f'{config}: not written by rest_jax, so RUN_DIR holds something else. '
+    'Set RUN_DIR to a new folder, or move that file away.'
+  )
 
 
 def _flags_of_jobs(

@@ -5,6 +5,7 @@
     <model>/evaluation/<task>[_<split>]/<stream>/{samples,verdicts}
     <model>/evaluation/results
     base/difficulty/{samples,verdicts}
+    models/<name>/evaluation/…                of the checkpoints of batch.py
     report
 
 A model is base, sft_human or iteration_NN. With several training tasks the
@@ -12,6 +13,8 @@ E-step's samples and verdicts have a folder for each, below the one above.
 """
 
 import dataclasses
+
+from rest_jax.evaluation.runs import MODELS as MODELS
 
 EVAL_PREFIX = 'eval/'
 BASE, SFT_HUMAN = 'base', 'sft_human'

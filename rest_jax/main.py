@@ -24,7 +24,7 @@ STAGES = {
   'score': "grade samples with the task's reward",
   'select': 'keep correct solutions as training examples',
   'train': 'M-step: fine-tune the base model on them',
-  'evaluate': 'pass@1, pass@k, maj@k with intervals',
+  'evaluate': 'pass@1, pass@k, maj@k; or all CHECKPOINTS on all TASKS',
   'report': 'one HTML page and results.json',
   'preflight': 'compile the training step for a TPU that is not here',
 }
@@ -68,6 +68,14 @@ def parser() -> argparse.ArgumentParser:
   result.add_argument(
     '--dry_run', action='store_true', help='print what is bound and stop'
   )
+  result.add_argument(
+    '--until', metavar='JOB', help='evaluate with CHECKPOINTS: the last job'
+  )
+  result.add_argument(
+    '--executor',
+    default='local',
+    help='evaluate with CHECKPOINTS: what runs its jobs',
+  )
   result.add_argument('--tfds_data_dir', help='where TFDS keeps its data')
   result.add_argument(
     '--seqio_additional_cache_dirs', default='', help='comma-separated'
@@ -108,12 +116,20 @@ def run(arguments: Sequence[str]) -> int:
     os.environ['SEQIO_ADDITIONAL_CACHE_DIRS'] = (
       flags.seqio_additional_cache_dirs
     )
+  bindings = [*flags.gin_bindings, *bindings]
+  if stage == 'evaluate':
+    from rest_jax import launcher
+
+    if launcher.is_batch(flags, bindings):
+      return launcher.run_batch(flags, bindings, arguments)
+  if flags.until:
+    parser().error('--until belongs to evaluate with CHECKPOINTS')
   from rest_jax import gin_utils
 
   function, bound = gin_utils.parse(
     stage,
     gin_files=flags.gin_file,
-    bindings=[*flags.gin_bindings, *bindings],
+    bindings=bindings,
     search_paths=gin_flags.search_paths(flags),
   )
   if flags.dry_run:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rest_jax import configuration, manifests, preemption, storage
 from rest_jax.evaluation import (
+  breakdown,
   browser,
   collect,
   comparison,
@@ -66,6 +67,9 @@ def report(*, run_dir: str) -> None:
       'rows': [row for model in run.models for row in _ordered(model.rows)],
       'breakdown': [
         row for model in run.models for row in _ordered(model.breakdown)
+      ],
+      'averages': [
+        row for model in run.models for row in _ordered(model.averages)
       ],
       'comparisons': compare(run, **bootstrap),
     }
@@ -128,28 +132,53 @@ def page(
   """The whole page as HTML."""
   resamples = min(bootstrap['resamples'], PAGE_RESAMPLES)
   rough = {**bootstrap, 'resamples': resamples}
-  iterations = max((m.iteration for m in run.policies), default=0)
-  subtitle = (
-    f'ReST^EM, {iterations} iteration{"" if iterations == 1 else "s"}; '
-    f'trained on: {", ".join(run.training_tasks) or "nothing yet"}; '
-    f'models: {", ".join(m.name for m in run.models) or "none yet"}.'
-  )
   sections = [
-    headline.section(run, differences),
-    figures.progress(run, rough),
-    figures.many_samples(run),
-    difficulty.section(run, rough),
-    figures.classes(run),
-    process.kept(run),
-    process.training(run),
-    contamination.section(run),
+    *_results_sections(run, differences, rough),
     browser.section(run, found, limits or browser.Limits()),
     figures.all_results(run),
     process.times(run),
     process.configuration(run),
   ]
-  title = f'ReST^EM run {run.name}'
-  return pages.page(title, subtitle, [text for text in sections if text])
+  title = f'{"Evaluation" if run.is_batch else "ReST^EM run"} {run.name}'
+  return pages.page(title, _subtitle(run), [text for text in sections if text])
+
+
+def _subtitle(run: runs.Run) -> str:
+  if run.is_batch:
+    names = ', '.join(model.name for model in run.models)
+    return f'Evaluation of {len(run.models)} checkpoints: {names}.'
+  iterations = max((m.iteration for m in run.policies), default=0)
+  return (
+    f'ReST^EM, {iterations} iteration{"" if iterations == 1 else "s"}; '
+    f'trained on: {", ".join(run.training_tasks) or "nothing yet"}; '
+    f'models: {", ".join(m.name for m in run.models) or "none yet"}.'
+  )
+
+
+def _results_sections(
+  run: runs.Run,
+  differences: Sequence[Mapping[str, Any]],
+  bootstrap: Mapping[str, int],
+) -> list[str]:
+  """What came of it; a batch of checkpoints has no iterations to show."""
+  if run.is_batch:
+    return [
+      headline.batch(run),
+      breakdown.section(run),
+      figures.many_samples(run),
+      figures.classes(run),
+    ]
+  return [
+    headline.section(run, differences),
+    figures.progress(run, bootstrap),
+    figures.many_samples(run),
+    difficulty.section(run, bootstrap),
+    breakdown.section(run),
+    figures.classes(run),
+    process.kept(run),
+    process.training(run),
+    contamination.section(run),
+  ]
 
 
 def _bootstrap(found: runs.Found) -> dict[str, int]:

@@ -30,15 +30,16 @@ LAYERS = [
     'report',
     'preflight',
   ],
-  ['grade', 'check_task', 'jobs', 'layout', 'rest_em'],
+  ['grade', 'check_task', 'jobs', 'layout', 'steps', 'rest_em', 'batch'],
   ['gin_names', 'gin_flags'],
   ['gin_utils'],
+  ['gin_tasks'],
   ['executors'],
   ['launcher'],
   ['main'],
 ]
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-STAGES = set(LAYERS[-7])
+STAGES = set(LAYERS[-8])
 
 
 def modules(root):

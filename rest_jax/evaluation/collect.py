@@ -27,7 +27,7 @@ def find(run_dir: storage.PathLike) -> dict[str, manifests.Manifest]:
   """The manifests of all finished folders of a run, by relative path."""
   run_dir, found = storage.path(run_dir), {}
   for name in _children(run_dir):
-    if name == 'problems' or _MODEL.fullmatch(name):
+    if name in ('problems', runs.MODELS) or _MODEL.fullmatch(name):
       _walk(run_dir, name, found)
   return found
 
@@ -35,8 +35,9 @@ def find(run_dir: storage.PathLike) -> dict[str, manifests.Manifest]:
 def read(run_dir: storage.PathLike, found: runs.Found) -> runs.Run:
   """Reads what `find` found; the texts of the samples stay where they are."""
   run_dir = storage.path(run_dir)
-  names = {key.split('/')[0] for key in found} - {'problems'}
-  order = sorted(names, key=lambda n: (n != 'base', n != 'sft_human', n))
+  # A corpus alone, which prepare writes for a base model, is no model.
+  made = [key for key, one in found.items() if one.stage != 'prepare']
+  order = sorted({_folder(key) for key in made}, key=_in_order)
   graded = [
     one
     for key, manifest in sorted(found.items())
@@ -65,22 +66,32 @@ def task_of(problem_id: str) -> tuple[str, str]:
   return task, rest.partition('/')[0]
 
 
+def _folder(key: str) -> str:
+  """The folder of a model, of the key of one of its manifests."""
+  parts = key.split('/')
+  return '/'.join(parts[:2] if parts[0] == runs.MODELS else parts[:1])
+
+
+def _in_order(folder: str) -> tuple:
+  """Base, SFT, iterations, then checkpoints by name."""
+  inside = folder.startswith(f'{runs.MODELS}/')
+  rank = (inside, folder != 'base', folder != 'sft_human')
+  return (*rank, runs.natural(folder))
+
+
 def _model(
-  name: str, found: runs.Found, graded: Sequence[runs.Graded]
+  folder: str, found: runs.Found, graded: Sequence[runs.Graded]
 ) -> runs.Model:
   made_by = {}
   for key, manifest in found.items():
-    if key.startswith(f'{name}/'):
+    if key.startswith(f'{folder}/'):
       made_by.setdefault(manifest.stage, manifest)
-  graded = [one for one in graded if one.key.startswith(f'{name}/')]
-  rows, breakdown = [], []
-  if 'evaluate' in made_by:
-    rows, breakdown = _results(made_by['evaluate'])
+  graded = [one for one in graded if one.key.startswith(f'{folder}/')]
+  results = _results(made_by['evaluate']) if 'evaluate' in made_by else {}
   selection = made_by['select'].statistics if 'select' in made_by else None
   return runs.Model(
-    name=name,
-    rows=rows,
-    breakdown=breakdown,
+    name=folder.rpartition('/')[2],
+    **{key: results.get(key, []) for key in ('rows', 'breakdown', 'averages')},
     evaluation=[one for one in graded if one.stream.startswith('eval/')],
     e_step=[one for one in graded if one.stream == 'e_step'],
     selection=selection,
@@ -88,7 +99,7 @@ def _model(
   )
 
 
-def _results(manifest: manifests.Manifest) -> tuple[list, list]:
+def _results(manifest: manifests.Manifest) -> dict[str, list]:
   source = manifest.folder / RESULTS
   if not source.exists():
     raise configuration.ConfigurationError(
@@ -96,9 +107,7 @@ def _results(manifest: manifests.Manifest) -> tuple[list, list]:
       f'{manifest.folder / manifests.MANIFEST} and run evaluate again.'
     )
   value = storage.read_json(source)
-  if isinstance(value, list):
-    return value, []
-  return list(value.get('rows', [])), list(value.get('breakdown', []))
+  return {'rows': value} if isinstance(value, list) else value
 
 
 def _count(

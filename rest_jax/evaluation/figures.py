@@ -116,14 +116,15 @@ def _sft_line(run: runs.Run, task: str, split: str) -> _Curve | None:
 
 
 def many_samples(run: runs.Run) -> str:
-  """Figure 2: pass@k and maj@k, base against final."""
-  models = [run.model('base'), run.model('sft_human'), run.final]
+  """Figure 2: pass@k and maj@k, base against final; or of all checkpoints."""
   styles = {'base': wording.BASE, 'sft_human': wording.SFT}
+  if run.is_batch:
+    styles = {model.name: i for i, model in enumerate(run.models)}
   charts, rows = [], []
   for task, split in wording.sets(run):
     for metric in ('pass@k', 'maj@k'):
       series, settings = [], set()
-      for model in filter(None, models):
+      for model in run.compared:
         found = _by_k(model, task, split, metric)
         if not found:
           continue

@@ -45,6 +45,37 @@ def section(run: runs.Run, differences: Sequence[Mapping]) -> str:
   return pages.section('headline', 'Result', *body)
 
 
+def batch(run: runs.Run) -> str:
+  """Every checkpoint on every test set: the longer of the two runs down."""
+  pairs, models = wording.sets(run), run.compared
+  title = 'Result'
+  if not pairs:
+    absent = pages.absent('No checkpoint has been evaluated yet.')
+    return pages.section('headline', title, absent)
+  cells, sizes, kinds = {}, {}, set()
+  for pair in pairs:
+    for model in models:
+      row = model.row(*pair) or model.row(*pair, 'pass@1')
+      cells[pair, model.name] = wording.span(row)
+      if row:
+        sizes[pair] = row['n']
+        kinds.add('greedy' if row['metric'] == runs.GREEDY else 'sampled')
+  names = {
+    p: f'{p[0]}/{p[1]} (n\u00a0=\u00a0{sizes.get(p, 0):,})' for p in pairs
+  }
+  if len(models) > len(pairs):
+    header = ['checkpoint', *names.values()]
+    rows = [[m.name, *(cells[p, m.name] for p in pairs)] for m in models]
+  else:
+    header = ['test set', *(m.name for m in models)]
+    rows = [[names[p], *(cells[p, m.name] for m in models)] for p in pairs]
+  caption = (
+    f'pass@1, {" or ".join(sorted(kinds))}; 95% intervals by bootstrap over '
+    'problems; n counts problems'
+  )
+  return pages.section('headline', title, pages.table(caption, header, rows))
+
+
 def _cards(
   run: runs.Run, task: str, split: str, differences: Sequence[Mapping]
 ) -> str:

@@ -5,6 +5,8 @@ how far the number would move on another test set of the same size. It is the
 percentile interval; where every problem has the same value it has no width.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 LEVEL = 0.95
@@ -56,6 +58,40 @@ def bootstrap(
   means_RM[:, nothing] = 0.0  # nanquantile warns of columns without a value
   low, high = np.nanquantile(means_RM, [tail, 1 - tail], axis=0)
   return np.where(nothing, np.nan, low), np.where(nothing, np.nan, high)
+
+
+def macro_bootstrap(
+  groups: Sequence[np.ndarray],
+  resamples: int,
+  seed: int,
+  *,
+  level: float = LEVEL,
+) -> tuple[float, float, float]:
+  """The unweighted mean of the groups' means, with its interval.
+
+  Problems are resampled within their group: the groups are what they are.
+
+  Args:
+    groups: (P_g,) values each; none empty, no NaN.
+    resamples: at least 1.
+    seed: of the Philox generator.
+    level: of the interval.
+
+  Returns:
+    (mean, low, high).
+  """
+  generator = np.random.Generator(np.random.Philox(key=seed))
+  total_R = np.zeros(resamples)
+  for values_P in groups:
+    size = len(values_P)
+    for start in range(0, resamples, step := max(1, _CHUNK // size)):
+      rows = min(step, resamples - start)
+      drawn_RP = generator.integers(size, size=(rows, size))
+      total_R[start : start + rows] += values_P[drawn_RP].mean(axis=1)
+  tail = (1 - level) / 2
+  low, high = np.quantile(total_R / len(groups), [tail, 1 - tail])
+  mean = float(np.mean([values_P.mean() for values_P in groups]))
+  return mean, float(low), float(high)
 
 
 def paired_bootstrap(

@@ -12,6 +12,7 @@ from typing import Any
 from rest_jax import manifests, storage
 
 GREEDY = 'pass@1_greedy'
+MODELS = 'models'  # the folder of checkpoints that are no model of the loop
 Found = Mapping[str, manifests.Manifest]
 
 
@@ -65,8 +66,8 @@ class Model:
   """One model of the run, and how it came about.
 
   Attributes:
-    name: base, sft_human or iteration_NN.
-    rows, breakdown: of its results.json.
+    name: base, sft_human or iteration_NN; or a checkpoint's own.
+    rows, breakdown, averages: of its results.json.
     evaluation: its verdicts on the evaluated splits.
     e_step: of its iteration: samples that the *previous* model drew.
     selection: statistics of the stage select, or None.
@@ -76,6 +77,7 @@ class Model:
   name: str
   rows: Sequence[Mapping[str, Any]] = ()
   breakdown: Sequence[Mapping[str, Any]] = ()
+  averages: Sequence[Mapping[str, Any]] = ()
   evaluation: Sequence[Graded] = ()
   e_step: Sequence[Graded] = ()
   selection: Mapping[str, Any] | None = None
@@ -88,6 +90,11 @@ class Model:
       return 0
     found = re.fullmatch(r'iteration_(\d+)', self.name)
     return int(found.group(1)) if found else None
+
+  @property
+  def in_loop(self) -> bool:
+    """Whether ReST^EM made it: base, SFT or an iteration."""
+    return self.name == 'sft_human' or self.iteration is not None
 
   @property
   def kept(self) -> dict[str, dict[int, int]]:
@@ -125,7 +132,8 @@ class Run:
 
   Attributes:
     name: the last part of the run's path.
-    models: base, sft_human, iteration_01, ..., those that there are.
+    models: base, sft_human, iteration_01, ..., those that there are; then the
+      checkpoints of a batch, by name.
     difficulty: the base model's own samples at T = 1.
     seconds: name of a job -> how long it ran.
     config: the text of config.gin, or ''.
@@ -142,6 +150,19 @@ class Run:
   def model(self, name: str) -> Model | None:
     """The model of that name."""
     return next((m for m in self.models if m.name == name), None)
+
+  @property
+  def is_batch(self) -> bool:
+    """Whether it evaluates checkpoints and trains none."""
+    return bool(self.models) and not any(m.in_loop for m in self.models)
+
+  @property
+  def compared(self) -> list[Model]:
+    """Base, SFT and final; or all checkpoints of a batch."""
+    if self.is_batch:
+      return list(self.models)
+    three = (self.model('base'), self.model('sft_human'), self.final)
+    return [model for model in three if model is not None]
 
   @property
   def policies(self) -> list[Model]:
@@ -164,3 +185,9 @@ def samples_key(verdicts_key: str) -> str:
   """The folder of the samples that a folder of verdicts belongs to."""
   head, _, tail = verdicts_key.rpartition('verdicts')
   return f'{head}samples{tail}'
+
+
+def natural(name: str) -> list[str | int]:
+  """A sort key that puts step_9 before step_10."""
+  parts = re.split(r'(\d+)', name)
+  return [int(x) if i % 2 else x for i, x in enumerate(parts)]

@@ -1,5 +1,6 @@
 """What the figures have in common: names, numbers and colours."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,8 +25,8 @@ OUTCOME_STYLES = {
 
 def label(model: str) -> str:
   """A model's name for a person."""
-  if model.startswith('iteration_'):
-    return f'iteration {int(model.removeprefix("iteration_"))}'
+  if found := re.fullmatch(r'iteration_(\d+)', model):
+    return f'iteration {int(found[1])}'
   return {'sft_human': 'SFT on human solutions'}.get(model, model)
 
 

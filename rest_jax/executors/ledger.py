@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from rest_jax import __version__, gin_utils, manifests, storage
+from rest_jax import __version__, gin_names, gin_utils, manifests, storage
 from rest_jax.jobs import Job
 
 
@@ -33,24 +33,14 @@ class Configuration:
   def digest(self, job: Job, run_dir: str) -> str:
     """Identity of all that this job's bindings can depend on.
 
-    Macros that neither the stage's gin file nor the job's arguments lead to
-    are left out: NUM_ITERATIONS may grow, and no finished job is looked at
-    again. The folder of the run is left out too: a run can be moved.
+    What neither the stage's gin file nor the job's arguments lead to is left
+    out: NUM_ITERATIONS, TASKS and CHECKPOINTS may grow, and no finished job is
+    looked at again. The folder of the run is left out too: a run can be moved.
     """
-    ours = ('/rest_jax.rest_em.', '/rest_jax.jobs.')  # the plan's own
-    parameters = {
-      key: value
-      for key, value in self.bindings.items()
-      if '/' in key and not key.startswith(ours)
-    }
-    text = [_stage_text(job.stage), *job.arguments, *parameters.values()]
-    todo, reached = _macros(' '.join(text)), {}
-    while todo:
-      name = todo.pop()
-      if name in self.bindings and name not in reached and name != 'RUN_DIR':
-        reached[name] = self.bindings[name]
-        todo |= _macros(reached[name])
-    value = [text, sorted(parameters.items()), sorted(reached.items())]
+    text = [_stage_text(job.stage), *job.arguments]
+    reached = gin_names.reached(' '.join(text), self.bindings)
+    reached.pop('RUN_DIR', None)
+    value = [text, sorted(reached.items())]
     line = json.dumps([__version__, value, list(self.others)]).replace(
       f'{run_dir}/', '$RUN/'
     )
@@ -151,7 +141,3 @@ def _stage_text(stage: str) -> str:
       todo += re.findall(r"^include '([^']+)'", found, re.M)
       text += found
   return text
-
-
-def _macros(text: str) -> set[str]:
-  return set(re.findall(r'%([A-Z]\w*)', text))
