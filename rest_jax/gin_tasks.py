@@ -37,7 +37,11 @@ def expand(
   asked = gin_utils.macros(
     'batch', ['TASKS', 'TASK'], bindings=bindings, **given
   )
-  names = dict.fromkeys(layout.eval_split(t)[0] for t in asked.get('TASKS', ()))
+  if not asked.get('TASKS'):
+    raise configuration.ConfigurationError(
+      "TASKS must be set: --gin.TASKS=['gsm8k'] evaluates on GSM8K."
+    )
+  names = dict.fromkeys(layout.eval_split(task)[0] for task in asked['TASKS'])
   bound, files = gin_utils.bindings(), {}
   for name in names:
     if _macro_of(name, bound) is None:
@@ -51,7 +55,7 @@ def expand(
   macros = dict.fromkeys(_canonical(_macro_of(n, bound), bound) for n in names)
   configs = ', '.join(f'%{macro}' for macro in macros)
   all_bindings = [f'TASK_CONFIGS=[{configs}]', *bindings]
-  _check_folders(asked.get('TASKS', ()), all_bindings, given)
+  _check_folders(asked['TASKS'], all_bindings, given)
   return all_files, all_bindings
 
 

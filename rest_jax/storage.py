@@ -47,6 +47,11 @@ def is_remote(value: PathLike) -> bool:
   return '://' in os.fspath(value)
 
 
+def absolute(value: PathLike) -> epath.Path:
+  """The whole path of a local one: Orbax refuses any other."""
+  return path(value) if is_remote(value) else path(value).resolve()
+
+
 def write_bytes(target: PathLike, data: bytes) -> None:
   """Writes a whole file so that it is there complete, or not at all.
 

@@ -128,7 +128,7 @@ def restore(source: storage.PathLike, target: Any) -> Any:
 
   try:
     with ocp.StandardCheckpointer() as checkpointer:
-      return checkpointer.restore(storage.path(source), target)
+      return checkpointer.restore(storage.absolute(source), target)
   except (ValueError, KeyError) as error:
     raise configuration.ConfigurationError(
       f'{source}: does not fit the network that MODEL binds: {error}'

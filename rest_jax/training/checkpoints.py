@@ -33,7 +33,7 @@ class Saver:
       enable_async_checkpointing=True,
     )
     self._manager = ocp.CheckpointManager(
-      self._folder.resolve() if not storage.is_remote(folder) else folder,
+      storage.absolute(folder),
       options=options,
       item_names=(PARAMS, OPTIMIZER, PROGRESS),
     )

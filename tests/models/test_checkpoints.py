@@ -78,3 +78,14 @@ def test_a_saved_policy_of_another_size_is_refused(tmp_path):
     checkpoints.restore(
       tmp_path / 'params', checkpoints.abstract(wider, mesh())
     )
+
+
+def test_a_saved_policy_is_read_by_a_relative_path(tmp_path, monkeypatch):
+  import orbax.checkpoint as ocp
+
+  params = checkpoints.unboxed(CONFIG, jax.random.key(0))
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(tmp_path / 'params', params)
+  monkeypatch.chdir(tmp_path)
+  read = checkpoints.restore('params', checkpoints.abstract(CONFIG, mesh()))
+  jax.tree.map(np.testing.assert_array_equal, read, params)
