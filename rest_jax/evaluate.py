@@ -176,6 +176,7 @@ def _rates(found: metrics.Outcomes) -> dict:
     'timeout_rate': rates[verdicts.TIMEOUT],
     'truncated_rate': rates[verdicts.TRUNCATED],
     'harness_error_rate': rates[verdicts.HARNESS_ERROR],
+    'ungraded_rate': rates[verdicts.UNGRADED],
     'classes': rates,
   }
 

@@ -31,6 +31,7 @@ STAGES = {
 # Without gin and without a run: their module has a `run(arguments)`.
 COMMANDS = {
   'grade': ('grade', "grade anybody's completions: JSONL in, JSONL out"),
+  'points': ('points', 'a sheet for exams that a person grades, and back'),
   'check-task': ('check_task', 'try the tests of code problems on references'),
 }
 

@@ -240,6 +240,8 @@ def _print(verdicts_dir: str, statistics: Mapping) -> None:
     for name, count in classes.items():
       if count:
         print(f'  {name:14}{count:9}{count / total:9.2%}')
+    if waiting := classes[verdicts.UNGRADED]:
+      print(f'  {waiting} wait for a person: rest-jax points --export')
   if statistics['alarm']:
     print('!' * 78)
     print(f'ALARM: {statistics["alarm"]}')

@@ -208,6 +208,14 @@ def test_nothing_but_harness_errors_gives_no_number(run):
   ]
 
 
+def test_what_a_person_has_yet_to_grade_gives_no_number(run):
+  # The empty one needs nobody, and alone would say that all is wrong.
+  graded = {'a': [('ungraded', None)], 'b': answers(0, 0, silent=1)}
+  [row] = run({'t': (GREEDY, 1, graded)})['rows']
+  assert (row['value'], row['ci_low'], row['n']) == (None, None, 0)
+  assert row['ungraded_rate'] == row['unparsed_rate'] == 0.5
+
+
 @pytest.mark.parametrize('value', [0, 1])
 def test_all_or_none_correct_gives_an_interval_without_width(run, value):
   graded = {key: answers(4 * value, 4 - 4 * value) for key in 'abc'}
@@ -228,6 +236,10 @@ def test_the_breakdown_adds_up_to_the_whole(run):
   assert set(found) == {('level', '1'), ('level', '2'), ('type', 'sum')}
   assert found['level', '1']['value'] == pytest.approx(0.75)
   assert found['level', '2']['value'] == pytest.approx(0.125)
+  [average] = results['averages']  # the one type is no average
+  assert (average['by'], average['groups'], average['n']) == ('level', 2, 4)
+  assert average['value'] == pytest.approx((0.75 + 0.125) / 2)
+  assert average['ci_low'] <= average['value'] <= average['ci_high']
   whole = results['rows'][0]
   parts = [found['level', level] for level in '12']
   assert whole['value'] == pytest.approx(

@@ -611,10 +611,61 @@ def test_what_the_stage_evaluate_writes_is_shown(tmp_path):
     'pass@k',
     'maj@k',
   }
-  for row in results['rows'] + results['breakdown']:
+  shown = results['rows'] + results['breakdown'] + results['averages']
+  for row in shown:
     assert f'{100 * row["value"]:.1f}% [{100 * row["ci_low"]:.1f},' in text
   (row,) = results['comparisons']
   assert f'{100 * row["difference"]:+.1f}' in text
+
+
+def test_a_batch_shows_each_checkpoint_in_natural_order_and_no_loop(tmp_path):
+  folder = storage.path(tmp_path / 'run')
+  writer = Writer(folder, size=6)
+  tasks = ['arithmetic', 'other']
+  for task in tasks:
+    writer.problems(task, 'test')
+  names = ['step_9', 'step_10', 'iteration_best']
+  for name in names:
+    writer.evaluation(f'models/{name}', 0.5, sampled=True, tasks=tasks)
+  # The corpus that prepare writes for a base model makes no model.
+  writer.write('base/examples', stage='prepare', kind=records.Example)
+  page = page_of(folder)
+  text = ' '.join(Reader(page).text)
+  assert 'Evaluation of 3 checkpoints: iteration_best, step_9, step_10.' in text
+  models = [m.name for m in collect.read(folder, collect.find(folder)).models]
+  assert models == ['iteration_best', 'step_9', 'step_10']
+  for absent in ('SFT', 'M-steps', 'Kept', 'by iteration', 'base'):
+    assert absent not in text, absent
+  results = storage.read_json(folder / 'report' / 'results.json')
+  for row in results['rows']:
+    if row['metric'] == 'pass@1_greedy':
+      assert f'{100 * row["value"]:.1f}% [' in text
+
+
+def test_tables_by_type_are_shown_for_each_set_with_their_average(tmp_path):
+  folder = storage.path(tmp_path / 'run')
+  writer = Writer(folder)
+  rows = [
+    dict(task='bbh', split='test', metric='pass@1_greedy', k=1)
+    | dict(stream='eval/greedy', by='type', group=f'kind {i}', n=10)
+    | dict(value=i / 40, ci_low=0.0, ci_high=1.0)
+    for i in range(1, 28)
+  ]
+  average = rows[0] | dict(groups=27, value=0.35, ci_low=0.3, ci_high=0.4)
+  where = folder / 'base' / 'evaluation' / 'results'
+  outcomes = {'bbh/test/0': ['correct']}
+  found = {
+    'rows': list(writer.rows('base', 'bbh', outcomes, 1, 0.0)),
+    'breakdown': rows[::-1],
+    'averages': [average],
+  }
+  storage.write_json(where / 'results.json', found)
+  writer.write('base/evaluation/results', stage='evaluate')
+  page = page_of(folder)
+  text = ' '.join(Reader(page).text)
+  at = [text.index(f' kind {i} ') for i in (1, 2, 10, 27)]
+  assert at == sorted(at)
+  assert text.index('macro average 270 35.0% [30.0,') > at[-1]
 
 
 def test_row_without_a_value_is_shown_as_a_dash_and_drawn_nowhere(tmp_path):

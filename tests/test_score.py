@@ -90,6 +90,19 @@ def run(tmp_path):
   return run
 
 
+def test_what_a_person_grades_waits_and_earns_nothing(run, capsys):
+  parts = [[('a', 0, 'x = 3'), ('a', 1, ' '), ('b', 0, 'y', 'length')]]
+  found, manifest = run({'a': None, 'b': None}, parts, grader='by_hand')
+  assert {key: verdict.outcome for key, verdict in found.items()} == {
+    ('a', 0): verdicts.UNGRADED,
+    ('a', 1): verdicts.NO_ANSWER,
+    ('b', 0): verdicts.TRUNCATED,
+  }
+  assert manifest.statistics['mean_reward'] == {'e_step': 0.0}
+  assert manifest.statistics['alarm'] is None
+  assert '1 wait for a person: rest-jax points' in capsys.readouterr().out
+
+
 PARTS = [
   [('a', 0, 'The answer is 1.'), ('b', 0, 'The answer is 1.')],
   [

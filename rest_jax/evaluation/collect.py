@@ -117,8 +117,8 @@ def _count(
   outcomes, problems = {}, {}
   for row in _grouped(table, 'outcome').to_pylist():
     outcomes.setdefault(row['stream'], {})[row['outcome']] = row['solved_count']
-  ours = pc.equal(table['outcome'], metrics.HARNESS_ERROR)
-  for row in _grouped(table.filter(pc.invert(ours)), 'problem_id').to_pylist():
+  counted = table.filter(metrics.counting(table))
+  for row in _grouped(counted, 'problem_id').to_pylist():
     counts = (row['solved_sum'], row['solved_count'])
     problems.setdefault(row['stream'], {})[row['problem_id']] = counts
   drawn = samples.fingerprint['semantic'] if samples else {}

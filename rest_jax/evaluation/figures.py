@@ -10,6 +10,12 @@ from typing import Any
 
 from rest_jax.evaluation import pages, plots, runs, wording
 
+_RATES = {
+  'unparsed': 'no answer',
+  'timeout': 'timeout',
+  'truncated': 'truncated',
+  'ungraded': 'ungraded',
+}
 # A curve of figure 1: its series, what it was measured on, rows of the table.
 _Curve = tuple[plots.Series, str, list[list[Any]]]
 
@@ -260,10 +266,7 @@ def all_results(run: runs.Run) -> str:
       row['num_samples'],
       wording.span(row),
       row['n'],
-      *(
-        wording.percent(row.get(f'{name}_rate'))
-        for name in ('unparsed', 'timeout', 'truncated')
-      ),
+      *(wording.percent(row.get(f'{name}_rate')) for name in _RATES),
     ]
     for model in run.models
     for row in model.rows
@@ -273,7 +276,7 @@ def all_results(run: runs.Run) -> str:
       'results', title, pages.absent('There are no results yet.')
     )
   header = ['set', 'model', 'metric', 'k', 'T', 'samples', 'value', 'n']
-  header += ['no answer', 'timeout', 'truncated']
+  header += _RATES.values()
   caption = 'The rows of results.json; n counts problems'
   body = [pages.folded(f'{len(rows)} rows', pages.table(caption, header, rows))]
   parts = [
@@ -282,12 +285,12 @@ def all_results(run: runs.Run) -> str:
       wording.label(model.name),
       row['metric'],
       row['by'],
-      row['group'],
+      row.get('group', 'macro average'),
       wording.span(row),
       row['n'],
     ]
     for model in run.models
-    for row in model.breakdown
+    for row in [*model.breakdown, *model.averages]
   ]
   if parts:
     header = ['set', 'model', 'metric', 'by', 'group', 'value', 'n']

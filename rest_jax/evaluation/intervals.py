@@ -5,7 +5,7 @@ how far the number would move on another test set of the same size. It is the
 percentile interval; where every problem has the same value it has no width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -43,14 +43,8 @@ def bootstrap(
       nothing, np.nan, float
     )
   sums_PM, there_PM = np.nan_to_num(values), (~np.isnan(values)).astype(float)
-  generator = np.random.Generator(np.random.Philox(key=seed))
   means = []
-  for start in range(0, resamples, step := max(1, _CHUNK // problems)):
-    rows = min(step, resamples - start)
-    drawn = generator.integers(problems, size=(rows, problems))
-    drawn += np.arange(rows)[:, None] * problems
-    counts = np.bincount(drawn.ravel(), minlength=rows * problems)
-    counts_RP = counts.reshape(rows, problems).astype(np.float64)
+  for counts_RP in _resampled(problems, resamples, seed):
     with np.errstate(invalid='ignore'):
       means.append((counts_RP @ sums_PM) / (counts_RP @ there_PM))
   tail = (1 - level) / 2
@@ -58,6 +52,50 @@ def bootstrap(
   means_RM[:, nothing] = 0.0  # nanquantile warns of columns without a value
   low, high = np.nanquantile(means_RM, [tail, 1 - tail], axis=0)
   return np.where(nothing, np.nan, low), np.where(nothing, np.nan, high)
+
+
+def ratio_bootstrap(
+  parts: np.ndarray,
+  wholes: np.ndarray,
+  resamples: int,
+  seed: int,
+  *,
+  level: float = LEVEL,
+) -> tuple[float, float, float]:
+  """sum(parts) / sum(wholes) over problems, with its interval.
+
+  Args:
+    parts: (P,) such as the points of each problem; P at least 1.
+    wholes: (P,) such as the most that it gives; positive.
+    resamples: at least 1.
+    seed: of the Philox generator.
+    level: of the interval.
+
+  Returns:
+    (ratio, low, high).
+  """
+  ratios_R = np.concatenate(
+    [
+      (counts_RP @ parts) / (counts_RP @ wholes)
+      for counts_RP in _resampled(len(parts), resamples, seed)
+    ]
+  )
+  tail = (1 - level) / 2
+  low, high = np.quantile(ratios_R, [tail, 1 - tail])
+  return float(parts.sum() / wholes.sum()), float(low), float(high)
+
+
+def _resampled(
+  problems: int, resamples: int, seed: int
+) -> Iterator[np.ndarray]:
+  """How often each problem is drawn: (R, P) counts, a chunk of resamples."""
+  generator = np.random.Generator(np.random.Philox(key=seed))
+  for start in range(0, resamples, step := max(1, _CHUNK // problems)):
+    rows = min(step, resamples - start)
+    drawn = generator.integers(problems, size=(rows, problems))
+    drawn += np.arange(rows)[:, None] * problems
+    counts = np.bincount(drawn.ravel(), minlength=rows * problems)
+    yield counts.reshape(rows, problems).astype(np.float64)
 
 
 def macro_bootstrap(

@@ -1,8 +1,10 @@
 """pass@k, maj@k and the rates of the verdict classes, problem by problem.
 
 A sample with the outcome harness_error is our fault, not the model's: it is
-left out of a problem's n samples (and its rate is reported). A problem that
-has fewer than k samples left has no value at k: NaN here, left out of the mean.
+left out of a problem's n samples (and its rate is reported). So are all samples
+of a stream in which a person has yet to grade some: those that need nobody,
+empty ones, would say nothing of the model. A problem that has fewer than k
+samples left has no value at k: NaN here, left out of the mean.
 """
 
 import dataclasses
@@ -15,6 +17,7 @@ import pyarrow.compute as pc
 
 # As in rewards.verdicts, which lies above this package; a test compares them.
 CORRECT, WRONG, HARNESS_ERROR = 'correct', 'wrong', 'harness_error'
+UNGRADED = 'ungraded'
 _NEGLIGIBLE = 1e-20  # a chance that no sum will show
 COLUMNS = ('problem_id', 'sample_index', 'stream', 'outcome', 'answer')
 
@@ -40,7 +43,7 @@ class Outcomes:
 
   Attributes:
     problem_ids: sorted.
-    num_samples: (P,) samples that count, without harness errors.
+    num_samples: (P,) samples that count.
     num_correct: (P,) of these.
     votes: (P,) their answers.
     classes: number of samples per outcome that occurs, harness errors too.
@@ -95,9 +98,8 @@ def outcomes(table: pa.Table, stream: str) -> Outcomes:
   counted = table.group_by(['outcome']).aggregate([([], 'count_all')])
   classes = {row['outcome']: row['count_all'] for row in counted.to_pylist()}
   ids = tuple(sorted(pc.unique(table['problem_id']).to_pylist()))
-  counting = pc.not_equal(table['outcome'], HARNESS_ERROR)
   grouped = (
-    table.filter(counting)
+    table.filter(counting(table))
     .group_by(['problem_id', 'outcome', 'answer'])
     .aggregate([([], 'count_all')])
   )
@@ -114,6 +116,19 @@ def outcomes(table: pa.Table, stream: str) -> Outcomes:
     tally[0] += count
     tally[1] |= right
   return Outcomes(ids, n, c, tuple(map(_votes, tallies)), classes)
+
+
+def counting(table: pa.Table) -> pa.ChunkedArray:
+  """Which of the verdicts say something of the model; see the module.
+
+  Args:
+    table: with the columns stream and outcome.
+  """
+  waiting = table.filter(pc.equal(table['outcome'], UNGRADED))['stream']
+  return pc.and_not(
+    pc.not_equal(table['outcome'], HARNESS_ERROR),
+    pc.is_in(table['stream'], pc.unique(waiting)),
+  )
 
 
 def pass_at_k(

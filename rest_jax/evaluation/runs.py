@@ -28,8 +28,8 @@ class Graded:
     folder: that folder.
     temperature: of the stream; None where the samples do not say.
     num_samples: per problem, likewise.
-    problems: (correct, graded) samples by problem id; harness errors are
-      counted in neither.
+    problems: (correct, graded) samples by problem id, of those that count
+      (metrics.counting).
     outcomes: number of samples of each verdict class.
   """
 

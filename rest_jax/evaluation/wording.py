@@ -20,6 +20,7 @@ OUTCOME_STYLES = {
   'timeout': 3,
   'crashed': 7,
   'harness_error': 6,
+  'ungraded': 0,
 }
 
 

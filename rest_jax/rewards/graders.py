@@ -75,6 +75,12 @@ REGISTRY = {
       bounded=True,
     ),
     Grader(
+      name='by_hand',
+      version=1,
+      path='rest_jax.rewards.by_hand:grade',
+      bounded=True,
+    ),
+    Grader(
       name='program',
       version=1,
       path='rest_jax.rewards.programs:grade_completion',

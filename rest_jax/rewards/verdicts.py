@@ -9,6 +9,7 @@ TIMEOUT = 'timeout'
 CRASHED = 'crashed'
 TRUNCATED = 'truncated'  # stopped by the length limit, not by itself
 HARNESS_ERROR = 'harness_error'  # our fault: never trained on, never counted
+UNGRADED = 'ungraded'  # waits for a person: never trained on, never counted
 
 OUTCOMES = (
   CORRECT,
@@ -18,6 +19,7 @@ OUTCOMES = (
   CRASHED,
   TRUNCATED,
   HARNESS_ERROR,
+  UNGRADED,
 )
 
 

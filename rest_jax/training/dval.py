@@ -96,7 +96,8 @@ class Validator:
     for card, rows in itertools.groupby(made, key=lambda row: row[2]):
       verdicts += _verdicts([row[:2] for row in rows], card)
     self._write(folder, [row[0] for row in made], verdicts)
-    counted = [v.reward for v in verdicts if v.outcome != 'harness_error']
+    uncounted = ('harness_error', 'ungraded')
+    counted = [v.reward for v in verdicts if v.outcome not in uncounted]
     return float(sum(counted) / max(len(counted), 1))
 
   def _write(self, folder, samples, verdicts) -> None:

@@ -128,3 +128,21 @@ def test_a_pair_of_different_lengths_is_refused():
     intervals.paired_bootstrap(np.full(3, np.nan), np.zeros(3), 10, 0)
   with pytest.raises(ValueError, match='at least 1'):
     intervals.bootstrap(np.zeros((3, 1)), 0, 0)
+
+
+def test_a_ratio_of_equal_wholes_is_the_mean_with_its_interval():
+  parts = np.random.default_rng(0).integers(0, 5, 40).astype(float)
+  wholes = np.full(40, 4.0)
+  ratio, low, high = intervals.ratio_bootstrap(parts, wholes, 500, 7)
+  expected = intervals.bootstrap(parts[:, None] / 4, 500, 7)
+  assert ratio == pytest.approx(parts.mean() / 4)
+  assert (low, high) == pytest.approx((expected[0][0], expected[1][0]))
+
+
+def test_a_macro_average_weighs_every_group_alike_and_resamples_within_it():
+  sure, coin = np.ones(90), np.repeat([0.0, 1.0], 5)
+  mean, low, high = intervals.macro_bootstrap([sure, coin], 20_000, 0)
+  assert mean == pytest.approx(0.75)
+  # Only the coin moves: half of the binomial interval of 10 and 1/2.
+  assert low == pytest.approx((1 + binomial_quantile(10, 0.5, 0.025)) / 2)
+  assert high == pytest.approx((1 + binomial_quantile(10, 0.5, 0.975)) / 2)

@@ -17,6 +17,8 @@ def test_every_grader_loads_and_gives_verdicts():
   }
   for name, grader in graders.REGISTRY.items():
     assert grader.label == f'{name}/{grader.version}'
+    if name == 'by_hand':
+      continue  # it has no reference; below
     if grader.reads == 'answer':
       text = texts.get(name, '#### 4')
       verdict = graders.grade(name, completion=text, reference='4')
@@ -50,6 +52,26 @@ def test_metrics_know_the_outcomes_by_the_same_names():
   assert metrics.CORRECT == verdicts.CORRECT
   assert metrics.WRONG == verdicts.WRONG
   assert metrics.HARNESS_ERROR == verdicts.HARNESS_ERROR
+  assert metrics.UNGRADED == verdicts.UNGRADED
+
+
+@pytest.mark.parametrize(
+  ('completion', 'finish_reason', 'outcome'),
+  [
+    ('x = 3', 'eos', verdicts.UNGRADED),
+    ('x = 3', 'length', verdicts.TRUNCATED),
+    (' \n', 'stop', verdicts.NO_ANSWER),
+  ],
+)
+def test_what_a_person_grades_earns_nothing(completion, finish_reason, outcome):
+  for reference in (None, '3'):
+    verdict = graders.grade(
+      'by_hand',
+      completion=completion,
+      reference=reference,
+      finish_reason=finish_reason,
+    )
+    assert (verdict.outcome, verdict.reward) == (outcome, 0.0)
 
 
 OWN = """

@@ -265,3 +265,14 @@ def test_an_answer_is_held_against_its_own_grader(tmp_path):
   path = write(tmp_path / 'p.jsonl', rows)
   found, skipped = jsonl_rows.read_rows(path, 'math')
   assert [row.question for row in found] == ['a'], skipped
+
+
+def test_problems_that_a_person_grades_need_no_answer(tmp_path):
+  rows = [{'id': str(i), 'question': f'Prove {i}.'} for i in range(9)]
+  rows.append({'id': '9', 'question': 'Draw it.', 'answer': 'a\nb'})
+  path = write(tmp_path / 'exam.jsonl', rows)
+  found, skipped = jsonl_rows.read_rows(path, 'by_hand')
+  assert (len(found), skipped) == (10, {})
+  assert {row.answer for row in found} == {None, 'a\nb'}
+  with pytest.raises(configuration.ConfigurationError, match='no answer'):
+    jsonl_rows.read_rows(path, 'exact')
