@@ -8,14 +8,13 @@ their groups, and no times: two runs that sampled the same give the same file.
 """
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from rest_jax import configuration, manifests, preemption, storage
-from rest_jax.evaluation import intervals, metrics
+from rest_jax.evaluation import grouping, metrics
 from rest_jax.rewards import verdicts
 
 _VERSION = 2
@@ -108,7 +107,7 @@ def _evaluate_task(
   where = {key: graded.statistics[key] for key in ('task', 'split')}
   streams = _streams(task['samples'])
   table = graded.table(columns=metrics.COLUMNS)
-  groups = _groups(task['problems'])
+  groups = grouping.groups(task['problems'])
   results = {'rows': [], 'breakdown': [], 'averages': []}
   for name in sorted(graded.statistics['classes']):
     if name not in streams:
@@ -126,14 +125,16 @@ def _evaluate_task(
     greedy = sampling['temperature'] == 0
     labels, values_PM = _values(found, greedy=greedy)
     for label, estimate in zip(
-      labels, _estimates(values_PM, resamples, seed), strict=True
+      labels, grouping.estimates(values_PM, resamples, seed), strict=True
     ):
       results['rows'].append({**head, **label, **estimate, **_rates(found)})
     for by, group_of in groups.items():
-      values = _by_group(found, values_PM[:, 0], group_of)
+      values = grouping.by_group(found, values_PM[:, 0], group_of)
       head_of = {**head, **labels[0], 'by': by}
-      results['breakdown'] += _breakdown(head_of, values, resamples, seed)
-      results['averages'] += _average(head_of, values, resamples, seed)
+      results['breakdown'] += grouping.breakdown(
+        head_of, values, resamples, seed
+      )
+      results['averages'] += grouping.average(head_of, values, resamples, seed)
   return results
 
 
@@ -153,22 +154,6 @@ def _values(
   return labels, np.stack(columns, axis=1)
 
 
-def _estimates(values_PM: np.ndarray, resamples: int, seed: int) -> list[dict]:
-  """{value, ci_low, ci_high, n} per column; None where nothing has a value."""
-  low_M, high_M = intervals.bootstrap(values_PM, resamples, seed)
-  there_M = (~np.isnan(values_PM)).sum(axis=0)
-  sum_M = np.nansum(values_PM, axis=0)
-  return [
-    {
-      'value': _number(total / n) if n else None,
-      'ci_low': _number(low),
-      'ci_high': _number(high),
-      'n': int(n),
-    }
-    for total, n, low, high in zip(sum_M, there_M, low_M, high_M, strict=True)
-  ]
-
-
 def _rates(found: metrics.Outcomes) -> dict:
   rates = dict.fromkeys(verdicts.OUTCOMES, 0.0) | found.rates()
   return {
@@ -178,58 +163,6 @@ def _rates(found: metrics.Outcomes) -> dict:
     'harness_error_rate': rates[verdicts.HARNESS_ERROR],
     'ungraded_rate': rates[verdicts.UNGRADED],
     'classes': rates,
-  }
-
-
-def _by_group(
-  found: metrics.Outcomes,
-  values_P: np.ndarray,
-  group_of: Mapping[str, str | None],
-) -> dict[str, np.ndarray]:
-  """The problems' values, group by group; without those of no group."""
-  names = [group_of.get(problem_id) for problem_id in found.problem_ids]
-  return {
-    name: values_P[np.array([other == name for other in names])]
-    for name in sorted({name for name in names if name is not None})
-  }
-
-
-def _breakdown(
-  head: Mapping, values: Mapping[str, np.ndarray], resamples: int, seed: int
-) -> list[dict]:
-  """A row of pass@1 for the problems of each group."""
-  rows = []
-  for name, values_P in values.items():
-    [estimate] = _estimates(values_P[:, None], resamples, seed)
-    rows.append({**head, 'group': name, **estimate})
-  return rows
-
-
-def _average(
-  head: Mapping, values: Mapping[str, np.ndarray], resamples: int, seed: int
-) -> list[dict]:
-  """A row for the unweighted mean of several groups' pass@1 (macro average)."""
-  there = [values_P[~np.isnan(values_P)] for values_P in values.values()]
-  there = [values_P for values_P in there if values_P.size]
-  if len(there) < 2:
-    return []
-  mean, low, high = intervals.macro_bootstrap(there, resamples, seed)
-  estimate = {'value': mean, 'ci_low': low, 'ci_high': high}
-  n = sum(values_P.size for values_P in there)
-  return [{**head, 'groups': len(there), **estimate, 'n': n}]
-
-
-def _groups(
-  problems: manifests.Manifest | None,
-) -> dict[str, dict[str, str | None]]:
-  """{'level': {problem id: its level}, 'type': likewise}."""
-  if problems is None:
-    return {}
-  table = problems.table(columns=['id', 'level', 'type'])
-  ids = table['id'].to_pylist()
-  return {
-    by: dict(zip(ids, table[by].to_pylist(), strict=True))
-    for by in ('level', 'type')
   }
 
 
@@ -300,10 +233,6 @@ def _relative(checkpoint: str | None, results_dir: str) -> str | None:
   run_dir = os.fspath(storage.path(results_dir).parent.parent.parent)
   checkpoint = os.fspath(storage.path(checkpoint))
   return checkpoint.removeprefix(run_dir.rstrip('/') + '/')
-
-
-def _number(value: float) -> float | None:
-  return None if math.isnan(value) else float(value)
 
 
 def _print(model_name: str, rows: Sequence[Mapping]) -> None:

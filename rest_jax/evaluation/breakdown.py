@@ -49,7 +49,7 @@ def _table(run: runs.Run, task: str, split: str, by: str) -> Iterator[str]:
   how = 'greedy pass@1' if kinds == {runs.GREEDY} else 'pass@1'
   caption = f'{task}/{split} by {by}: {how}'
   header = [by, 'n', *map(wording.label, models)]
-  yield pages.table(caption, header, rows)
+  yield pages.table(caption, header, rows, total=any(averages.values()))
 
 
 def _rows(

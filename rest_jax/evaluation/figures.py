@@ -134,13 +134,13 @@ def many_samples(run: runs.Run) -> str:
         found = _by_k(model, task, split, metric)
         if not found:
           continue
-        series.append(
-          plots.Series(
-            name=wording.label(model.name),
-            points=[wording.point(row['k'], row) for row in found],
-            style=styles.get(model.name, wording.TEST),
-          )
+        one = plots.Series(
+          name=wording.label(model.name),
+          points=[wording.point(row['k'], row) for row in found],
+          style=styles.get(model.name, wording.TEST),
         )
+        if len(series) < plots.NUM_STYLES:  # more could not be told apart
+          series.append(one)
         settings |= {
           f'{wording.at(row["temperature"])}, {row["num_samples"]} samples, '
           f'n = {row["n"]}'
@@ -168,7 +168,7 @@ def many_samples(run: runs.Run) -> str:
           plots.legend(series),
         )
       )
-  title = 'Figure 2: pass@k and maj@k'
+  title = wording.title(run, 'Figure 2: pass@k and maj@k')
   if not charts:
     return pages.section(
       'pass-at-k',
@@ -178,10 +178,16 @@ def many_samples(run: runs.Run) -> str:
         '(stream eval/sampled).'
       ),
     )
-  notes = pages.paragraph(
+  text = (
     'pass@k is the unbiased estimate of solving a problem in k samples; maj@k '
     'that of a vote of k. Error bars: 95% bootstrap intervals.'
   )
+  if len(run.compared) > plots.NUM_STYLES:
+    text += (
+      f' A chart shows {plots.NUM_STYLES} of the {len(run.compared)} '
+      'checkpoints; the numbers below are of all.'
+    )
+  notes = pages.paragraph(text)
   header = ['set', 'model', 'metric', 'k', 'value', 'n']
   numbers = pages.folded(
     'Numbers', pages.table('pass@k and maj@k', header, rows)
@@ -220,7 +226,7 @@ def classes(run: runs.Run) -> str:
       key = f'{graded.task}/{graded.split}, E-step, {heat}'
       name = f'{wording.sampler(model)}, for {wording.label(model.name)}'
       groups.setdefault(key, []).append((name, graded.outcomes))
-  title = 'Figure 4: verdict classes'
+  title = wording.title(run, 'Figure 4: verdict classes')
   if not groups:
     return pages.section(
       'classes', title, pages.absent('Nothing has been graded yet.')

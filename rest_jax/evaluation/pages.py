@@ -51,17 +51,27 @@ def absent(text: str) -> str:
 
 
 def table(
-  caption: str, header: Sequence[str], rows: Iterable[Sequence[object]]
+  caption: str,
+  header: Sequence[str],
+  rows: Iterable[Sequence[object]],
+  *,
+  total: bool = False,
 ) -> str:
-  """A table; each row's first cell is its heading."""
+  """A table; each row's first cell is its heading.
+
+  Args:
+    caption, header, rows: plain text.
+    total: whether the last row is one of all others.
+  """
   head = ''.join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
   body = []
   for first, *rest in rows:
     cells = ''.join(f'<td>{escape(cell)}</td>' for cell in rest)
     body.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
+  kind = ' class="totalled"' if total else ''
   return (
     '<div class="scroll" tabindex="0" role="region" '
-    f'aria-label="{escape(caption)}"><table><caption>{escape(caption)}'
+    f'aria-label="{escape(caption)}"><table{kind}><caption>{escape(caption)}'
     f'</caption><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody>'
     '</table></div>'
   )

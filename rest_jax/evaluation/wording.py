@@ -31,6 +31,13 @@ def label(model: str) -> str:
   return {'sft_human': 'SFT on human solutions'}.get(model, model)
 
 
+def title(run: runs.Run, text: str) -> str:
+  """A figure's title; without its number where the figures before are not."""
+  short = text.partition(': ')[2]
+  named = short if '@' in short else short.capitalize()
+  return named if run.is_batch else text
+
+
 def sampler(model: runs.Model) -> str:
   """The model that iteration i's E-step samples from, that of i - 1."""
   if model.iteration == 1:
