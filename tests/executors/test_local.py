@@ -107,6 +107,16 @@ def test_a_job_looks_only_at_the_macros_that_it_can_reach(tmp_path):
   assert states(text) == [['done', 'a']]
 
 
+def test_a_job_looks_only_at_the_parameters_that_it_can_reach(tmp_path):
+  one = job(tmp_path, 'a', NET='@models.Net()')
+  bindings = {'/pkg.models.Net.width': '1', '/pkg.models.Other.width': '1'}
+  launch(tmp_path, [one], **bindings)
+  _, text = launch(tmp_path, [one], **bindings | {'/pkg.models.Other.w': '5'})
+  assert states(text) == [['kept', 'a']]
+  _, text = launch(tmp_path, [one], **bindings | {'/pkg.models.Net.width': '3'})
+  assert states(text) == [['done', 'a']]
+
+
 def test_a_run_can_be_moved(tmp_path):
   def both(run_dir):
     first = job(run_dir, 'a')
