@@ -11,7 +11,15 @@ import sys
 import pytest
 import tiny_run
 
-from rest_jax import batch, configuration, jobs, preemption
+from rest_jax import (
+  batch,
+  configuration,
+  gin_utils,
+  jobs,
+  launcher,
+  main,
+  preemption,
+)
 
 GREEDY = ['eval/greedy']
 
@@ -124,6 +132,36 @@ def test_the_evaluate_jobs_are_no_batches_themselves():
 def test_an_impossible_plan_is_refused(fields, message):
   with pytest.raises(configuration.ConfigurationError, match=message):
     plan(['a'], **fields)
+
+
+@pytest.mark.parametrize(
+  ('flags', 'bound'),
+  [([], 'b.gguf'), (['--gin.BASE_CHECKPOINT_PATH=x.gguf'], 'x.gguf')],
+)
+def test_the_vocabulary_is_that_of_the_first_checkpoint_that_has_one(
+  monkeypatch, flags, bound
+):
+  asked = []
+  monkeypatch.setattr(
+    launcher,
+    'launch',
+    lambda program, flags, bindings, _: asked.append(bindings),
+  )
+  main.run(
+    [
+      *('evaluate', '--dry_run', '--gin_file=models/smollm2_135m.gin', *flags),
+      '--gin.TASKS=[gsm8k]',
+      '--gin.CHECKPOINTS=[a/checkpoints, b.gguf, c.gguf]',
+      '--gin.RUN_DIR=x',
+    ]
+  )
+  _, prepared = gin_utils.parse(
+    'prepare',
+    gin_files=['tasks/gsm8k.gin'],
+    bindings=[b for b in asked[0] if not b.startswith(('RUN', 'CHECK'))]
+    + ['RUN_DIR=x'],
+  )
+  assert prepared['tasks'][0].vocabulary == bound
 
 
 # ---- with real jobs ---------------------------------------------------------

@@ -109,6 +109,7 @@ def test_what_a_spreadsheet_does_on_its_way_changes_nothing():
     saved(filled(data), end='\r'),
     saved(shuffled),
     saved(without),
+    saved([[cell.strip() for cell in line] for line in filled(data)]),
     saved(wide) + b',,,\r\n',
     saved(
       [[cell.replace('\n', '\r\n') for cell in line] for line in filled(data)]
