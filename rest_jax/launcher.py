@@ -177,7 +177,9 @@ def run_batch(
     bindings=bindings,
     search_paths=gin_flags.search_paths(flags),
   )
-  return launch(BATCH, flags, bindings, arguments)
+  named = ('evaluate', '--run_mode=evaluate')  # which BATCH's name says
+  rest = [argument for argument in arguments if argument not in named]
+  return launch(BATCH, flags, bindings, rest)
 
 
 def _macros(

@@ -270,6 +270,8 @@ def test_tasks_and_checkpoints_grow_and_only_what_is_missing_is_made(place):
   assert first.returncode == 0, first.stdout + first.stderr
   assert set(states(first.stdout).values()) == {'done'}
   run = place / 'run'
+  config = (run / 'config.gin').read_text()
+  assert config.startswith('# rest-jax evaluate --gin_file=model.gin')
   before = parts(run)
 
   more = ['a/checkpoints', {'second': 'b/checkpoints'}]
