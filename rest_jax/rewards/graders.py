@@ -79,6 +79,7 @@ REGISTRY = {
       version=1,
       path='rest_jax.rewards.by_hand:grade',
       bounded=True,
+      reads='question',  # a person has the key
     ),
     Grader(
       name='program',

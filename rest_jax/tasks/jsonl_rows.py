@@ -86,8 +86,7 @@ def _row(line: bytes, number: int, grader: str) -> problem_sets.Row:
     raise _BadRow('not a JSON object')
   question = _text(value, 'question', needed=True)
   reads = graders.get(grader).reads
-  keyed = reads == 'answer' and grader != 'by_hand'  # a person has the key
-  answer = _text(value, 'answer', needed=keyed)
+  answer = _text(value, 'answer', needed=reads == 'answer')
   solution = _text(value, 'solution')
   parts = gsm8k_answer(answer) if answer else None
   if parts is not None:
@@ -95,7 +94,7 @@ def _row(line: bytes, number: int, grader: str) -> problem_sets.Row:
   tests = None
   if reads == 'tests':
     tests = _tests(value.get('tests'), solution)
-  elif keyed:
+  elif reads == 'answer':
     _check_answer(answer, grader)
   key = _text(value, 'id')
   return problem_sets.Row(

@@ -160,7 +160,7 @@ class SeqioConfig(problem_sets.TaskConfig):
     for row in rows:
       if self.levels and row.level not in self.levels:
         continue
-      if not getattr(row, reads) and self.grader != 'by_hand':
+      if not getattr(row, reads):
         skipped.setdefault(f'no {reads}', []).append(row.key)
       else:
         kept.append(row)
