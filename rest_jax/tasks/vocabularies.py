@@ -40,6 +40,8 @@ class Vocabulary:
     eos_id: ends a document or a completion.
     bos_id: starts every prompt; None where the vocabulary wants none.
     specials: text to id of the special tokens; `encode` never yields them.
+    unk_id: stands for what the vocabulary cannot write; None where it can
+      write everything.
     digest: identity of the content, wherever the file lies.
   """
 
@@ -53,12 +55,14 @@ class Vocabulary:
     bos_id: int | None,
     specials: Mapping[str, int],
     digest: str,
+    unk_id: int | None = None,
   ):
     self.spec = spec
     self.size = len(table)
     self.eos_id = eos_id
     self.bos_id = bos_id
     self.specials = dict(specials)
+    self.unk_id = unk_id
     self.digest = digest
     self._encoder = encoder
     self._table = table
@@ -243,6 +247,7 @@ def _sentencepiece_vocabulary(spec: str, data: bytes) -> Vocabulary:
     bos_id=model.bos_id() if model.bos_id() >= 0 else None,
     specials=specials,
     digest=digest_of(data),
+    unk_id=model.unk_id() if model.unk_id() >= 0 else None,
   )
 
 
