@@ -98,7 +98,12 @@ def test_only_the_front_door_imports_gin(root):
 
 
 def test_only_prepares_tasks_name_tensorflow(root):
+  # One module of training shows its rows to SeqIO's users; train has no need
+  # of it and never imports it.
+  shown = root / 'rest_jax' / 'training' / 'seqio_examples.py'
   for path in modules(root):
+    if path == shown:
+      continue
     for name in imported(path):
       if name.partition('.')[0] in (
         'tensorflow',

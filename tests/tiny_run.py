@@ -68,14 +68,15 @@ def problems(folder, questions, *, answer='7', stop=(), card=None):
   return os.fspath(folder)
 
 
-def examples(folder, pairs):
+def examples(folder, pairs, weights=None):
   """Writes [(prompt, target)] as a finished folder of Examples."""
+  weights = weights or [1.0] * len(pairs)
   with manifests.work_on(
     folder,
     stage='select',
     kind=records.Example,
     semantic={},
-    inputs={'pairs': manifests.digest_of(pairs)},
+    inputs={'pairs': manifests.digest_of([pairs, weights])},
     version=1,
     on_new_inputs='set_aside',
   ) as work:
@@ -84,7 +85,7 @@ def examples(folder, pairs):
         problem_id=f't/train/{index}',
         sample_index=0,
         token_ids=[*prompt.encode(), *target.encode(), EOS],
-        weight=1.0,
+        weight=weights[index],
         segment_types=[records.PROMPT] * len(prompt)
         + [records.TARGET] * (len(target) + 1),
       )

@@ -81,6 +81,7 @@ class Packer:
       )
     order = _generator(seed, 0).permutation(np.flatnonzero(fits))
     self.rows = first_fit(order.tolist(), places.tolist(), row_length)
+    self._order = None, None  # (epoch, its order of the rows), the latest
     self.fill = float(places[fits].sum() / (len(self.rows) * row_length))
 
   @property
@@ -90,10 +91,11 @@ class Packer:
   def row_number(self, index: int) -> int:
     """The composed row that stands at place `index` of the whole training."""
     epoch, place = divmod(index, len(self.rows))
-    if getattr(self, '_epoch', None) != epoch:
-      self._order = _generator(self.seed, epoch + 1).permutation(len(self.rows))
-      self._epoch = epoch
-    return int(self._order[place])
+    known, order = self._order  # read once: input pipelines have threads
+    if known != epoch:
+      order = _generator(self.seed, epoch + 1).permutation(len(self.rows))
+      self._order = epoch, order
+    return int(order[place])
 
   def tokens_in(self, first: int, rows: int) -> int:
     """Places of `rows` rows from `first` on that are not padding."""
