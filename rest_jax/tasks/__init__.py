@@ -22,11 +22,11 @@ def register(
   return seqio_tasks.register(vocabulary, prefix=prefix, name=name, task=task)
 
 
-def mix(name, rates) -> str:
+def mix(name, rates, vocabulary=None, prefix='few_shot') -> str:
   """Adds a mixture to SeqIO's registry. See seqio_tasks.mix, which it is."""
   from rest_jax.tasks import seqio_tasks
 
-  return seqio_tasks.mix(name, rates)
+  return seqio_tasks.mix(name, rates, vocabulary=vocabulary, prefix=prefix)
 
 
 when_imported(

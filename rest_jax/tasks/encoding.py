@@ -1,6 +1,7 @@
 """Texts become records: problems with their prompt parts, and documents."""
 
 import functools
+from collections.abc import Callable
 
 from rest_jax import records
 from rest_jax.tasks import problem_sets, prompts, vocabularies
@@ -21,33 +22,19 @@ def problems(
     vocabulary: encodes.
   """
   template = config.prompt
-
-  @functools.cache
-  def lead_of(text: str) -> list[int]:
-    return prompts.encode_lead(template, vocabulary, text)
-
-  @functools.cache
-  def shots_of(pairs: tuple[tuple[str, str], ...]) -> list[int]:
-    return prompts.encode_shots(template, vocabulary, pairs)
-
-  def asked(row: problem_sets.Row) -> str:
-    """What the question part says: in a chat, the instruction too."""
-    return row.question if config.chat is None else row.lead + row.question
-
+  parts_of = prompt_parts(
+    template, vocabulary, texts, chat=config.chat is not None
+  )
   result = []
   for row in problem_set.rows:
-    lead = lead_of(row.lead if config.chat is None else '')
-    shown = texts.exemplars_of(row)
-    shots = shots_of(tuple((asked(one), one.solution) for one in shown))
     solution = row.solution if problem_set.split == problem_sets.TRAIN else None
     ids = None
     if solution is not None:
       ids = prompts.encode_solution(template, vocabulary, solution)
-    question = prompts.encode_question(template, vocabulary, asked(row))
     result.append(
       records.Problem(
         id=f'{problem_set.task}/{problem_set.split}/{row.key}',
-        prompt_parts=[lead, shots, question],
+        prompt_parts=parts_of(row),
         question=row.question,
         answer=row.answer,
         tests=row.tests,
@@ -58,6 +45,44 @@ def problems(
       )
     )
   return result
+
+
+def prompt_parts(
+  template: prompts.PromptTemplate,
+  vocabulary: vocabularies.Vocabulary,
+  texts: problem_sets.TaskTexts,
+  *,
+  chat: bool = False,
+) -> Callable[[problem_sets.Row], list[list[int]]]:
+  """A function that gives a problem's [lead, shots, question] as ids.
+
+  Args:
+    template: of the prompt.
+    vocabulary: encodes each part by itself.
+    texts: holds the worked examples.
+    chat: whether a problem's instruction belongs to its question.
+  """
+
+  @functools.cache
+  def lead_of(text: str) -> list[int]:
+    return prompts.encode_lead(template, vocabulary, text)
+
+  @functools.cache
+  def shots_of(pairs: tuple[tuple[str, str], ...]) -> list[int]:
+    return prompts.encode_shots(template, vocabulary, pairs)
+
+  def asked(row: problem_sets.Row) -> str:
+    return row.lead + row.question if chat else row.question
+
+  def parts_of(row: problem_sets.Row) -> list[list[int]]:
+    shown = texts.exemplars_of(row)
+    return [
+      lead_of('' if chat else row.lead),
+      shots_of(tuple((asked(one), one.solution) for one in shown)),
+      prompts.encode_question(template, vocabulary, asked(row)),
+    ]
+
+  return parts_of
 
 
 def documents(

@@ -71,9 +71,24 @@ def read(
     )
   if data_dir is not None:
     seqio.set_tfds_data_dir_override(data_dir)
-  dataset = found.get_dataset(None, split=split, shuffle=False)
+  return of_examples(
+    found.get_dataset(None, split=split, shuffle=False).as_numpy_iterator()
+  )
+
+
+def of_examples(
+  examples: Iterable[Mapping],
+) -> tuple[tuple[Row, ...], Mapping[str, tuple[str, ...]]]:
+  """Examples of a SeqIO task as rows.
+
+  Args:
+    examples: features by name; texts as bytes.
+
+  Returns:
+    (the rows, reason to where of those that are none).
+  """
   rows, skipped, keys = [], {}, set()
-  for number, example in enumerate(dataset.as_numpy_iterator()):
+  for number, example in enumerate(examples):
     row, fault = _row(example, number)
     if not fault and row.key in keys:
       fault = 'an id that an earlier problem has'
