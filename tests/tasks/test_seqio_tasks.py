@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import pathlib
 import subprocess
 import sys
 
@@ -25,6 +26,7 @@ from rest_jax.tasks.problem_sets import Row
 from rest_jax.tasks.seqio_vocabularies import SeqioVocabulary
 from rest_jax.tasks.sources import builders, readings
 
+MATH = pathlib.Path(__file__).resolve().parents[3] / 'shared/data/math'
 CODE = 'def f{i}(x):\n\tif x > {i}:\n\t\treturn "ß"\n    \n\treturn x + {i}\n'
 
 
@@ -75,20 +77,17 @@ def data():
 
 def math_rows():
   """Of MATH, where it is there: the prompt's examples and a few others."""
-  folder = SHARED / 'math'
-  if not folder.exists():
+  if not MATH.exists():
     return None
-  rows = sources.read('math', folder).rows
+  rows = sources.read('math', MATH).rows
   shown = catalogue.get('math').exemplars
   few = [row for row in rows['train'] if row.key in shown]
   return {'train': [*few, *rows['train'][:30]], 'test': rows['test'][:10]}
 
 
 @pytest.fixture(scope='module')
-def data_dir(tmp_path_factory, request):
+def data_dir(tmp_path_factory):
   """A TFDS folder with the small sets, for all of our tasks and runs."""
-  global SHARED
-  SHARED = request.config.rootpath.parent / 'shared' / 'data'
   folder = str(tmp_path_factory.mktemp('tfds'))
   builders.tfds.disable_progress_bar()
   for name, rows in data().items():
@@ -179,7 +178,7 @@ def prepared(name, vocabulary, data_dir, splits):
 def test_few_shot_ids_are_those_that_prepare_writes(
   name, data_dir, trained, registered
 ):
-  if name == 'math' and not (SHARED / 'math').exists():
+  if name == 'math' and not MATH.exists():
     pytest.skip('../shared/data/math is not here')
   vocabulary = vocabularies.load(trained)
   task = tasks.register(trained, task=name)
@@ -280,7 +279,7 @@ def test_metrics_grade_with_the_tasks_grader_and_cut_at_its_stop(data_dir):
 
 
 def test_the_mixture_draws_by_its_rates_and_keeps_texts(data_dir, registered):
-  if not (SHARED / 'math').exists():
+  if not MATH.exists():
     pytest.skip('../shared/data/math is not here')
   name = tasks.register('bytes', task='math_apps')
   mixture = seqio.get_mixture_or_task(name)
