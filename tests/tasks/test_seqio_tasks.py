@@ -161,7 +161,11 @@ def examples(name, split, **fields):
 def prepared(name, vocabulary, data_dir, splits):
   """problem_id to Problem, as the stage prepare writes them."""
   config = seqio_problems.published(
-    name, vocabulary=vocabulary, data_dir=data_dir, dval_share=0.5
+    name,
+    vocabulary=vocabulary,
+    data_dir=data_dir,
+    dval_share=0.5,
+    allow_partial=True,
   )
   texts = config.read(seed=0)
   return {
