@@ -22,19 +22,11 @@ FEW_SHOT, ZERO_SHOT = 'few_shot', 'zero_shot'
 
 
 def source(
-  row: catalogue.Benchmark,
-  names: Sequence[str],
-  data_dir: str | None = None,
+  row: catalogue.Benchmark, names: Sequence[str]
 ) -> seqio.TfdsDataSource:
-  """Where a benchmark's texts come from.
-
-  Args:
-    row: of the catalogue.
-    names: of its splits.
-    data_dir: where TFDS keeps its data; None for SeqIO's own choice.
-  """
+  """Where the texts of a benchmark's splits of these names come from."""
   name = f'{row.builder}:{builders.BenchmarkBuilder.VERSION}'
-  return seqio.TfdsDataSource(name, data_dir, splits=names)
+  return seqio.TfdsDataSource(name, splits=names)
 
 
 def encoded(
@@ -112,8 +104,9 @@ def _exemplars(
   if not row.num_shots:
     return []
   owner = catalogue.get(row.exemplars_from or row.name)
-  # In the folder that the task's own data is in, however that was chosen.
-  texts = source(owner, [row.exemplars_split], beside.tfds_dataset.data_dir)
+  texts = source(owner, [row.exemplars_split])
+  # The folder that the task's own data is in, however that was chosen.
+  texts.tfds_dataset.override_data_dir(beside.tfds_dataset.data_dir)
   found = texts.get_dataset(row.exemplars_split, shuffle=False)
   rows, _ = seqio_rows.of_examples(found.as_numpy_iterator())
   if row.answers_only:
