@@ -1,8 +1,11 @@
 """The published tasks in SeqIO: their names, texts, ids, mixtures, metrics."""
 
 import contextlib
+import functools
 import io
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
 
@@ -316,6 +319,9 @@ def test_own_rates_make_a_mixture_of_another_name(data_dir, registered):
     tasks.mix('one', {'apps': 2})
   with pytest.raises(configuration.ConfigurationError, match='not know'):
     tasks.mix('two', {'appps': 2})
+  rate = functools.wraps(seqio.mixing_rate_num_examples)
+  for _ in range(2):  # as gin wraps it, each time anew
+    tasks.mix('sized', {'apps': rate(lambda task: 3.0)})
 
 
 def test_registering_again_is_fine_and_other_content_is_not(
@@ -367,31 +373,50 @@ def test_vocabularies_are_named_by_their_files(registered, tmp_path):
     assert tasks.register(vocabulary, task='math') == f'math_{name}'
 
 
-def test_gin_registers_and_names_a_task(registered):
-  import gin
+def blocks(root, kind):
+  """The examples of docs/seqio.md in this language."""
+  text = (root / 'docs' / 'seqio.md').read_text()
+  return re.findall(rf'^```{kind}\n(.*?)^```', text, re.M | re.S)
 
-  gin.clear_config()
-  gin.parse_config(
-    'from __gin__ import dynamic_registration\n'
-    'from rest_jax import tasks\n'
-    'import seqio\n'
-    'MIXTURE_OR_TASK_NAME = @tasks.register()\n'
-    'tasks.register:\n'
-    "  vocabulary = 'bytes'\n"
-    "  name = 'from_gin'\n"
-    "  task = 'math_apps'\n"
-    'seqio.get_mixture_or_task.task_or_mixture_name = %MIXTURE_OR_TASK_NAME\n'
-    'mixed/seqio.get_mixture_or_task.task_or_mixture_name = @tasks.mix()\n'
-    "tasks.mix.name = 'mixed'\n"
-    "tasks.mix.rates = {'math_from_gin': 1, 'apps_from_gin': 2}\n"
-  )
-  try:
-    get = gin.get_configurable(seqio.get_mixture_or_task)
-    assert get().name == 'math_apps_from_gin'
-    with gin.config_scope('mixed'):
-      assert get().name == 'mixed'
-  finally:
+
+def test_the_python_of_the_page_runs(
+  root, data_dir, trained, registered, tmp_path, monkeypatch, capsys
+):
+  if not MATH.exists():
+    pytest.skip('../shared/data/math is not here')
+  monkeypatch.chdir(tmp_path)
+  shutil.copy(trained, 'tokenizer.model')
+  names = {}
+  for block in blocks(root, 'python'):
+    exec(compile(block, 'docs/seqio.md', 'exec'), names)
+  assert capsys.readouterr().out.count('tf.Tensor') == 6
+
+
+def test_the_gin_of_the_page_registers_and_names_a_task(
+  root, trained, registered, tmp_path, monkeypatch
+):
+  import gin
+  import tiny_run
+
+  monkeypatch.chdir(tmp_path)
+  shutil.copy(trained, 'tokenizer.model')
+  tiny_run.examples('runs/math/iteration_01/examples', [('Q:', ' 7')] * 3)
+  expected = ['math_apps_tokenizer', 'mostly_code', 'iteration_01']
+  for block, name in zip(blocks(root, 'gin'), expected, strict=True):
     gin.clear_config()
+    gin.parse_config(
+      f'{block}import seqio\n'
+      'seqio.get_mixture_or_task.task_or_mixture_name = %MIXTURE_OR_TASK_NAME'
+    )
+    get = gin.get_configurable(seqio.get_mixture_or_task)
+    assert get().name == get().name == name  # a macro is called at each use
+  gin.clear_config()
+  rates = seqio.get_mixture_or_task('mostly_code').rate_per_task_name
+  assert rates == {
+    'math_tokenizer': 1,
+    'apps_tokenizer': 2,
+    'mbpp_tokenizer': 1,
+  }
 
 
 @pytest.mark.parametrize('order', ['tasks, seqio', 'seqio, tasks', 'tasks'])
