@@ -116,6 +116,21 @@ def test_many_threads_import_and_it_is_done_once_for_all(module):
   assert len(calls) == 1 and late == []
 
 
+def test_an_import_between_the_hook_and_the_look_is_counted_once(
+  module, monkeypatch
+):
+  name, calls = module(), []
+
+  class Eager(list):
+    def insert(self, place, finder):
+      super().insert(place, finder)
+      importlib.import_module(name)  # as another thread may, just then
+
+  monkeypatch.setattr(sys, 'meta_path', Eager(sys.meta_path))
+  import_hook.when_imported(name, lambda: calls.append(1))
+  assert calls == [1]
+
+
 # A package whose import waits for `slow`, and whose registration needs both,
 # as rest_jax.tasks does; each round in a process of its own.
 RACE = """
