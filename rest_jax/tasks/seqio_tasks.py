@@ -23,7 +23,6 @@ from typing import Any
 import seqio
 
 from rest_jax import configuration
-from rest_jax.rewards import graders
 from rest_jax.tasks import (
   catalogue,
   prompts,
@@ -35,6 +34,7 @@ from rest_jax.tasks import (
 from rest_jax.tasks.seqio_prompts import FEW_SHOT, ZERO_SHOT
 from rest_jax.tasks.seqio_vocabularies import SeqioVocabulary
 
+BY_HAND = 'by_hand'  # the grader of what a person grades
 SUBTASKS = (  # of BIG-Bench Hard
   'boolean_expressions',
   'causal_judgement',
@@ -102,6 +102,7 @@ def published() -> list[Published]:
   ]
 
 
+@configuration.checked
 def register(
   vocabulary: Named | tuple[str, Named],
   *,
@@ -146,6 +147,7 @@ def register(
   return f'{task}_{name}'
 
 
+@configuration.checked
 def mix(
   name: str,
   rates: Mapping[str, Rate],
@@ -198,12 +200,7 @@ def _identity(rate: Rate) -> Any:
 def _named(
   vocabulary: Named | tuple[str, Named], name: str | None
 ) -> tuple[str, SeqioVocabulary]:
-  if isinstance(vocabulary, tuple | list):  # gin makes a list of either
-    if len(vocabulary) != 2:
-      raise configuration.ConfigurationError(
-        f'register.vocabulary: got {vocabulary!r}; allowed: a vocabulary, or '
-        'a pair of a name and one.'
-      )
+  if isinstance(vocabulary, tuple):
     named, vocabulary = vocabulary
     name = name or named
   if not isinstance(vocabulary, SeqioVocabulary):
@@ -226,7 +223,7 @@ def _add(
     # A split of nothing but worked examples has no problems to show them to.
     [s for s in row.counts if not (by_type and s == row.exemplars_split)],
   )
-  graded = row.grader in graders.REGISTRY  # else by a person
+  graded = row.grader != BY_HAND
   return seqio_registry.add(
     name,
     {'task': one.name, 'vocabulary': vocabulary, 'prefix': prefix},

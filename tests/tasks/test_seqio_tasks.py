@@ -266,23 +266,29 @@ def test_every_published_task_is_registered_with_its_metrics():
   for name, row in catalogue.CATALOGUE.items():
     task = seqio.get_mixture_or_task(name)
     assert set(task.splits) == set(row.counts)
-    by_hand = row.grader == 'by_hand'
+    by_hand = row.grader == seqio_tasks.BY_HAND
     assert len(task.metric_fns) == (0 if by_hand else 1)
     assert task.source.tfds_dataset.name == f'{row.builder}:1.0.0'
 
 
-def test_metrics_grade_with_the_tasks_grader_and_cut_at_its_stop(data_dir):
-  task = seqio.get_mixture_or_task('bbh_direct')
-  rows = list(examples('bbh_direct', 'test').values())
-  targets = [task.postprocess_fn('', example=e, is_target=True) for e in rows]
-  assert set(targets) == {'Yes', 'No'}
-  written = [
-    task.postprocess_fn(' Yes\n\nQ: more', example=e, is_target=False)
-    for e in rows
-  ]
-  [metric] = task.metric_fns
-  share = np.mean([target == 'Yes' for target in targets])
-  assert metric(targets, written)['pass@1'] == pytest.approx(share)
+def test_seqio_evaluates_a_task_with_its_grader_and_stop_strings(data_dir):
+  vocabulary = SeqioVocabulary('bytes')
+  written = vocabulary.encode(' Yes\n\nQ: more')
+  evaluator = seqio.Evaluator(
+    'bbh_direct', seqio.EncDecFeatureConverter(pack=False), eval_split='test'
+  )
+  found, _ = evaluator.evaluate(
+    compute_metrics=True,
+    predict_fn=lambda examples: [
+      (int(index), written) for index, _ in examples.as_numpy_iterator()
+    ],
+  )
+  rows = examples('bbh_direct', 'test').values()
+  share = np.mean([row['answer'] == b'Yes' for row in rows])
+  assert 0 < share < 1
+  found = found.result()['bbh_direct']
+  assert found['pass@1'] == pytest.approx(share)
+  assert found['rate/wrong'] == pytest.approx(1 - share)
 
 
 def test_the_mixture_draws_by_its_rates_and_keeps_texts(data_dir, registered):
@@ -340,8 +346,9 @@ def test_registering_again_is_fine_and_other_content_is_not(
     tasks.register('bytes', name='pieces_1')
   with pytest.raises(configuration.ConfigurationError, match='Nearest: gsm8k'):
     tasks.register('bytes', task='gsm8')
-  with pytest.raises(configuration.ConfigurationError, match='pair'):
-    tasks.register(('a', 'b', 'c'))
+  for wrong in (('a', 'b', 'c'), 17, None):
+    with pytest.raises(configuration.ConfigurationError, match='r.vocabulary'):
+      tasks.register(wrong)
 
 
 def test_a_name_that_somebody_else_has_is_refused(registered):
