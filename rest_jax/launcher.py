@@ -20,7 +20,9 @@ from rest_jax import (
   gin_tasks,
   gin_utils,
   jobs,
+  layout,
   leases,
+  manifests,
   storage,
 )
 from rest_jax.executors.console import Console
@@ -155,7 +157,7 @@ def run_batch(
   Raises:
     ConfigurationError: a checkpoint, a task or the model is not there.
   """
-  names = ['CHECKPOINTS', 'BASE_CHECKPOINT_PATH']
+  names = ['CHECKPOINTS', 'VOCABULARY', 'BASE_CHECKPOINT_PATH']
   asked = _macros(names, flags, bindings)
   if gin_utils.bindings()['MODEL'] == '%gin.REQUIRED':
     raise configuration.ConfigurationError(
@@ -169,9 +171,11 @@ def run_batch(
       f'CHECKPOINTS: nothing is at {", ".join(lost)}. Expected a folder of the '
       'stage train, a .gguf file, or a folder with *.safetensors.'
     )
-  speaking = [path for path in policies if _has_vocabulary(path)]
-  if speaking and 'BASE_CHECKPOINT_PATH' not in asked:
-    bindings = [f'BASE_CHECKPOINT_PATH={speaking[0]}', *bindings]
+  found = next(filter(None, map(_vocabulary, policies)), None)
+  if (
+    found and 'VOCABULARY' not in asked and 'BASE_CHECKPOINT_PATH' not in asked
+  ):
+    bindings = [f'VOCABULARY={found}', *bindings]
   flags.gin_file, bindings = gin_tasks.expand(
     gin_files=flags.gin_file,
     bindings=bindings,
@@ -194,9 +198,20 @@ def _macros(
   )
 
 
-def _has_vocabulary(policy: str) -> bool:
+def _vocabulary(policy: str) -> str | None:
+  """The vocabulary that comes with a checkpoint, if one does.
+
+  A GGUF file and a folder with a tokenizer.json hold one; a checkpoint that
+  still lies in its run, <run>/<model>/checkpoints, has the run's.
+  """
   path = storage.path(policy)
-  return policy.endswith('.gguf') or (path / 'tokenizer.json').exists()
+  if policy.endswith('.gguf') or (path / 'tokenizer.json').exists():
+    return policy
+  problems = path.parent.parent / 'problems'
+  if (problems / layout.VOCABULARY).exists():
+    return str(problems / layout.VOCABULARY)
+  prepared = manifests.load_if_done(problems)
+  return prepared.recorded.get('spec') if prepared else None
 
 
 def _config(run_dir: str, program: Program) -> storage.Path:

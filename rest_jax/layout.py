@@ -17,6 +17,7 @@ import dataclasses
 from rest_jax.evaluation.runs import MODELS as MODELS
 
 EVAL_PREFIX = 'eval/'
+VOCABULARY = 'vocabulary.model'  # below problems, where a run trains its own
 BASE, SFT_HUMAN = 'base', 'sft_human'
 
 

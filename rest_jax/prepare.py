@@ -15,7 +15,14 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from rest_jax import configuration, manifests, preemption, records, storage
+from rest_jax import (
+  configuration,
+  layout,
+  manifests,
+  preemption,
+  records,
+  storage,
+)
 from rest_jax.tasks import (
   chat,
   decontamination,
@@ -26,7 +33,6 @@ from rest_jax.tasks import (
 )
 
 VERSION = 2
-VOCABULARY_FILE = 'vocabulary.model'
 _PROBLEMS_PER_PART = 2048
 _DOCUMENTS_PER_PART = 1000
 _VOCABULARY_DOCUMENTS = 2000  # of the corpus that the vocabulary learns from
@@ -136,7 +142,7 @@ def _vocabulary(
     inputs={},
     version=VERSION,
   ) as work:
-    target = folder / VOCABULARY_FILE
+    target = folder / layout.VOCABULARY
     if vocabulary is None:
       if work.done is None or not target.exists():
         lines = _vocabulary_lines(trainer, seed)
@@ -221,8 +227,8 @@ def _card(
 ) -> dict[str, Any]:
   """What later stages need to know of a task."""
   spec = vocabulary.spec
-  if spec == vocabularies.resolve(str(run / 'problems' / VOCABULARY_FILE)):
-    spec = f'../../{VOCABULARY_FILE}'  # so that a run's folder can be moved
+  if spec == vocabularies.resolve(str(run / 'problems' / layout.VOCABULARY)):
+    spec = f'../../{layout.VOCABULARY}'  # so that a run's folder can be moved
   return {
     'task': problem_set.task,
     'split': problem_set.split,

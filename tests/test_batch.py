@@ -18,6 +18,7 @@ from rest_jax import (
   jobs,
   launcher,
   main,
+  manifests,
   preemption,
 )
 
@@ -162,6 +163,19 @@ def test_the_vocabulary_is_that_of_the_first_checkpoint_that_has_one(
     + ['RUN_DIR=x'],
   )
   assert prepared['tasks'][0].vocabulary == bound
+
+
+def test_a_checkpoint_in_its_run_brings_the_runs_vocabulary(tmp_path):
+  policy = str(tmp_path / 'run/iteration_01/checkpoints')
+  assert launcher._vocabulary(policy) is None
+  problems = tmp_path / 'run/problems'
+  with manifests.work_on(
+    problems, stage='prepare', kind=None, semantic={}, inputs={}, version=1
+  ) as work:
+    work.finish(recorded={'spec': 'models/x.gguf'})
+  assert launcher._vocabulary(policy) == 'models/x.gguf'
+  (problems / 'vocabulary.model').write_bytes(b'trained')
+  assert launcher._vocabulary(policy) == str(problems / 'vocabulary.model')
 
 
 # ---- with real jobs ---------------------------------------------------------
