@@ -29,13 +29,13 @@ from rest_jax.tasks import (
   encoding,
   problem_sets,
   prompts,
+  run_vocabulary,
   vocabularies,
 )
 
 VERSION = 2
 _PROBLEMS_PER_PART = 2048
 _DOCUMENTS_PER_PART = 1000
-_VOCABULARY_DOCUMENTS = 2000  # of the corpus that the vocabulary learns from
 
 
 @configuration.checked
@@ -65,7 +65,7 @@ def prepare(
   run = storage.path(run_dir)
   trainer = _check_tasks(tasks)
   reader = decontamination.Reader(tasks, seed, overlap_ngram, drop_overlap)
-  vocabulary = _vocabulary(run / 'problems', tasks, trainer, seed)
+  vocabulary = run_vocabulary.of_run(run / 'problems', tasks, trainer, seed)
   tasks = [
     dataclasses.replace(
       config, prompt=chat.applied(config.prompt, config.chat, vocabulary)
@@ -106,71 +106,6 @@ def _check_tasks(
       'prepare.tasks: two of them have a pretraining corpus; allowed: one.'
     )
   return trainers[0] if trainers else None
-
-
-def _vocabulary(
-  folder: storage.Path,
-  tasks: Sequence[problem_sets.TaskConfig],
-  trainer: problem_sets.TaskConfig | None,
-  seed: int,
-) -> vocabularies.Vocabulary:
-  """The run's vocabulary: the one that all tasks name, or a trained one."""
-  specs = {vocabularies.resolve(c.vocabulary) for c in tasks if c.vocabulary}
-  size = trainer.vocabulary_size() if trainer else None
-  if size is None and len(specs) == 1:
-    vocabulary = vocabularies.load(specs.pop())
-    semantic = {'vocabulary': vocabulary.digest}
-  elif size is not None and not specs:
-    vocabulary = None
-    semantic = {'vocabulary': 'trained', 'task': trainer, 'seed': seed}
-  elif specs:
-    raise configuration.ConfigurationError(
-      'prepare.tasks: a run has one model and so one vocabulary; got '
-      f'{sorted(specs)}{" and a trained one" if size else ""}. Set the '
-      'vocabulary of all tasks to the same file.'
-    )
-  else:
-    raise configuration.ConfigurationError(
-      "prepare.tasks: no vocabulary. Set VOCABULARY to the model's *.gguf, "
-      '*.model or tokenizer.json file.'
-    )
-  with manifests.work_on(
-    folder,
-    stage='prepare',
-    kind=None,
-    semantic=semantic,
-    inputs={},
-    version=VERSION,
-  ) as work:
-    target = folder / layout.VOCABULARY
-    if vocabulary is None:
-      if work.done is None or not target.exists():
-        lines = _vocabulary_lines(trainer, seed)
-        vocabularies.train_sentencepiece(lines, size, target)
-      vocabulary = vocabularies.load(str(target))
-    if work.done is None:
-      work.finish(
-        content=vocabulary.digest,
-        statistics={'digest': vocabulary.digest, 'size': vocabulary.size},
-        recorded={'spec': vocabulary.spec},
-      )
-    elif work.done.statistics['digest'] != vocabulary.digest:
-      raise records.CorruptPartError(
-        f'{target}: not the vocabulary that {folder / manifests.MANIFEST} '
-        'describes: edited or damaged. Delete that manifest and run prepare '
-        'again.'
-      )
-  return vocabulary
-
-
-def _vocabulary_lines(trainer: problem_sets.TaskConfig, seed: int) -> list[str]:
-  template = trainer.prompt
-  stop = min(trainer.num_documents(), _VOCABULARY_DOCUMENTS)
-  return [
-    line
-    for document in trainer.documents(seed, 0, stop)
-    for line in prompts.document_text(template, document).splitlines()
-  ]
 
 
 def _problems(

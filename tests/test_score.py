@@ -6,7 +6,7 @@ import os
 import pytest
 
 from rest_jax import configuration, manifests, preemption, records, score
-from rest_jax.rewards import pool, programs, verdicts
+from rest_jax.rewards import pool, program_grader, programs, verdicts
 
 
 def problems(folder, answers, *, grader='number'):
@@ -268,7 +268,7 @@ def test_without_a_sandbox_no_program_is_scored(run, monkeypatch):
   def none(*_, **__):
     raise programs.SandboxUnavailable('tier A: no; tier B: no')
 
-  monkeypatch.setattr(programs, 'Sandbox', none)
+  monkeypatch.setattr(program_grader, 'Sandbox', none)
   tests = programs.Tests.stdin(['3'], ['6']).to_json()
   with pytest.raises(configuration.ConfigurationError, match='tier B: no'):
     run({'a': tests}, [[('a', 0, 'print(6)')]], grader='program')

@@ -20,14 +20,12 @@ before they are converted. They need no process of their own.
 
 import re
 from collections.abc import Sequence
-from fractions import Fraction
 
-from rest_jax.rewards import verdicts
+from rest_jax.rewards import numerals, verdicts
 from rest_jax.rewards.verdicts import Verdict
 
 MAX_COMPLETION = 100_000  # characters looked at
-MAX_ANSWER = 200  # characters behind the marker
-MAX_DIGITS = 40  # of a number
+MAX_ANSWER = numerals.MAX_TEXT  # characters behind the marker
 
 _MARKERS = (
   re.compile(r'####'),
@@ -37,23 +35,8 @@ _MARKERS = (
 # Where a few-shot prompt's next problem begins: what follows is no answer.
 _RUN_ON = re.compile(r'\n[ \t]*(?:Question|Q|Problem) ?:')
 _SENTENCE_END = re.compile(r'[.!?](?=\s|$)')
-_HEDGE = re.compile(r'\b(?:or|not|either|neither|between)\b', re.IGNORECASE)
-_SCALE = re.compile(
-  r'\b(?:dozen|hundred|thousand|million|billion|trillion)s?\b', re.IGNORECASE
-)
 _OPTION = re.compile(r'\(?([A-Z])\)?')
 _BRACKETS = re.compile(r'[()\[\]{}<>\s]+')
-_SPACED_SIGN = re.compile(r'(^|\s)-\s+(?=[$\d])')
-_MINUS = str.maketrans({'\u2212': '-', '\u2013': '-'})  # minus sign, en dash
-# A word of the answer: what may stand around a number, and the number.
-_OPEN, _CLOSE = ':=\\{(["\'`*~≈', '.,;:!?}])"\'`*°$€£'
-_NUMBER = re.compile(
-  r'(?P<sign>[-+]?)[$€£]?(?P<late_sign>-?)'
-  r'(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?'
-  r'(?:\.(?P<decimals>[0-9]*))?'
-  r'(?:/(?P<denominator>[0-9]+))?'
-  r'(?P<unit>%|[A-Za-z]*)'
-)
 
 
 def grade_number(
@@ -75,27 +58,27 @@ def grade_number(
     finish_reason: of the sample; 'length' and 'prompt' are never correct.
 
   Returns:
-    A verdict; its answer is the number's canonical form (see `canonical`).
+    A verdict; its answer is the number's one spelling (numerals.canonical).
     harness_error where the reference is not a number.
   """
   cut_off = verdicts.unfinished(finish_reason)
   if cut_off is not None:
     return cut_off
   try:
-    expected = parse_number(reference or '')
+    expected = numerals.parse_number(reference or '')
   except ValueError as error:
     return _harness_error(f'the reference {reference!r}: {error}')
   found = answer_text(completion)
   if found is None:
     return _no_answer('no answer marker')
   try:
-    number = parse_number(found)
+    number = numerals.parse_number(found)
   except ValueError as error:
     return _no_answer(str(error))
-  answer = canonical(number)
+  answer = numerals.canonical(number)
   if number == expected:
     return Verdict(outcome=verdicts.CORRECT, reward=1.0, answer=answer)
-  detail = f'{answer}, expected {canonical(expected)}'
+  detail = f'{answer}, expected {numerals.canonical(expected)}'
   return Verdict(
     outcome=verdicts.WRONG, reward=0.0, answer=answer, detail=detail
   )
@@ -262,67 +245,6 @@ def answer_text(
     end = _SENTENCE_END.search(line)
     line = line[: end.start()] if end else line
   return line[: limit + 1]
-
-
-def parse_number(text: str) -> Fraction:
-  """The one number in a short text, exactly.
-
-  Raises:
-    ValueError: saying why there is not exactly one.
-  """
-  if len(text) > MAX_ANSWER:
-    raise ValueError(f'more than {MAX_ANSWER} characters behind the marker')
-  text = _SPACED_SIGN.sub(r'\1-', text.translate(_MINUS))
-  text = text.replace('\\$', '$').replace('\\boxed{', ' ').replace('\\%', '%')
-  words = [word for word in text.split() if any(c.isdigit() for c in word)]
-  if not words:
-    raise ValueError('no number behind the marker')
-  if len(words) > 1:
-    raise ValueError(f'more than one number: {text[:60]!r}')
-  if _HEDGE.search(text):
-    raise ValueError(f'a hedge, not an answer: {text[:60]!r}')
-  if _SCALE.search(text):
-    raise ValueError(f'a number in words: {text[:60]!r}')
-  return _parse_word(words[0])
-
-
-def canonical(number: Fraction) -> str:
-  """A number's one spelling: '17', '-0.75', '1/3'.
-
-  A terminating decimal where there is one (2 and 5 alone divide the
-  denominator), else a reduced fraction.
-  """
-  if number.denominator == 1:
-    return str(number.numerator)
-  rest, twos, fives = number.denominator, 0, 0
-  while rest % 2 == 0:
-    rest, twos = rest // 2, twos + 1
-  while rest % 5 == 0:
-    rest, fives = rest // 5, fives + 1
-  if rest != 1:
-    return f'{number.numerator}/{number.denominator}'
-  places = max(twos, fives)
-  digits = str(abs(number.numerator) * 10**places // number.denominator)
-  digits = digits.rjust(places + 1, '0')
-  sign = '-' if number < 0 else ''
-  return f'{sign}{digits[:-places]}.{digits[-places:]}'
-
-
-def _parse_word(word: str) -> Fraction:
-  match = _NUMBER.fullmatch(word.lstrip(_OPEN).rstrip(_CLOSE))
-  if match is None or not (match['whole'] or match['decimals']):
-    raise ValueError(f'not a number: {word[:60]!r}')
-  if match['unit'] in ('k', 'K', 'M', 'B'):
-    raise ValueError(f'a number in words: {word[:60]!r}')
-  whole = (match['whole'] or '0').replace(',', '')
-  decimals, denominator = match['decimals'] or '', match['denominator'] or '1'
-  if len(whole) + len(decimals) > MAX_DIGITS or len(denominator) > MAX_DIGITS:
-    raise ValueError(f'more than {MAX_DIGITS} digits')
-  if int(denominator) == 0:
-    raise ValueError(f'a division by zero: {word[:60]!r}')
-  value = Fraction(int(whole + decimals), 10 ** len(decimals))
-  value /= int(denominator)
-  return -value if '-' in match['sign'] + match['late_sign'] else value
 
 
 def _cut(completion: str) -> str:

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from rest_jax import configuration, storage
-from rest_jax.rewards import code_problems, exact, graders, math_answer
+from rest_jax.rewards import code_problems, graders, math_answer, numerals
 from rest_jax.tasks import problem_sets, splits
 
 _CALCULATOR = re.compile(r'<<[^<>]*>>')
@@ -112,7 +112,7 @@ def _check_answer(answer: str, grader: str) -> None:
   """Raises for an answer that the grader could never compare with."""
   if grader in ('number', 'gsm8k'):
     try:
-      exact.parse_number(answer)
+      numerals.parse_number(answer)
     except ValueError:
       raise _BadRow(
         'an answer that is not a number (or set GRADER=exact)'

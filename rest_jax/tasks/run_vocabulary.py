@@ -1,0 +1,86 @@
+"""The one vocabulary of a run: it has one model, and so one."""
+
+from collections.abc import Sequence
+
+from rest_jax import configuration, layout, manifests, records, storage
+from rest_jax.tasks import problem_sets, prompts, vocabularies
+
+VERSION = 1  # of what the manifest describes
+_DOCUMENTS = 2000  # of the corpus that a trained vocabulary learns from
+
+
+def of_run(
+  folder: storage.Path,
+  tasks: Sequence[problem_sets.TaskConfig],
+  trainer: problem_sets.TaskConfig | None,
+  seed: int,
+) -> vocabularies.Vocabulary:
+  """The run's vocabulary: the one that all tasks name, or a trained one.
+
+  Args:
+    folder: RUN_DIR/problems; its manifest names the vocabulary, and one that
+      is trained lies there.
+    tasks: of the run.
+    trainer: the one with a pretraining corpus, if there is one.
+    seed: of the corpus.
+
+  Raises:
+    ConfigurationError: the tasks name none, or several.
+    CorruptPartError: the trained one was changed.
+  """
+  specs = {vocabularies.resolve(c.vocabulary) for c in tasks if c.vocabulary}
+  size = trainer.vocabulary_size() if trainer else None
+  if size is None and len(specs) == 1:
+    vocabulary = vocabularies.load(specs.pop())
+    semantic = {'vocabulary': vocabulary.digest}
+  elif size is not None and not specs:
+    vocabulary = None
+    semantic = {'vocabulary': 'trained', 'task': trainer, 'seed': seed}
+  elif specs:
+    raise configuration.ConfigurationError(
+      'prepare.tasks: a run has one model and so one vocabulary; got '
+      f'{sorted(specs)}{" and a trained one" if size else ""}. Set the '
+      'vocabulary of all tasks to the same file.'
+    )
+  else:
+    raise configuration.ConfigurationError(
+      "prepare.tasks: no vocabulary. Set VOCABULARY to the model's *.gguf, "
+      '*.model or tokenizer.json file.'
+    )
+  with manifests.work_on(
+    folder,
+    stage='prepare',
+    kind=None,
+    semantic=semantic,
+    inputs={},
+    version=VERSION,
+  ) as work:
+    target = folder / layout.VOCABULARY
+    if vocabulary is None:
+      if work.done is None or not target.exists():
+        lines = _vocabulary_lines(trainer, seed)
+        vocabularies.train_sentencepiece(lines, size, target)
+      vocabulary = vocabularies.load(str(target))
+    if work.done is None:
+      work.finish(
+        content=vocabulary.digest,
+        statistics={'digest': vocabulary.digest, 'size': vocabulary.size},
+        recorded={'spec': vocabulary.spec},
+      )
+    elif work.done.statistics['digest'] != vocabulary.digest:
+      raise records.CorruptPartError(
+        f'{target}: not the vocabulary that {folder / manifests.MANIFEST} '
+        'describes: edited or damaged. Delete that manifest and run prepare '
+        'again.'
+      )
+  return vocabulary
+
+
+def _vocabulary_lines(trainer: problem_sets.TaskConfig, seed: int) -> list[str]:
+  template = trainer.prompt
+  stop = min(trainer.num_documents(), _DOCUMENTS)
+  return [
+    line
+    for document in trainer.documents(seed, 0, stop)
+    for line in prompts.document_text(template, document).splitlines()
+  ]
