@@ -109,7 +109,7 @@ def corpus_of(config, number=None):
   return [
     item
     for index in range(number)
-    for item in arithmetic.document(config, 0, index)
+    for item in config.document(0, index)
   ]
 
 
@@ -250,9 +250,9 @@ def test_a_consistent_author_has_one_style_and_flaw():
   corpus = dataclasses.replace(SMALL.corpus, author_consistency=1.0)
   config = dataclasses.replace(SMALL, corpus=corpus)
   for index in range(50):
-    page = arithmetic.document(config, 0, index)
+    page = config.document(0, index)
     assert len({item.flaw for item in page}) == 1
-  mixed = [arithmetic.document(SMALL, 0, index) for index in range(50)]
+  mixed = [SMALL.document(0, index) for index in range(50)]
   assert any(len({item.flaw for item in page}) > 1 for page in mixed)
 
 
