@@ -93,11 +93,30 @@ class Pool:
   def grade(self, items: Sequence[Item]) -> list[Graded]:
     """Grades all items; the results are in their order.
 
+    Where worker processes grade, equal items are graded once and have one
+    verdict: a policy in training writes the same program again and again.
+    Its seconds count for the first of them alone.
+
     Raises:
       RuntimeError: the workers cannot be started.
     """
     if self.grader.bounded:
       return [_grade(self.grader.path, item) for item in items]
+    first: dict[Item, int] = {}  # in order, so the place among the different
+    places = [first.setdefault(item, len(first)) for item in items]
+    graded = self._grade_apart(list(first))
+    taken = set()
+    results = []
+    for place in places:
+      one = graded[place]
+      results.append(
+        dataclasses.replace(one, seconds=0.0) if place in taken else one
+      )
+      taken.add(place)
+    return results
+
+  def _grade_apart(self, items: Sequence[Item]) -> list[Graded]:
+    """Grades items in the worker processes."""
     results: list[Graded | None] = [None] * len(items)
     failures: collections.Counter[int] = collections.Counter()
     waiting = collections.deque(_chunks(range(len(items)), CHUNK))

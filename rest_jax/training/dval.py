@@ -52,10 +52,11 @@ class Validator:
       for manifest in problem_sets
     ]
     needed = {card['grader'] for _, card in self._sets}
-    self._pools = {}
-    for grader in map(graders.get, sorted(needed)):  # process 0 alone grades
+    self._pools: dict[str, pool.Pool] = {}
+    for name in sorted(needed):
+      grader = graders.get(name)  # process 0 alone grades
       processes.from_writer(functools.partial(graders.require, grader))
-      self._pools[grader.name] = pool.Pool(grader)
+      self._pools[name] = pool.Pool(grader)
     dtype = jnp.dtype(model.dtype)
     self._view = jax.jit(
       lambda params: jax.tree.map(lambda w: w.astype(dtype), params)
