@@ -80,20 +80,42 @@ KINDS = {
     ('Drop the first {k}.', 'Leave out the first {k}.'), 'first', 'count'),
 }  # fmt: skip
 
-# What is printed: code, meaning (as text), words, and what it is mistaken for.
+
+@dataclasses.dataclass(frozen=True)
+class Ask:
+  """What is printed in the end.
+
+  Attributes:
+    code: the statement; {a} is the list.
+    meaning: the text.
+    words: ways to ask for it.
+    near: the ask that it is mistaken for, if any.
+  """
+
+  code: str
+  meaning: Callable[[List], str]
+  words: Sequence[str]
+  near: str | None
+
+
 ASKS = {
-  'list': ('print(*{a})', lambda a: ' '.join(map(str, a)),
-           ('Print them.', 'Print what is left.'), ''),
-  'sum': ('print(sum({a}))', lambda a: str(sum(a)),
-          ('Print the sum.', 'Print their total.'), 'count'),
-  'count': ('print(len({a}))', lambda a: str(len(a)),
-            ('Print how many there are.', 'Print their number.'), 'sum'),
-  'largest': ('print(max({a}, default=0))', lambda a: str((sorted(a) or [0])[-1]),
-              ('Print the largest, or 0.', 'Print the largest (0 if none).'),
-              'smallest'),
-  'smallest': ('print(min({a}, default=0))', lambda a: str((sorted(a) or [0])[0]),
-               ('Print the smallest, or 0.', 'Print the smallest (0 if none).'),
-               'largest'),
+  'list': Ask(
+    'print(*{a})', lambda a: ' '.join(map(str, a)),
+    ('Print them.', 'Print what is left.'), None),
+  'sum': Ask(
+    'print(sum({a}))', lambda a: str(sum(a)),
+    ('Print the sum.', 'Print their total.'), 'count'),
+  'count': Ask(
+    'print(len({a}))', lambda a: str(len(a)),
+    ('Print how many there are.', 'Print their number.'), 'sum'),
+  'largest': Ask(
+    'print(max({a}, default=0))', lambda a: str((sorted(a) or [0])[-1]),
+    ('Print the largest, or 0.', 'Print the largest (0 if none).'),
+    'smallest'),
+  'smallest': Ask(
+    'print(min({a}, default=0))', lambda a: str((sorted(a) or [0])[0]),
+    ('Print the smallest, or 0.', 'Print the smallest (0 if none).'),
+    'largest'),
 }  # fmt: skip
 
 # How the numbers stand in the input, and what that is called.
@@ -184,7 +206,7 @@ class Chain:
     """What is printed for a list."""
     for clause in self.clauses:
       values = clause(values)
-    return ASKS[self.ask][1](values)
+    return ASKS[self.ask].meaning(values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,5 +275,5 @@ def tell(draws: Draws, chain: Chain, difficulty: Difficulty) -> Story:
   for clause in chain.clauses:
     words = draws.choice(KINDS[clause.kind].words)
     sentences.append(words.format(k=clause.number))
-  sentences.append(draws.choice(ASKS[chain.ask][2]))
+  sentences.append(draws.choice(ASKS[chain.ask].words))
   return Story(chain, layout, ' '.join(sentences))

@@ -59,12 +59,12 @@ def write(
   if flaw == 'skipped_clause':
     del clauses[max(len(clauses) - flaws.skipped, 0) :]
   elif flaw == 'misread_clause':
-    place = draws.integer(0, len(clauses) - (not ASKS[ask][3]))
+    place = draws.integer(0, len(clauses) - (not ASKS[ask].near))
     if place == len(clauses):
-      ask = ASKS[ask][3]
+      ask = ASKS[ask].near
     else:
       clauses[place] = clauses[place].mistaken()
-  printed = ASKS[ask][0]
+  printed = ASKS[ask].code
   if flaw == 'missing_print':
     printed = '{a}' if ask == 'list' else printed[len('print(') : -1]
   lines = _STYLES[style](clauses, printed)
@@ -73,14 +73,7 @@ def write(
   if flaw == 'syntax_slip':
     place = draws.integer(0, len(lines) - 1)
     lines[place] = lines[place][:-1]
-  if style == 'joined':
-    return '; '.join(lines)
-  text = '\n'.join(lines)
-  return text.replace(' = ', '=').replace(', ', ',') if _tight(style) else text
-
-
-def _tight(style: str) -> bool:
-  return style == 'compact'
+  return ('; ' if style == 'joined' else '\n').join(lines)
 
 
 def _worked(clauses: list[Clause], printed: str) -> list[str]:
@@ -90,9 +83,9 @@ def _worked(clauses: list[Clause], printed: str) -> list[str]:
 
 
 def _compact(clauses: list[Clause], printed: str) -> list[str]:
-  lines = [f'v = {_READ_TERSE}']
-  lines += [f'v = {_applied(clause, "v")}' for clause in clauses]
-  return [*lines, printed.format(a='v')]
+  lines = [_READ_TERSE.replace(', ', ',')]
+  lines += [_applied(clause, 'v') for clause in clauses]
+  return [*(f'v={line}' for line in lines), printed.format(a='v')]
 
 
 def _nested(clauses: list[Clause], printed: str) -> list[str]:

@@ -79,7 +79,7 @@ def _near_misses(chain: Chain) -> Iterable[tuple[Chain, bool]]:
   for i, clause in enumerate(clauses):
     other = (*clauses[:i], clause.mistaken(), *clauses[i + 1 :])
     yield dataclasses.replace(chain, clauses=other), False
-  if near := ASKS[chain.ask][3]:
+  if near := ASKS[chain.ask].near:
     yield dataclasses.replace(chain, ask=near), True
 
 

@@ -106,11 +106,7 @@ def stated_answer(solution: str) -> int | None:
 
 def corpus_of(config, number=None):
   number = number or config.corpus.num_documents
-  return [
-    item
-    for index in range(number)
-    for item in config.document(0, index)
-  ]
+  return [item for index in range(number) for item in config.document(0, index)]
 
 
 @pytest.fixture(scope='module')

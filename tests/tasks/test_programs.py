@@ -103,9 +103,9 @@ def grade():
     rewards.require_sandbox()
   except configuration.ConfigurationError as error:
     pytest.skip(str(error))
-  return lambda program, tests: graders.grade(
-    'program', completion=program, reference=tests
-  ).outcome
+  return lambda program, tests: (
+    graders.grade('program', completion=program, reference=tests).outcome
+  )
 
 
 @pytest.fixture(scope='module')
