@@ -40,10 +40,10 @@ class Kind:
 KINDS = {
   'even': Kind(
     'filter', 'x % 2 == 0', lambda a, k: [x for x in a if not x & 1],
-    ('Keep the even ones.', 'Drop the odd ones.'), 'odd', ''),
+    ('Keep the even ones.', 'Keep only even numbers.'), 'odd', ''),
   'odd': Kind(
     'filter', 'x % 2 == 1', lambda a, k: [x for x in a if x & 1],
-    ('Keep the odd ones.', 'Drop the even ones.'), 'even', ''),
+    ('Keep the odd ones.', 'Keep only odd numbers.'), 'even', ''),
   'above': Kind(
     'filter', 'x > {k}', lambda a, k: [x for x in a if not x <= k],
     ('Keep those above {k}.', 'Keep those greater than {k}.'), 'from'),
