@@ -120,26 +120,57 @@ def imported_modules(gin_directory: str) -> dict[str, str]:
 
 def check_in_source(key: str, module: str) -> None:
   """Raises unless MODULE.NAME.FIELD stands in the module's source text."""
-  spec = importlib.util.find_spec(module)
   _, name, field = (*key.rpartition('/')[2].split('.'), '', '')[:3]
-  with open(spec.origin) as file:
-    body = ast.parse(file.read()).body
-  nodes = {
-    node.name: node
-    for node in body
-    if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-  }
+  nodes = _definitions(_source(module))
   where = f'--gin.{key}'
   if name not in nodes:
     raise configuration.ConfigurationError(
       f'{where}: {module} has no {name!r}. {nearest(name, nodes)}'
     )
-  node = nodes[name]
-  if isinstance(node, ast.FunctionDef):
-    fields = [a.arg for a in (*node.args.args, *node.args.kwonlyargs)]
-  else:
-    fields = [n.target.id for n in node.body if isinstance(n, ast.AnnAssign)]
+  fields = _parameters(module, name)
   if field not in fields:
     raise configuration.ConfigurationError(
       f'{where}: {name} has no parameter {field!r}. {nearest(field, fields)}'
     )
+
+
+def _source(module: str) -> list[ast.stmt]:
+  with open(importlib.util.find_spec(module).origin) as file:
+    return ast.parse(file.read()).body
+
+
+def _definitions(body: Iterable[ast.stmt]) -> dict[str, ast.stmt]:
+  """The functions and classes of a module by name."""
+  kinds = (ast.FunctionDef, ast.ClassDef)
+  return {node.name: node for node in body if isinstance(node, kinds)}
+
+
+def _parameters(module: str, name: str) -> list[str]:
+  """Of a function; or the fields of a class and of its bases in rest_jax."""
+  body = _source(module)
+  node = _definitions(body).get(name)
+  if isinstance(node, ast.FunctionDef):
+    return [a.arg for a in (*node.args.args, *node.args.kwonlyargs)]
+  if node is None:
+    return []
+  fields = [
+    n.target.id
+    for n in node.body
+    if isinstance(n, ast.AnnAssign)
+    and not ast.unparse(n.annotation).startswith('ClassVar')
+  ]
+  origins = {
+    alias.asname or alias.name: (n.module, alias.name)
+    for n in body
+    if isinstance(n, ast.ImportFrom)
+    for alias in n.names
+  }
+  for base in node.bases:
+    place, _, attribute = ast.unparse(base).rpartition('.')
+    if place:  # MODULE.CLASS
+      package, stem = '.'.join(origins.get(place, ())), attribute
+    else:
+      package, stem = origins.get(attribute, (module, attribute))
+    if package.startswith('rest_jax'):
+      fields += _parameters(package, stem)
+  return fields

@@ -8,6 +8,7 @@ among all of them. Without D_val (pretraining) the last step is taken. Starts
 from `init_path`, always with a fresh optimiser, or resumes exactly.
 """
 
+import contextlib
 import dataclasses
 
 import jax
@@ -101,15 +102,20 @@ def train(
   ) as work:
     if work.done is None:
       run = Grid(work.folder, examples, init_path, model, config, mesh)
-      validator = None
-      if dvals:
-        validator = Validator(
-          dvals, model, engine, run.mesh, dval_stream, validation, iteration
-        )
-      results = [
-        run.train(dataclasses.replace(optimizer, learning_rate=rate), validator)
-        for rate in learning_rates
-      ]
+      with contextlib.ExitStack() as stack:
+        validator = None
+        if dvals:
+          validator = stack.enter_context(
+            Validator(
+              dvals, model, engine, run.mesh, dval_stream, validation, iteration
+            )
+          )
+        results = [
+          run.train(
+            dataclasses.replace(optimizer, learning_rate=rate), validator
+          )
+          for rate in learning_rates
+        ]
       _finish(work, run, results)
     if processes.is_writer():
       for folder in work.folder.glob('lr_*/*/' + OPTIMIZER):

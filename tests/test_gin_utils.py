@@ -100,6 +100,17 @@ def test_a_mistake_names_the_nearest_valid_name(binding, message):
     parse('score', *DIRS, binding)
 
 
+@pytest.mark.parametrize('task', ['arithmetic', 'programs'])
+def test_inherited_fields_of_other_stages_are_known(task):
+  name = f'{task}.{task.title()}Config'
+  for good in ('num_shots=1', 'vocab_size=700', 'difficulty=%SEED'):
+    assert parse('score', *DIRS, f'{name}.{good}')
+  for bad, why in (('num_trian=5', 'Nearest: num_train'), ('NAME=x', '')):
+    message = f'has no parameter .{bad.partition("=")[0]}.*{why}'
+    with pytest.raises(configuration.ConfigurationError, match=message):
+      parse('score', *DIRS, f'{name}.{bad}')
+
+
 def test_the_same_field_of_a_model_file_is_checked_by_gin_itself(model_file):
   with pytest.raises(configuration.ConfigurationError, match='num_layers'):
     parse(
@@ -208,7 +219,7 @@ def test_every_gin_file_is_parsed_and_built(name, model_file):
   extra = [] if name.startswith(('models/', 'runs/')) else [model_file]
   files = [name, *extra]
   bindings = ['RUN_DIR=x', 'INPUT=problems.jsonl']
-  if name != 'runs/arithmetic.gin':  # which pretrains its own
+  if name not in ('runs/arithmetic.gin', 'runs/programs.gin'):  # pretrain
     bindings.append('BASE_CHECKPOINT_PATH=base.gguf')
   if name.startswith(('models/', 'runs/')):
     bound = parse(

@@ -139,12 +139,13 @@ def test_light_modules_load_neither_jax_nor_tensorflow(module):
 @pytest.mark.parametrize(
   'stage', ['score', 'select', 'evaluate', 'report', 'rest_em']
 )
-def test_light_stages_stay_light_when_they_are_configured(stage):
+@pytest.mark.parametrize('task', ['arithmetic', 'programs'])
+def test_light_stages_stay_light_when_they_are_configured(stage, task):
   """Parsing a run's gin files must not import what other stages need."""
   script = (
     'import sys\n'
     'from rest_jax import gin_utils\n'
-    f'gin_utils.parse({stage!r}, gin_files=["runs/arithmetic.gin"], bindings=['
+    f'gin_utils.parse({stage!r}, gin_files=["runs/{task}.gin"], bindings=['
     '"RUN_DIR=x", "EXAMPLES_DIR=e", "RESULTS_DIR=r", "POLICY_DIR=p"])\n'
     'print(sorted({"jax", "tensorflow"} & set(sys.modules)))\n'
   )

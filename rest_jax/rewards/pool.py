@@ -57,6 +57,9 @@ class Pool:
     num_workers: processes; 0 for one per core. A bounded grader needs none.
     item_seconds: wall clock for one completion, after which its worker is
       killed; twice in a row, and the verdict is timeout.
+
+  Attributes:
+    grader: as given.
   """
 
   def __init__(
@@ -70,7 +73,7 @@ class Pool:
       raise configuration.ConfigurationError(
         f'num_workers: got {num_workers}; allowed: 0 (one per core) or more.'
       )
-    self._grader = grader
+    self.grader = grader
     self._num_workers = num_workers or len(os.sched_getaffinity(0))
     self._item_seconds = max(item_seconds, grader.seconds)
     self._workers: list[_Worker] = []
@@ -90,11 +93,30 @@ class Pool:
   def grade(self, items: Sequence[Item]) -> list[Graded]:
     """Grades all items; the results are in their order.
 
+    Where worker processes grade, equal items are graded once and have one
+    verdict: a policy in training writes the same program again and again.
+    Its seconds count for the first of them alone.
+
     Raises:
       RuntimeError: the workers cannot be started.
     """
-    if self._grader.bounded:
-      return [_grade(self._grader.path, item) for item in items]
+    if self.grader.bounded:
+      return [_grade(self.grader.path, item) for item in items]
+    first: dict[Item, int] = {}  # in order, so the place among the different
+    places = [first.setdefault(item, len(first)) for item in items]
+    graded = self._grade_apart(list(first))
+    taken = set()
+    results = []
+    for place in places:
+      one = graded[place]
+      results.append(
+        dataclasses.replace(one, seconds=0.0) if place in taken else one
+      )
+      taken.add(place)
+    return results
+
+  def _grade_apart(self, items: Sequence[Item]) -> list[Graded]:
+    """Grades items in the worker processes."""
     results: list[Graded | None] = [None] * len(items)
     failures: collections.Counter[int] = collections.Counter()
     waiting = collections.deque(_chunks(range(len(items)), CHUNK))
@@ -115,7 +137,7 @@ class Pool:
     idle = [worker for worker in self._workers if not worker.pending]
     while waiting and (idle or len(self._workers) < self._num_workers):
       if not idle:
-        worker = _Worker(self._grader.path, self._item_seconds)
+        worker = _Worker(self.grader.path, self._item_seconds)
         self._workers.append(worker)
         idle.append(worker)
       idle.pop().send(waiting.popleft(), items)
@@ -149,9 +171,9 @@ class Pool:
       self._failed_starts += 1
       if self._failed_starts >= _STARTS:
         raise RuntimeError(
-          f'grader {self._grader.label}: {_STARTS} workers ended before they '
+          f'grader {self.grader.label}: {_STARTS} workers ended before they '
           f'could grade ({reason}); their messages stand above. Is '
-          f'{self._grader.path} importable, and is there memory left?'
+          f'{self.grader.path} importable, and is there memory left?'
         )
       waiting.append(list(worker.pending))
       return

@@ -9,12 +9,11 @@ before its reason. A *flawed* solution is what the web is full of.
 import dataclasses
 from typing import Literal
 
-from rest_jax import configuration
+from rest_jax.tasks import embedded
 from rest_jax.tasks.draws import Draws
 from rest_jax.tasks.stories import Step, Story
 
 Flaw = Literal['wrong_last_step', 'missing_answer', 'skipped_step']
-Rate = float | tuple[float, ...]
 HUMAN_STYLES = (
   'expression',
   'pairs',
@@ -26,11 +25,8 @@ HUMAN_STYLES = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flaws(configuration.Configuration):
+class Flaws(embedded.Flaws):
   """How often the solutions of the pretraining corpus are flawed, and how.
-
-  A rate is one number, or one for each number of steps from 1 on (the last
-  one holds for all longer problems).
 
   Attributes:
     wrong_last_step: share whose last result is wrong (a slip, or the wrong
@@ -39,52 +35,22 @@ class Flaws(configuration.Configuration):
     skipped_step: share that jumps over the last `skipped` steps to a result.
     skipped: how many steps are jumped over; None for all of them.
     skipped_wrong: share of those jumps whose result is wrong.
-    scale: multiplies the first three rates.
   """
 
-  wrong_last_step: Rate = 0.2
-  missing_answer: Rate = 0.1
-  skipped_step: Rate = 0.25
+  KINDS = ('wrong_last_step', 'missing_answer', 'skipped_step')
+
+  wrong_last_step: embedded.Rate = 0.2
+  missing_answer: embedded.Rate = 0.1
+  skipped_step: embedded.Rate = 0.25
   skipped: int | None = 2
   skipped_wrong: float = 0.5
-  scale: float = 1.0
 
   def check(self):
-    self.require(self.scale >= 0, 'scale', '>= 0')
+    super().check()
     ok = 0 <= self.skipped_wrong <= 1
     self.require(ok, 'skipped_wrong', '0 <= skipped_wrong <= 1')
     ok = self.skipped is None or self.skipped >= 2
     self.require(ok, 'skipped', 'None, or at least 2')
-    for name in ('wrong_last_step', 'missing_answer', 'skipped_step'):
-      value = getattr(self, name)
-      values = value if isinstance(value, tuple) else (value,)
-      ok = bool(values) and all(0 <= rate <= 1 for rate in values)
-      self.require(ok, name, 'rates from 0 to 1')
-    for steps in range(1, 20):
-      total = sum(self.rates(steps).values())
-      if total > 1:
-        raise configuration.ConfigurationError(
-          f'Flaws: the rates for {steps} steps sum to {total:.3f}; they may '
-          f'sum to at most 1: {self.rates(steps)}.'
-        )
-
-  def rates(self, steps: int) -> dict[Flaw, float]:
-    """The share of each flaw among solutions of so many steps."""
-    result = {}
-    for name in ('wrong_last_step', 'missing_answer', 'skipped_step'):
-      value = getattr(self, name)
-      if isinstance(value, tuple):
-        value = value[min(steps, len(value)) - 1]
-      result[name] = value * self.scale
-    return result
-
-  def at(self, steps: int, quantile: float) -> Flaw | None:
-    """The flaw at this quantile (0 <= quantile < 1) of the distribution."""
-    for name, rate in self.rates(steps).items():
-      quantile -= rate
-      if quantile < 0:
-        return name
-    return None
 
 
 # First step, middle steps, last step.

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,7 +20,11 @@ _COMPLETIONS_PER_CHECK = 64  # between two looks at SIGTERM
 
 
 class Validator:
-  """Samples D_val from the weights in training, and grades it."""
+  """Samples D_val from the weights in training, and grades it.
+
+  A context manager: the grading workers start with the first validation, stay
+  for the later ones, and end with it.
+  """
 
   def __init__(
     self,
@@ -47,9 +51,12 @@ class Validator:
       (_limited(manifest, config.num_problems), manifest.statistics['task'])
       for manifest in problem_sets
     ]
-    needed = [graders.get(card['grader']) for _, card in self._sets]
-    for grader in needed:  # process 0 alone grades
+    needed = {card['grader'] for _, card in self._sets}
+    self._pools: dict[str, pool.Pool] = {}
+    for name in sorted(needed):
+      grader = graders.get(name)  # process 0 alone grades
       processes.from_writer(functools.partial(graders.require, grader))
+      self._pools[name] = pool.Pool(grader)
     dtype = jnp.dtype(model.dtype)
     self._view = jax.jit(
       lambda params: jax.tree.map(lambda w: w.astype(dtype), params)
@@ -58,6 +65,13 @@ class Validator:
       engines.Engine(model, None, engine, mesh, requests.text_of(manifest))
       for manifest in problem_sets
     ]
+
+  def __enter__(self) -> 'Validator':
+    return self
+
+  def __exit__(self, *_) -> None:
+    for workers in self._pools.values():
+      workers.close()
 
   def reward(self, params: Any, folder: storage.Path) -> float:
     """The mean reward over D_val's samples.
@@ -94,7 +108,8 @@ class Validator:
     verdicts = []
     # Sorted by problem, whose id begins with its task.
     for card, rows in itertools.groupby(made, key=lambda row: row[2]):
-      verdicts += _verdicts([row[:2] for row in rows], card)
+      workers = self._pools[card['grader']]
+      verdicts += _verdicts([row[:2] for row in rows], workers)
     self._write(folder, [row[0] for row in made], verdicts)
     uncounted = ('harness_error', 'ungraded')
     counted = [v.reward for v in verdicts if v.outcome not in uncounted]
@@ -123,19 +138,19 @@ class Validator:
       )
 
 
-def _verdicts(made: list, card: Mapping[str, Any]) -> list[records.Verdict]:
+def _verdicts(made: list, workers: pool.Pool) -> list[records.Verdict]:
   """Of one task's (completion, problem) pairs; programs run in a sandbox."""
-  grader = graders.get(card['grader'])
-  items = [
-    pool.Item(
-      completion=completion.text,
-      reference=getattr(problem, grader.reads),
-      finish_reason=completion.finish_reason,
-    )
-    for completion, problem in made
-  ]
-  with pool.Pool(grader) as workers:
-    graded = workers.grade(items)
+  grader = workers.grader
+  graded = workers.grade(
+    [
+      pool.Item(
+        completion=completion.text,
+        reference=getattr(problem, grader.reads),
+        finish_reason=completion.finish_reason,
+      )
+      for completion, problem in made
+    ]
+  )
   return [
     records.Verdict(
       problem_id=problem.id,

@@ -157,13 +157,17 @@ def test_the_users_flags_reach_the_stages_in_their_order(launch, tmp_path):
   assert manifest['statistics']['task']['num_problems'] == 12
 
 
-def test_quickstart_explains_itself_and_refuses_two_folders(root):
+def test_quickstart_explains_itself_and_refuses_what_it_does_not_know(root):
   script = str(root / 'launch' / 'quickstart.sh')
   done = subprocess.run(
     ['bash', script, '--help'], capture_output=True, text=True
   )
-  assert done.returncode == 0 and '[RUN_DIR] [--seed=S]' in done.stdout
-  done = subprocess.run(
-    ['bash', script, 'a', 'b'], capture_output=True, text=True
-  )
-  assert done.returncode == 2 and 'two folders' in done.stderr
+  assert done.returncode == 0 and '[RUN_DIR] [--task=' in done.stdout
+  for wrong, message in (
+    (['a', 'b'], 'two folders'),
+    (['--task=x'], 'allowed'),
+  ):
+    done = subprocess.run(
+      ['bash', script, *wrong], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and message in done.stderr

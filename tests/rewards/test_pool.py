@@ -28,6 +28,9 @@ def grade(completion, reference, *, finish_reason=None):
   if command == 'once' and not os.path.exists(rest):
     pathlib.Path(rest).touch()
     os.kill(os.getpid(), signal.SIGKILL)
+  if command == 'note':
+    with open(rest, 'a') as file:
+      file.write('graded\\n')
   if command == 'pid':
     return exact.Verdict(outcome='wrong', reward=0.0, answer=str(os.getpid()))
   if command == 'jax':
@@ -76,6 +79,20 @@ def test_results_keep_the_order_whatever_becomes_of_the_workers(
   for i in set(range(149)) - {20, 70, 71}:
     assert graded[i].verdict.answer == str(i)
     assert (found[i] == verdicts.CORRECT) == (i == 1)
+
+
+def test_equal_completions_are_graded_once_and_share_the_verdict(
+  hostile, tmp_path
+):
+  notes = tmp_path / 'notes'
+  texts = [f'note|{notes}', '#### 1', f'note|{notes}', '#### 1', '#### 2']
+  other = pool.Item(completion=texts[0], reference='2')
+  with pool.Pool(hostile, num_workers=2) as workers:
+    graded = workers.grade([*items(*texts), other])
+  assert notes.read_text() == 2 * 'graded\n'  # once for each problem
+  assert graded[0].verdict == graded[2].verdict
+  assert outcomes(graded)[1] == outcomes(graded)[3] == verdicts.CORRECT
+  assert graded[0].seconds > 0 == graded[2].seconds == graded[3].seconds
 
 
 def test_a_grader_that_is_not_bounded_never_runs_in_this_process(hostile):

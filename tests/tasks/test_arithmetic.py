@@ -106,11 +106,7 @@ def stated_answer(solution: str) -> int | None:
 
 def corpus_of(config, number=None):
   number = number or config.corpus.num_documents
-  return [
-    item
-    for index in range(number)
-    for item in arithmetic.document(config, 0, index)
-  ]
+  return [item for index in range(number) for item in config.document(0, index)]
 
 
 @pytest.fixture(scope='module')
@@ -250,9 +246,9 @@ def test_a_consistent_author_has_one_style_and_flaw():
   corpus = dataclasses.replace(SMALL.corpus, author_consistency=1.0)
   config = dataclasses.replace(SMALL, corpus=corpus)
   for index in range(50):
-    page = arithmetic.document(config, 0, index)
+    page = config.document(0, index)
     assert len({item.flaw for item in page}) == 1
-  mixed = [arithmetic.document(SMALL, 0, index) for index in range(50)]
+  mixed = [SMALL.document(0, index) for index in range(50)]
   assert any(len({item.flaw for item in page}) > 1 for page in mixed)
 
 
