@@ -68,9 +68,10 @@ def test_a_task_is_found_by_the_name_that_its_configuration_bears(place):
   assert files == ['tasks/own_problems.gin']
 
 
-def test_two_sets_of_one_configuration_are_prepared_once():
-  _, bindings = expand(['arithmetic', 'arithmetic_hard'])
-  assert bindings[0] == 'TASK_CONFIGS=[%ARITHMETIC_TASK]'
+@pytest.mark.parametrize('task', ['arithmetic', 'programs'])
+def test_two_sets_of_one_configuration_are_prepared_once(task):
+  _, bindings = expand([task, f'{task}_hard'])
+  assert bindings[0] == f'TASK_CONFIGS=[%{task.upper()}_TASK]'
 
 
 def test_the_users_own_list_of_configurations_wins(place):
