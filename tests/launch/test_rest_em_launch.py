@@ -163,10 +163,7 @@ def test_quickstart_explains_itself_and_refuses_what_it_does_not_know(root):
     ['bash', script, '--help'], capture_output=True, text=True
   )
   assert done.returncode == 0 and '[RUN_DIR] [--task=' in done.stdout
-  for wrong, message in (
-    (['a', 'b'], 'two folders'),
-    (['--task=x'], 'allowed'),
-  ):
+  for wrong, message in (('a b', 'two folders'), ('--task=x', 'allowed')):
     done = subprocess.run(
       ['bash', script, *wrong], capture_output=True, text=True
     )
