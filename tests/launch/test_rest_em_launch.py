@@ -165,6 +165,6 @@ def test_quickstart_explains_itself_and_refuses_what_it_does_not_know(root):
   assert done.returncode == 0 and '[RUN_DIR] [--task=' in done.stdout
   for wrong, message in (('a b', 'two folders'), ('--task=x', 'allowed')):
     done = subprocess.run(
-      ['bash', script, *wrong], capture_output=True, text=True
+      ['bash', script, *wrong.split()], capture_output=True, text=True
     )
     assert done.returncode == 2 and message in done.stderr
