@@ -144,12 +144,9 @@ class SeqioConfig(problem_sets.TaskConfig):
       where = f'SeqioConfig.exemplars: in {task}/{split}'
       keys = self.exemplars[: self.num_shots]
       return splits.named_exemplars(rows, keys, where)
-    if not self.exemplars_by_type:
-      return splits.chosen_exemplars(rows, self.num_shots, seed)
-    of_type: dict[str | None, list[Row]] = {}
-    for row in rows:
-      of_type.setdefault(row.type, []).append(row)
-    return [r for some in of_type.values() for r in some[: self.num_shots]]
+    if self.exemplars_by_type:
+      return splits.first_of_each_type(rows, self.num_shots)
+    return splits.chosen_exemplars(rows, self.num_shots, seed)
 
   def _usable(self, split: str) -> tuple[list[Row], Mapping[str, list[str]]]:
     """(problems that can be graded, reason to where the others are)."""

@@ -112,6 +112,6 @@ def _exemplars(
   if row.answers_only:
     rows = [dataclasses.replace(r, solution=r.answer) for r in rows]
   if not row.exemplars:
-    return list(rows)
+    return splits.first_of_each_type(rows, row.num_shots)
   where = f'{row.name}: in {owner.name}/{row.exemplars_split}'
   return splits.named_exemplars(rows, row.exemplars, where)

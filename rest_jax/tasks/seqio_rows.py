@@ -46,7 +46,8 @@ def read(
       seqio_problems.SeqioConfig.
 
   Returns:
-    (the rows, reason to where of those that are none).
+    (the rows, reason to where of those that are none); a published task's in
+    the order of their keys.
 
   Raises:
     ConfigurationError: no such task or split, or its data is not there.
@@ -71,9 +72,12 @@ def read(
     )
   if data_dir is not None:
     seqio.set_tfds_data_dir_override(data_dir)
-  return of_examples(
+  rows, skipped = of_examples(
     found.get_dataset(None, split=split, shuffle=False).as_numpy_iterator()
   )
+  if module is None:
+    rows = tuple(splits.in_order(rows))
+  return rows, skipped
 
 
 def of_examples(

@@ -4,8 +4,9 @@ Every choice is by a digest of the seed and the problem, so that it depends on
 no order and no other problem.
 """
 
+import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from urllib import parse
 
 from rest_jax import configuration
@@ -43,6 +44,28 @@ def carve(
   for row, value in zip(rows, values, strict=True):
     sides[value < share or value == nearest].append(row)
   return sides
+
+
+def in_order(rows: Iterable[Row]) -> list[Row]:
+  """The rows by their keys, numbers in them by value.
+
+  TFDS shuffles what it keeps; by their keys, problems are in the order of the
+  published set again.
+  """
+
+  def place(row: Row) -> list[str | int]:
+    pieces = re.split(r'(\d+)', row.key)
+    return [int(x) if i % 2 else x for i, x in enumerate(pieces)]
+
+  return sorted(rows, key=place)
+
+
+def first_of_each_type(rows: Iterable[Row], number: int) -> list[Row]:
+  """The first `number` problems of each type, by their keys."""
+  of_type: dict[str | None, list[Row]] = {}
+  for row in in_order(rows):
+    of_type.setdefault(row.type, []).append(row)
+  return [row for some in of_type.values() for row in some[:number]]
 
 
 def chosen_exemplars(rows: Sequence[Row], number: int, seed: int) -> list[Row]:

@@ -23,6 +23,7 @@ from rest_jax.tasks import (
   seqio_rows,
   seqio_tasks,
   sources,
+  splits,
   vocabularies,
 )
 from rest_jax.tasks.problem_sets import Row
@@ -443,3 +444,27 @@ def test_the_tasks_are_there_whatever_was_imported_first(order):
   )
   out = subprocess.check_output([sys.executable, '-c', script], text=True)
   assert out == "math ['test', 'train'] ['math_apps']\n"
+
+
+def test_bbh_shows_its_worked_examples_in_the_order_of_its_file(data_dir):
+  whole = seqio.get_mixture_or_task('bbh').get_dataset(
+    split='test', shuffle=False
+  )
+  kept = [example['problem_id'] for example in whole.as_numpy_iterator()]
+  assert kept != sorted(kept)  # TFDS shuffles: the order has to be made
+  texts = seqio_problems.published(
+    'bbh', data_dir=data_dir, allow_partial=True
+  ).read(0)
+  [test] = texts.sets
+  assert [row.key.encode() for row in test.rows] == sorted(kept)
+  for row in test.rows:
+    shown = [exemplar.key for exemplar in texts.exemplars_of(row)]
+    assert shown == [f'{row.type}-{i:03d}' for i in range(3)]
+
+
+def test_keys_are_in_the_order_of_their_numbers():
+  keys = ['10', '9', 'b-2', 'b-10', 'a-3', '100', '88e5ad', 'p%2F7']
+  rows = splits.in_order([Row(key=key, question='?') for key in keys])
+  assert [row.key for row in rows] == [
+    *('9', '10', '88e5ad', '100', 'a-3', 'b-2', 'b-10', 'p%2F7')
+  ]
