@@ -216,12 +216,17 @@ class Story:
   Attributes:
     chain: what is asked for.
     layout: one of LAYOUTS.
-    question: the problem's text.
+    sentences: the layout, each clause, what is to be printed.
   """
 
   chain: Chain
   layout: str
-  question: str
+  sentences: tuple[str, ...]
+
+  @property
+  def question(self) -> str:
+    """The problem's text."""
+    return ' '.join(self.sentences)
 
   @property
   def kind(self) -> str:
@@ -276,4 +281,4 @@ def tell(draws: Draws, chain: Chain, difficulty: Difficulty) -> Story:
     words = draws.choice(KINDS[clause.kind].words)
     sentences.append(words.format(k=clause.number))
   sentences.append(draws.choice(ASKS[chain.ask].words))
-  return Story(chain, layout, ' '.join(sentences))
+  return Story(chain, layout, tuple(sentences))

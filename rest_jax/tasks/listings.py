@@ -1,12 +1,15 @@
 """Solutions to the program problems: worked, human, and flawed.
 
-The *worked* style has one line for each clause: a small network can write
-each one. The *human* style is right as well, but terse and varied: one nested
-expression, filter and map, everything on one line. A *flawed* program is what
-the web is full of.
+The *worked* style has one line for each clause, below a comment that repeats
+the clause: a small network can write each of them. (To repeat, it learns early;
+to find the number of a clause in the question, late or not at all: LOG.md.) The
+*human* style is right as well, but terse and varied: one nested expression,
+filter and map, everything on one line. A *flawed* program is what the web is
+full of.
 """
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 
 from rest_jax.tasks import embedded
 from rest_jax.tasks.clauses import ASKS, KINDS, Clause, Story
@@ -56,6 +59,7 @@ def write(
     flaws: how many clauses are skipped.
   """
   clauses, ask = list(story.chain.clauses), story.chain.ask
+  words = story.sentences[1:-1]
   if flaw == 'skipped_clause':
     del clauses[max(len(clauses) - flaws.skipped, 0) :]
   elif flaw == 'misread_clause':
@@ -68,10 +72,14 @@ def write(
   if flaw == 'missing_print':
     printed = '{a}' if ask == 'list' else printed[len('print(') : -1]
   lines = _STYLES[style](clauses, printed)
+  if style == embedded.WORKED:
+    lines = [lines[0], *_commented(lines[1:-1], words), lines[-1]]
   if story.layout == 'counted':
     lines.insert(0, 'input()' if style in _UNCOUNTED else 'n = int(input())')
   if flaw == 'syntax_slip':
-    place = draws.integer(0, len(lines) - 1)
+    place = draws.choice(
+      [i for i, line in enumerate(lines) if not line.startswith('#')]
+    )
     lines[place] = lines[place][:-1]
   return ('; ' if style == 'joined' else '\n').join(lines)
 
@@ -80,6 +88,13 @@ def _worked(clauses: list[Clause], printed: str) -> list[str]:
   lines = [f'a = {_READ}']
   lines += [f'a = {_applied(clause, "a")}' for clause in clauses]
   return [*lines, printed.format(a='a')]
+
+
+def _commented(lines: list[str], words: Sequence[str]) -> Iterator[str]:
+  """Each clause's line, below its words; words without a line are left out."""
+  for line, sentence in zip(lines, words, strict=False):
+    yield f'# {sentence}'
+    yield line
 
 
 def _compact(clauses: list[Clause], printed: str) -> list[str]:
