@@ -72,9 +72,18 @@ def read(
     )
   if data_dir is not None:
     seqio.set_tfds_data_dir_override(data_dir)
-  rows, skipped = of_examples(
-    found.get_dataset(None, split=split, shuffle=False).as_numpy_iterator()
-  )
+  try:
+    examples = found.get_dataset(None, split=split, shuffle=False)
+  except ValueError as error:
+    if 'Unknown split' not in str(error):
+      raise
+    raise configuration.ConfigurationError(
+      f'{task}: its data set was built without problems of the split '
+      f'{split!r} (allow_partial). Build it from the whole set (--overwrite), '
+      f'or leave the split out: --gin.{task}/seqio_problems.SeqioConfig.'
+      'eval_splits=[] where it is only evaluated.'
+    ) from error
+  rows, skipped = of_examples(examples.as_numpy_iterator())
   if module is None:
     rows = tuple(splits.in_order(rows))
   return rows, skipped

@@ -468,3 +468,18 @@ def test_keys_are_in_the_order_of_their_numbers():
   assert [row.key for row in rows] == [
     *('9', '10', '88e5ad', '100', 'a-3', 'b-2', 'b-10', 'p%2F7')
   ]
+
+
+def test_a_split_that_a_partial_set_lacks_is_named(data_dir):
+  config = seqio_problems.published(
+    'mbpp',
+    data_dir=data_dir,
+    allow_partial=True,
+    eval_splits=('validation',),
+  )
+  with pytest.raises(configuration.ConfigurationError, match='eval_splits'):
+    config.read(0)
+  rest = seqio_problems.published(
+    'mbpp', data_dir=data_dir, allow_partial=True, eval_splits=()
+  )
+  assert [s.split for s in rest.read(0).sets] == ['train', 'dval']
