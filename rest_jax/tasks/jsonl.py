@@ -91,11 +91,13 @@ class JsonlConfig(problem_sets.TaskConfig):
     if len(kept) < len(rest):
       keys = {row.key for row in kept}
       skipped[IN_TEST] = [row.key for row in rest if row.key not in keys]
-    if self.exemplars:
-      where = f'{type(self).__name__}.exemplars: in {self.input}'
-      exemplars = splits.named_exemplars(kept, self.exemplars, where)
-    else:
-      exemplars = splits.chosen_exemplars(kept, self.num_shots, seed)
+    exemplars = splits.exemplars(
+      kept,
+      self.num_shots,
+      keys=self.exemplars,
+      seed=seed,
+      where=f'{type(self).__name__}.exemplars: in {self.input}',
+    )
     kept = splits.without(kept, exemplars)
     train, dval = splits.carve(kept, DVAL, self.dval_share, seed)
     return problem_sets.TaskTexts(

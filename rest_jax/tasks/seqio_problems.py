@@ -138,15 +138,15 @@ class SeqioConfig(problem_sets.TaskConfig):
       return []
     task, split = self._exemplar_source()
     rows, _ = self._rows(task, split)
-    if self.answers_only:
-      rows = [dataclasses.replace(r, solution=r.answer) for r in rows]
-    if self.exemplars:
-      where = f'SeqioConfig.exemplars: in {task}/{split}'
-      keys = self.exemplars[: self.num_shots]
-      return splits.named_exemplars(rows, keys, where)
-    if self.exemplars_by_type:
-      return splits.first_of_each_type(rows, self.num_shots)
-    return splits.chosen_exemplars(rows, self.num_shots, seed)
+    return splits.exemplars(
+      rows,
+      self.num_shots,
+      keys=self.exemplars,
+      by_type=self.exemplars_by_type,
+      answers_only=self.answers_only,
+      seed=seed,
+      where=f'SeqioConfig.exemplars: in {task}/{split}',
+    )
 
   def _usable(self, split: str) -> tuple[list[Row], Mapping[str, list[str]]]:
     """(problems that can be graded, reason to where the others are)."""

@@ -109,9 +109,11 @@ def _exemplars(
   texts.tfds_dataset.override_data_dir(beside.tfds_dataset.data_dir)
   found = texts.get_dataset(row.exemplars_split, shuffle=False)
   rows, _ = seqio_rows.of_examples(found.as_numpy_iterator())
-  if row.answers_only:
-    rows = [dataclasses.replace(r, solution=r.answer) for r in rows]
-  if not row.exemplars:
-    return splits.first_of_each_type(rows, row.num_shots)
-  where = f'{row.name}: in {owner.name}/{row.exemplars_split}'
-  return splits.named_exemplars(rows, row.exemplars, where)
+  return splits.exemplars(
+    rows,
+    row.num_shots,
+    keys=row.exemplars,
+    by_type=not row.exemplars,
+    answers_only=row.answers_only,
+    where=f'{row.name}: in {owner.name}/{row.exemplars_split}',
+  )

@@ -4,6 +4,7 @@ Every choice is by a digest of the seed and the problem, so that it depends on
 no order and no other problem.
 """
 
+import dataclasses
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -105,6 +106,40 @@ def named_exemplars(
       'not test problems).'
     )
   return [solved[key(name)] for name in keys]
+
+
+def exemplars(
+  rows: Sequence[Row],
+  number: int,
+  *,
+  keys: Sequence[str] = (),
+  by_type: bool = False,
+  answers_only: bool = False,
+  seed: int = 0,
+  where: str,
+) -> list[Row]:
+  """The worked examples of a prompt.
+
+  Args:
+    rows: those that may be shown.
+    number: of examples; of each type where `by_type`.
+    keys: the ids of at least so many; () for the first of each type, or a
+      seeded choice.
+    by_type: whether each type has its own.
+    answers_only: whether they show their answers without the solutions.
+    seed: of the choice.
+    where: what asks, for the error.
+
+  Raises:
+    ConfigurationError: a key is not there, or has no solution.
+  """
+  if answers_only:
+    rows = [dataclasses.replace(row, solution=row.answer) for row in rows]
+  if keys:
+    return named_exemplars(rows, keys[:number], where)
+  if by_type:
+    return first_of_each_type(rows, number)
+  return chosen_exemplars(rows, number, seed)
 
 
 def without(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
