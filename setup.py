@@ -79,7 +79,7 @@ setup(
   package_dir={'rest_jax.gin_files': 'gin'},
   package_data={
     'rest_jax.gin_files': ['*.gin', '*/*.gin'],
-    'rest_jax.evaluation': ['templates/*'],
+    'rest_jax.reporting': ['templates/*'],
   },
   entry_points={'console_scripts': ['rest-jax = rest_jax.main:main']},
   install_requires=CORE,

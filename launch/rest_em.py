@@ -19,7 +19,8 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 if os.path.isdir(os.path.join(_ROOT, 'rest_jax')):
   sys.path.insert(1, _ROOT)  # a checkout runs its own code, installed or not
 
-from rest_jax import launcher, main  # noqa: E402
+from rest_jax import main  # noqa: E402
+from rest_jax.pipeline import launcher  # noqa: E402
 
 if __name__ == '__main__':
   sys.exit(

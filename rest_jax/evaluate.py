@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rest_jax import configuration, manifests, preemption, storage
+from rest_jax.artifacts import manifests, storage
+from rest_jax.config import configuration
+from rest_jax.distributed import preemption
 from rest_jax.evaluation import grouping, metrics
 from rest_jax.rewards import verdicts
 

@@ -14,7 +14,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from rest_jax import gin_flags, jobs
+from rest_jax.config import gin_flags
+from rest_jax.executors import jobs
 
 INPUT_GIN_FILE = 'tasks/own_problems.gin'  # of --input, where none is named
 
@@ -31,7 +32,10 @@ STAGES = {
 # Without gin and without a run: their module has a `run(arguments)`.
 COMMANDS = {
   'grade': ('grade', "grade anybody's completions: JSONL in, JSONL out"),
-  'points': ('points', 'a sheet for exams that a person grades, and back'),
+  'grading-sheet': (
+    'grading_sheet',
+    'a sheet for exams that a person grades, and back',
+  ),
   'check-task': ('check_task', 'try the tests of code problems on references'),
 }
 
@@ -87,7 +91,9 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: Sequence[str]) -> int:
   """Parses, resolves and runs one stage; returns the exit code."""
   if arguments and arguments[0] in COMMANDS:
-    module = importlib.import_module(f'rest_jax.{COMMANDS[arguments[0]][0]}')
+    module = importlib.import_module(
+      f'rest_jax.commands.{COMMANDS[arguments[0]][0]}'
+    )
     return module.run(arguments[1:])
   others, bindings = gin_flags.split(arguments)
   flags = parser().parse_args(others)
@@ -119,22 +125,22 @@ def run(arguments: Sequence[str]) -> int:
     )
   bindings = [*flags.gin_bindings, *bindings]
   if stage == 'evaluate':
-    from rest_jax import launcher
+    from rest_jax.pipeline import launcher
 
     if launcher.is_batch(flags, bindings):
       return launcher.run_batch(flags, bindings, arguments)
   if flags.until:
     parser().error('--until belongs to evaluate with CHECKPOINTS')
-  from rest_jax import gin_utils
+  from rest_jax.config import gin_parser
 
-  function, bound = gin_utils.parse(
+  function, bound = gin_parser.parse(
     stage,
     gin_files=flags.gin_file,
     bindings=bindings,
     search_paths=gin_flags.search_paths(flags),
   )
   if flags.dry_run:
-    print(gin_utils.config_text())
+    print(gin_parser.config_text())
     print(f'# {stage} would be called with:')
     for name, value in bound.items():
       print(f'#   {name} = {value!r}')
@@ -145,12 +151,12 @@ def run(arguments: Sequence[str]) -> int:
 
 def _build(flags: argparse.Namespace) -> None:
   """Makes the TFDS data sets that a published task needs."""
-  from rest_jax.tasks import catalogue, sources
+  from rest_jax.tasks.benchmarks import catalogue, preparation
 
   row = catalogue.get(flags.task)
   for name in dict.fromkeys((row.exemplars_from, row.data or row.name)):
     if name is not None:
-      sources.build(
+      preparation.build(
         name,
         manual_dir=flags.manual_dir,
         download=flags.download,
@@ -171,7 +177,9 @@ def exit_code(work: Callable[[], int], name: str) -> int:
   except KeyboardInterrupt:
     return 130
   except Exception as error:
-    from rest_jax import configuration, preemption, records, storage
+    from rest_jax.artifacts import records, storage
+    from rest_jax.config import configuration
+    from rest_jax.distributed import preemption
 
     if isinstance(error, preemption.Preempted):
       print(f'{name}: {error}', file=sys.stderr)

@@ -26,11 +26,14 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from rest_jax import configuration, partitioning  # noqa: E402
-from rest_jax.models.configurations import DecoderConfig  # noqa: E402
-from rest_jax.training import optimizer as optimizers  # noqa: E402
-from rest_jax.training import step as steps  # noqa: E402
-from rest_jax.training.configurations import OptimizerConfig, TrainConfig  # noqa: E402
+from rest_jax.config import configuration
+from rest_jax.distributed import partitioning  # noqa: E402
+from rest_jax.models.architecture import DecoderConfig  # noqa: E402
+from rest_jax.training import (
+  optimizers,  # noqa: E402
+  train_step,  # noqa: E402
+)
+from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig  # noqa: E402
 
 # Public specifications per chip: HBM in bytes.
 HBM_BYTES = {
@@ -138,7 +141,7 @@ def compile_step(
 ) -> Any:
   """The compiled training step of the train stage, for these devices."""
   transform = optimizers.make(optimizer, config.max_steps)
-  abstract, shardings = steps.shardings(model, transform, mesh)
+  abstract, shardings = train_step.shardings(model, transform, mesh)
   state = jax.tree.map(
     lambda leaf, where: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=where
@@ -153,9 +156,9 @@ def compile_step(
       jnp.float32 if name in ('loss_weights', 'normalizers') else jnp.int32,
       sharding=where,
     )
-    for name, where in steps.batch_shardings(mesh, rows).items()
+    for name, where in train_step.batch_shardings(mesh, rows).items()
   }
-  step = steps.make_step(
+  step = train_step.make_step(
     model, transform, mesh, microbatches=config.microbatches
   )
   return (

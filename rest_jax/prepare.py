@@ -15,23 +15,18 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from rest_jax import (
-  configuration,
-  layout,
-  manifests,
-  preemption,
-  records,
-  storage,
-)
+from rest_jax.artifacts import manifests, records, run_paths, storage
+from rest_jax.config import configuration
+from rest_jax.distributed import preemption
 from rest_jax.tasks import (
-  chat,
-  decontamination,
+  chat_templates,
   encoding,
   problem_sets,
   prompts,
   run_vocabulary,
-  vocabularies,
 )
+from rest_jax.tasks.decontamination import problem_overlap
+from rest_jax.tokenizers import vocabularies, vocabulary_files
 
 VERSION = 2
 _PROBLEMS_PER_PART = 2048
@@ -64,11 +59,12 @@ def prepare(
   preemption.watch()
   run = storage.path(run_dir)
   trainer = _check_tasks(tasks)
-  reader = decontamination.Reader(tasks, seed, overlap_ngram, drop_overlap)
+  reader = problem_overlap.Reader(tasks, seed, overlap_ngram, drop_overlap)
   vocabulary = run_vocabulary.of_run(run / 'problems', tasks, trainer, seed)
   tasks = [
     dataclasses.replace(
-      config, prompt=chat.applied(config.prompt, config.chat, vocabulary)
+      config,
+      prompt=chat_templates.applied(config.prompt, config.chat, vocabulary),
     )
     for config in tasks
   ]
@@ -80,7 +76,7 @@ def prepare(
   corpus = None
   if trainer is not None:
     corpus = _corpus(run / 'base' / 'examples', trainer, vocabulary, seed)
-  shared = decontamination.write(run / 'problems', overlap_ngram)
+  shared = problem_overlap.write(run / 'problems', overlap_ngram)
   for line in [*shared, *_summary(done, corpus, vocabulary)]:
     print(line)
 
@@ -113,7 +109,7 @@ def _problems(
   config: problem_sets.TaskConfig,
   name: tuple[str, str],
   vocabulary: vocabularies.Vocabulary,
-  reader: decontamination.Reader,
+  reader: problem_overlap.Reader,
   seed: int,
 ) -> manifests.Manifest:
   """Writes one split of one task."""
@@ -162,8 +158,12 @@ def _card(
 ) -> dict[str, Any]:
   """What later stages need to know of a task."""
   spec = vocabulary.spec
-  if spec == vocabularies.resolve(str(run / 'problems' / layout.VOCABULARY)):
-    spec = f'../../{layout.VOCABULARY}'  # so that a run's folder can be moved
+  if spec == vocabulary_files.resolve(
+    str(run / 'problems' / run_paths.VOCABULARY)
+  ):
+    spec = (
+      f'../../{run_paths.VOCABULARY}'  # so that a run's folder can be moved
+    )
   return {
     'task': problem_set.task,
     'split': problem_set.split,

@@ -9,19 +9,21 @@ page. results.json has no times in it: the same run gives the same file.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rest_jax import configuration, manifests, preemption, storage
-from rest_jax.evaluation import (
+from rest_jax.artifacts import manifests, storage
+from rest_jax.config import configuration
+from rest_jax.distributed import preemption
+from rest_jax.evaluation import comparison
+from rest_jax.reporting import (
   breakdown,
-  browser,
-  collect,
-  comparison,
   contamination,
   difficulty,
   figures,
   headline,
   pages,
-  process,
-  runs,
+  run_history,
+  run_reader,
+  run_results,
+  sample_browser,
 )
 
 VERSION = 1
@@ -48,20 +50,21 @@ def report(*, run_dir: str) -> None:
       f'{run_dir}: there is no such run. Set RUN_DIR to the folder of one.'
     )
   folder = storage.path(run_dir) / 'report'
-  found = collect.find(run_dir)
+  found = run_reader.find(run_dir)
   with manifests.work_on(
     folder,
     stage='report',
     kind=None,
     semantic={},
-    inputs=found | {'overlap': manifests.digest_of(collect.overlap(run_dir))},
+    inputs=found
+    | {'overlap': manifests.digest_of(run_reader.overlap(run_dir))},
     version=VERSION,
   ) as work:
     if work.done and all((folder / n).exists() for n in (PAGE, RESULTS)):
       print(f'report: already done, {folder / PAGE}')
       return
     preemption.check('report')
-    run = collect.read(run_dir, found)
+    run = run_reader.read(run_dir, found)
     bootstrap = _bootstrap(found)
     results = {
       'rows': [row for model in run.models for row in _ordered(model.rows)],
@@ -82,7 +85,7 @@ def report(*, run_dir: str) -> None:
 
 
 def compare(
-  run: runs.Run, *, resamples: int, seed: int
+  run: run_results.Run, *, resamples: int, seed: int
 ) -> list[dict[str, Any]]:
   """Paired differences of greedy accuracy: final - base, final - sft_human.
 
@@ -115,7 +118,7 @@ def compare(
           'baseline': baseline,
           'task': graded.task,
           'split': graded.split,
-          'metric': runs.GREEDY,
+          'metric': run_results.GREEDY,
           **{k: found[k] for k in ('difference', 'ci_low', 'ci_high', 'n')},
         }
       )
@@ -123,27 +126,27 @@ def compare(
 
 
 def page(
-  run: runs.Run,
-  found: runs.Found,
+  run: run_results.Run,
+  found: run_results.Found,
   differences: Sequence[Mapping[str, Any]],
   bootstrap: Mapping[str, int],
-  limits: browser.Limits | None = None,
+  limits: sample_browser.Limits | None = None,
 ) -> str:
   """The whole page as HTML."""
   resamples = min(bootstrap['resamples'], PAGE_RESAMPLES)
   rough = {**bootstrap, 'resamples': resamples}
   sections = [
     *_results_sections(run, differences, rough),
-    browser.section(run, found, limits or browser.Limits()),
+    sample_browser.section(run, found, limits or sample_browser.Limits()),
     figures.all_results(run),
-    process.times(run),
-    process.configuration(run),
+    run_history.times(run),
+    run_history.configuration(run),
   ]
   title = f'{"Evaluation" if run.is_batch else "ReST^EM run"} {run.name}'
   return pages.page(title, _subtitle(run), [text for text in sections if text])
 
 
-def _subtitle(run: runs.Run) -> str:
+def _subtitle(run: run_results.Run) -> str:
   if run.is_batch:
     names = ', '.join(model.name for model in run.models)
     return f'Evaluation of {len(run.models)} checkpoints: {names}.'
@@ -156,7 +159,7 @@ def _subtitle(run: runs.Run) -> str:
 
 
 def _results_sections(
-  run: runs.Run,
+  run: run_results.Run,
   differences: Sequence[Mapping[str, Any]],
   bootstrap: Mapping[str, int],
 ) -> list[str]:
@@ -175,13 +178,13 @@ def _results_sections(
     difficulty.section(run, bootstrap),
     breakdown.section(run),
     figures.classes(run),
-    process.kept(run),
-    process.training(run),
+    run_history.kept(run),
+    run_history.training(run),
     contamination.section(run),
   ]
 
 
-def _bootstrap(found: runs.Found) -> dict[str, int]:
+def _bootstrap(found: run_results.Found) -> dict[str, int]:
   """The bootstrap that the stage evaluate was told to use."""
   for key, manifest in found.items():
     semantic = manifest.fingerprint['semantic']

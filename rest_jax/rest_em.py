@@ -13,10 +13,12 @@ arguments, and an executor (executors/) sees jobs and nothing else.
 from collections.abc import Sequence
 from typing import Literal
 
-from rest_jax import configuration, layout, steps
-from rest_jax.jobs import Job, Resources
-from rest_jax.layout import BASE, SFT_HUMAN, Layout
-from rest_jax.steps import GREEDY
+from rest_jax.artifacts import run_paths
+from rest_jax.artifacts.run_paths import BASE, SFT_HUMAN, Layout
+from rest_jax.config import configuration
+from rest_jax.executors.jobs import Job, Resources
+from rest_jax.pipeline import job_builders
+from rest_jax.pipeline.job_builders import GREEDY
 
 
 @configuration.checked
@@ -56,10 +58,10 @@ def plan(
     raise configuration.ConfigurationError(
       f'NUM_ITERATIONS: got {num_iterations}; allowed: >= 0.'
     )
-  steps.check_tasks('TASKS', tasks)
-  steps.check_tasks('EVAL_TASKS', eval_tasks)
-  steps.check_streams(eval_streams)
-  builder = steps.Steps(
+  job_builders.check_tasks('TASKS', tasks)
+  job_builders.check_tasks('EVAL_TASKS', eval_tasks)
+  job_builders.check_streams(eval_streams)
+  builder = job_builders.Steps(
     layout=Layout(run_dir.rstrip('/'), tuple(tasks), base_checkpoint_path),
     eval_tasks=tuple(eval_tasks),
     resources=resources or Resources(),
@@ -76,7 +78,7 @@ def plan(
     builder.evaluate(SFT_HUMAN, 0, [GREEDY])
   previous = BASE
   for iteration in range(1, num_iterations + 1):
-    name = layout.iteration(iteration)
+    name = run_paths.iteration(iteration)
     builder.expectation(name, iteration, previous)
     builder.select(name, iteration)
     start = previous if init_from == 'previous' else BASE

@@ -11,18 +11,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rest_jax import (
-  configuration,
-  manifests,
-  partitioning,
-  preemption,
-  processes,
-  records,
-)
-from rest_jax.models import checkpoints
-from rest_jax.models.configurations import DecoderConfig
-from rest_jax.sampling import engine as engines
-from rest_jax.sampling import requests
+from rest_jax.artifacts import manifests, records
+from rest_jax.config import configuration
+from rest_jax.distributed import multihost, partitioning, preemption
+from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models.checkpoints import policies
+from rest_jax.sampling import requests, sampling_engine
 from rest_jax.sampling.streams import EngineConfig, Stream
 
 VERSION = 1
@@ -47,14 +41,14 @@ def sample(
     problems_dirs: finished folders of problems.
     samples_dirs: output, one for each of problems_dirs.
     stream_names: the stream of each.
-    policy_dir: the policy (see models/checkpoints.py).
+    policy_dir: the policy (see models/checkpoints/policies.py).
     streams: those that stream_names may name.
     iteration: of the loop; part of the samples' identity.
     model: the network.
     engine: the engine's layout.
     mesh: of the devices.
   """
-  processes.initialize()
+  multihost.initialize()
   preemption.watch()  # after it: jax has a handler of its own
   if not len(problems_dirs) == len(samples_dirs) == len(stream_names) > 0:
     raise configuration.ConfigurationError(
@@ -85,22 +79,22 @@ class _Sampler:
   def __init__(self, policy_dir, iteration, model, config, mesh):
     self.policy_dir, self.iteration = policy_dir, iteration
     self.model, self.config = model, config
-    self.policy_digest = checkpoints.digest(policy_dir)
+    self.policy_digest = policies.digest(policy_dir)
     self.mesh = partitioning.make_mesh(mesh)
-    self.fingerprint = engines.fingerprint(model, config, self.mesh)
+    self.fingerprint = sampling_engine.fingerprint(model, config, self.mesh)
     self._params = None
-    self._engines: dict[Any, engines.Engine] = {}
+    self._engines: dict[Any, sampling_engine.Engine] = {}
 
-  def engine(self, problems: manifests.Manifest) -> engines.Engine:
+  def engine(self, problems: manifests.Manifest) -> sampling_engine.Engine:
     """The engine for these problems; tasks of one text share it."""
     card = problems.statistics['task']
     key = (card['vocabulary'], card['eos_id'], tuple(card['stop']))
     if self._params is None:
-      self._params = checkpoints.load(
+      self._params = policies.load(
         self.policy_dir, self.model, self.mesh, dtype=self.model.dtype
       )
     if key not in self._engines:
-      self._engines[key] = engines.Engine(
+      self._engines[key] = sampling_engine.Engine(
         self.model,
         self._params,
         self.config,
@@ -120,7 +114,7 @@ class _Sampler:
       )
     drawn = configuration.semantics(stream)
     num_samples = drawn.pop('num_samples')
-    with processes.work_on(
+    with multihost.work_on(
       samples_dir,
       stage='sample',
       kind=records.Sample,
@@ -141,7 +135,7 @@ class _Sampler:
       if work.done is None:
         self._work(work, problems, stream)
       statistics = work.done.statistics
-      processes.say(
+      multihost.say(
         f'sample: {samples_dir}: {statistics["samples"]} samples of '
         f'{statistics["problems"]} problems, {statistics["tokens"]} tokens'
       )
@@ -170,12 +164,12 @@ class _Sampler:
         ]
       )
       if not work.has(name, source=source):
-        processes.check_preemption(f'sample: {name}')
+        multihost.check_preemption(f'sample: {name}')
         made = self._part(problems, chunk, indices, stream, digest)
         work.write(name, made, source=source)
         tokens += sum(len(row.token_ids) for row in made)
       rate = tokens / (time.monotonic() - started)
-      processes.say(
+      multihost.say(
         f'@progress {number + 1}/{len(parts)} {stream.name} '
         f'{rate:,.0f} tokens/s'
       )
@@ -199,7 +193,7 @@ class _Sampler:
     return sorted(made, key=lambda row: (row.problem_id, row.sample_index))
 
   def _finish(self, work, blocks, rows, tokens, seconds) -> None:
-    reasons, total = processes.from_writer(lambda: _counts(work))
+    reasons, total = multihost.from_writer(lambda: _counts(work))
     work.finish(
       statistics={
         'problems': len(rows),
@@ -215,7 +209,7 @@ class _Sampler:
       },
     )
     if reasons.get('prompt'):
-      processes.say(
+      multihost.say(
         f'sample: WARNING: {reasons["prompt"]} samples were not drawn: their '
         f'prompt leaves no room for MAX_DECODE_LENGTH = '
         f"{self.config.max_decode_length} tokens in the model's max_length = "

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from rest_jax import configuration, manifests, preemption, records
-from rest_jax.rewards import graders, pool, verdicts
+from rest_jax.artifacts import manifests, records
+from rest_jax.config import configuration
+from rest_jax.distributed import preemption
+from rest_jax.rewards import pool, registry, verdicts
 
 _VERSION = 1
 _COLUMNS = ('problem_id', 'sample_index', 'stream', 'text', 'finish_reason')
@@ -79,7 +81,7 @@ def _score_task(
   samples = manifests.load(samples_dir, stage='sample')
   problems = manifests.load(problems_dir)
   card = _card(problems)
-  grader = graders.get(card['grader'])
+  grader = registry.get(card['grader'])
   with manifests.work_on(
     verdicts_dir,
     stage='score',
@@ -91,7 +93,7 @@ def _score_task(
     if work.done is not None:
       print(f'score: {verdicts_dir} is done already')
       return
-    graders.require(grader)
+    registry.require(grader)
     references = _references(problems, grader)
     with pool.Pool(
       grader, num_workers=num_workers, item_seconds=item_seconds
@@ -109,7 +111,7 @@ def _score_part(
   samples: manifests.Manifest,
   row: Mapping,
   references: Mapping[str, str | None],
-  grader: graders.Grader,
+  grader: registry.Grader,
   workers: pool.Pool,
 ) -> None:
   name = row['name']
@@ -144,7 +146,7 @@ def _score_part(
 
 
 def _to_table(
-  samples: pa.Table, graded: Sequence[pool.Graded], grader: graders.Grader
+  samples: pa.Table, graded: Sequence[pool.Graded], grader: registry.Grader
 ) -> pa.Table:
   found = [item.verdict for item in graded]
   return pa.table(
@@ -180,7 +182,7 @@ def _card(problems: manifests.Manifest) -> Mapping:
 
 
 def _references(
-  problems: manifests.Manifest, grader: graders.Grader
+  problems: manifests.Manifest, grader: registry.Grader
 ) -> dict[str, str | None]:
   table = problems.table(columns=['id', grader.reads])
   return dict(
@@ -192,7 +194,7 @@ def _statistics(
   work: manifests.Work,
   samples: manifests.Manifest,
   card: Mapping,
-  grader: graders.Grader,
+  grader: registry.Grader,
   alarm_rate: float,
 ) -> dict:
   """Counts of classes by stream, mean reward, and the alarm if there is one."""
@@ -241,7 +243,7 @@ def _print(verdicts_dir: str, statistics: Mapping) -> None:
       if count:
         print(f'  {name:14}{count:9}{count / total:9.2%}')
     if waiting := classes[verdicts.UNGRADED]:
-      print(f'  {waiting} wait for a person: rest-jax points --export')
+      print(f'  {waiting} wait for a person: rest-jax grading-sheet --export')
   if statistics['alarm']:
     print('!' * 78)
     print(f'ALARM: {statistics["alarm"]}')

@@ -13,23 +13,19 @@ import dataclasses
 
 import jax
 
-from rest_jax import (
-  configuration,
-  manifests,
-  partitioning,
-  preemption,
-  processes,
-)
-from rest_jax.models import checkpoints as policies
-from rest_jax.models.configurations import DecoderConfig
+from rest_jax.artifacts import manifests
+from rest_jax.config import configuration
+from rest_jax.distributed import multihost, partitioning, preemption
+from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models.checkpoints import policies
 from rest_jax.sampling.streams import EngineConfig, Stream
-from rest_jax.training.checkpoints import OPTIMIZER
-from rest_jax.training.configurations import (
+from rest_jax.training.checkpointing import OPTIMIZER
+from rest_jax.training.dval import Validator
+from rest_jax.training.hyperparameters import (
   OptimizerConfig,
   TrainConfig,
   ValidationConfig,
 )
-from rest_jax.training.dval import Validator
 from rest_jax.training.loop import Grid
 
 VERSION = 1
@@ -57,7 +53,8 @@ def train(
   Args:
     examples_dir: finished folder of Example records.
     checkpoints_dir: output.
-    init_path: the base policy (models/checkpoints.py); None: fresh weights.
+    init_path: the base policy (models/checkpoints/policies.py); None: fresh
+      weights.
     iteration: of the loop; part of the D_val samples' identity.
     model: the network.
     optimizer: its learning_rate is replaced by each of learning_rates.
@@ -69,7 +66,7 @@ def train(
     dval_stream: how D_val is sampled.
     engine: the sampling engine's layout.
   """
-  processes.initialize()
+  multihost.initialize()
   preemption.watch()  # after it: jax has a handler of its own
   _check(learning_rates, dval_dirs, dval_stream)
   examples = manifests.load(examples_dir, stage=None)
@@ -91,7 +88,7 @@ def train(
     'examples': examples,
     'init': policies.digest(init_path) if init_path else 'scratch',
   } | {f'dval_{i}': manifest for i, manifest in enumerate(dvals)}
-  with processes.work_on(
+  with multihost.work_on(
     checkpoints_dir,
     stage='train',
     kind=None,
@@ -117,11 +114,11 @@ def train(
           for rate in learning_rates
         ]
       _finish(work, run, results)
-    if processes.is_writer():
+    if multihost.is_writer():
       for folder in work.folder.glob('lr_*/*/' + OPTIMIZER):
         folder.rmtree()  # only needed to resume
     chosen = work.done.statistics
-    processes.say(
+    multihost.say(
       f'train: {checkpoints_dir}: step {chosen["chosen_step"]} of learning '
       f'rate {chosen["learning_rate"]:g}'
       + (f', D_val reward {chosen["reward"]:.4f}' if dvals else '')

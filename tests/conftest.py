@@ -48,6 +48,6 @@ def bucket(monkeypatch) -> str:
 @pytest.fixture(autouse=True)
 def _no_grace(monkeypatch):
   """A held folder is refused at once, so that no test waits for it."""
-  from rest_jax import leases
+  from rest_jax.artifacts import leases
 
   monkeypatch.setattr(leases, 'GRACE_SECONDS', 0.0)

@@ -221,11 +221,12 @@ def our_logits(source, config, tokens):
   import jax
   import jax.numpy as jnp
 
-  from rest_jax import partitioning
-  from rest_jax.models import checkpoints, network
+  from rest_jax.distributed import partitioning
+  from rest_jax.models import network
+  from rest_jax.models.checkpoints import policies
 
   mesh = partitioning.make_mesh(partitioning.MeshConfig(), jax.devices()[:1])
-  params = checkpoints.load(source, config, mesh)
+  params = policies.load(source, config, mesh)
   net = network.Decoder(config)
   length = len(tokens)
   x, _ = net.apply(

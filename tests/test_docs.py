@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from rest_jax import main, manifests, records, score
+from rest_jax import main, score
+from rest_jax.artifacts import manifests, records
 
 _BLOCK = re.compile(
   r'(?:^`(?P<name>[\w.]+)`:\n\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```',

@@ -6,8 +6,10 @@ import os
 import numpy as np
 import pytest
 
-from rest_jax import configuration, evaluate, manifests, records
-from rest_jax.evaluation import bins, comparison
+from rest_jax import evaluate
+from rest_jax.artifacts import manifests, records
+from rest_jax.config import configuration
+from rest_jax.evaluation import comparison, difficulty_bins
 from rest_jax.rewards import verdicts
 
 GREEDY = {'name': 'eval/greedy', 'temperature': 0.0}
@@ -331,8 +333,8 @@ def test_difficulty_bins_have_the_papers_bounds(tmp_path):
   _, folder = write_task(tmp_path / 't', graded, stream=stream, num_samples=8)
   names = ['very_hard'] * 2 + ['hard'] * 2 + ['medium'] * 2 + ['easy'] * 3
   expected = {f't/test/{i}': name for i, name in enumerate(names)}
-  assert bins.bins(folder, 't') == expected
+  assert difficulty_bins.bins(folder, 't') == expected
   # With several tasks, each has its folder below the one that is named.
   _, inner = write_task(tmp_path / 'all', graded, stream=stream, num_samples=8)
   os.rename(inner, tmp_path / 'u')
-  assert bins.bins(tmp_path, 'u') == expected
+  assert difficulty_bins.bins(tmp_path, 'u') == expected

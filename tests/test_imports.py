@@ -6,48 +6,44 @@ import sys
 
 import pytest
 
-# From the bottom up; a module may import from its own layer only where no
-# other rule forbids it, and from those before.
-LAYERS = [
-  ['configuration', '__init__', 'preemption'],
-  ['storage'],
-  ['leases', 'records'],
-  ['manifests'],
-  ['rewards'],
-  ['evaluation'],
-  ['partitioning', 'processes', 'layout'],
-  ['models'],
-  ['tasks'],
-  ['sampling'],
-  ['training'],
-  [
-    'prepare',
-    'sample',
-    'score',
-    'selection',
-    'train',
-    'evaluate',
-    'report',
-    'preflight',
-  ],
-  [
-    'grade',
-    'check_task',
-    'points',
-    'jobs',
-    'steps',
-    'rest_em',
-    'batch',
-  ],
-  ['gin_names', 'gin_flags'],
-  ['gin_utils'],
-  ['gin_tasks'],
-  ['executors'],
-  ['launcher'],
-  ['main'],
-]
-LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-STAGES = set(LAYERS[-8])
+# The folders from the bottom up: a module imports from its own folder and from
+# those before it. docs/architecture.md draws the same order.
+FOLDERS = (
+  'config',
+  'artifacts',
+  'distributed',
+  'tokenizers',
+  'rewards',
+  'tasks',
+  'models',
+  'sampling',
+  'evaluation',
+  'selection',
+  'training',
+  'reporting',
+  'integrations',
+  'executors',
+  'pipeline',
+)
+STAGES = {
+  'prepare',
+  'sample',
+  'score',
+  'select_examples',
+  'train',
+  'evaluate',
+  'report',
+  'preflight',
+}
+# Above the folders: a plan or a stage may import any folder but `commands`.
+TOP = ('rest_em', *sorted(STAGES))
+LEVEL = {
+  **{folder: i for i, folder in enumerate(FOLDERS)},
+  '__init__': -1,
+  **dict.fromkeys(TOP, len(FOLDERS)),
+  'commands': len(FOLDERS) + 1,
+  'main': len(FOLDERS) + 2,
+}
 
 
 def modules(root):
@@ -69,16 +65,58 @@ def imported(path):
     yield from names
 
 
-def test_every_module_has_its_layer_and_imports_only_from_below(root):
+def graph(root):
+  """Module to the modules of the package that it imports, anywhere in it."""
+  paths = {
+    '.'.join(path.relative_to(root).with_suffix('').parts).removesuffix(
+      '.__init__'
+    ): path
+    for path in modules(root)
+  }
+  result = {}
+  for module, path in paths.items():
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.Import):
+        found |= {alias.name for alias in node.names}
+      elif isinstance(node, ast.ImportFrom):
+        # `from package import module`, or `from module import name`.
+        for alias in node.names:
+          whole = f'{node.module}.{alias.name}'
+          found.add(whole if whole in paths else node.module)
+    result[module] = {name for name in found if name in paths} - {module}
+  return result
+
+
+def test_every_folder_has_its_place_and_imports_only_from_below(root):
+  for module, found in graph(root).items():
+    own = (module.split('.') + ['__init__'])[1]
+    assert own in LEVEL, f'{module}: give its folder a place in this test'
+    for name in found - {'rest_jax'}:
+      assert LEVEL[name.split('.')[1]] <= LEVEL[own], f'{module} -> {name}'
+
+
+def test_no_modules_import_each_other_in_a_circle(root):
+  """Imports inside functions count: they only hide a circle."""
+  left = graph(root)
+  while True:
+    free = {name for name, found in left.items() if not found & set(left)}
+    if not free:
+      break
+    left = {name: found for name, found in left.items() if name not in free}
+  assert not left, f'in circles, or above one: {sorted(left)}'
+
+
+def test_a_module_keeps_its_name_where_it_is_imported(root):
+  known = {name.rpartition('.')[2] for name in graph(root)}
   for path in modules(root):
-    own = path.relative_to(root / 'rest_jax').parts[0].removesuffix('.py')
-    assert own in LEVEL, f'{path}: name its layer in this test'
-    for name in imported(path):
-      if name.startswith('rest_jax.'):
-        other = name.split('.')[1]
-        if other == '__version__':
-          continue
-        assert LEVEL[other] <= LEVEL[own], f'{path} imports {name}'
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.ImportFrom) and node.module.startswith(
+        'rest_jax'
+      ):
+        for alias in node.names:
+          renamed = alias.asname not in (None, alias.name)
+          assert not (renamed and alias.name in known), (path, alias.name)
 
 
 def test_stages_never_import_each_other(root):
@@ -93,16 +131,11 @@ def test_only_the_front_door_imports_gin(root):
   for path in modules(root):
     names = {name.partition('.')[0] for name in imported(path)}
     if 'gin' in names:
-      assert path.name == 'gin_utils.py'
+      assert path.name == 'gin_parser.py'
 
 
 def test_only_prepares_tasks_name_tensorflow(root):
-  # One module of training shows its rows to SeqIO's users; train has no need
-  # of it and never imports it.
-  shown = root / 'rest_jax' / 'training' / 'seqio_examples.py'
   for path in modules(root):
-    if path == shown:
-      continue
     for name in imported(path):
       if name.partition('.')[0] in (
         'tensorflow',
@@ -110,7 +143,7 @@ def test_only_prepares_tasks_name_tensorflow(root):
         'tensorflow_datasets',
       ):
         where = path.relative_to(root / 'rest_jax').parts[0]
-        assert where in ('prepare.py', 'tasks'), path
+        assert where in ('integrations', 'tasks'), path
 
 
 def test_there_is_no_package_named_gin(root):
@@ -118,12 +151,12 @@ def test_there_is_no_package_named_gin(root):
   assert not list((root / 'gin').rglob('__init__.py'))
 
 
-LIGHT = ['score', 'selection', 'evaluate', 'report', 'rest_em', 'jobs']
+LIGHT = ['score', 'select_examples', 'evaluate', 'report', 'rest_em']
 
 
 @pytest.mark.parametrize(
   'module',
-  [*LIGHT, 'rewards.pool', 'rewards.graders', 'gin_utils', 'launcher', 'main'],
+  [*LIGHT, 'rewards.pool', 'rewards.registry', 'pipeline.launcher', 'main'],
 )
 def test_light_modules_load_neither_jax_nor_tensorflow(module):
   script = (
@@ -144,8 +177,8 @@ def test_light_stages_stay_light_when_they_are_configured(stage, task):
   """Parsing a run's gin files must not import what other stages need."""
   script = (
     'import sys\n'
-    'from rest_jax import gin_utils\n'
-    f'gin_utils.parse({stage!r}, gin_files=["runs/{task}.gin"], bindings=['
+    'from rest_jax.config import gin_parser\n'
+    f'gin_parser.parse({stage!r}, gin_files=["runs/{task}.gin"], bindings=['
     '"RUN_DIR=x", "EXAMPLES_DIR=e", "RESULTS_DIR=r", "POLICY_DIR=p"])\n'
     'print(sorted({"jax", "tensorflow"} & set(sys.modules)))\n'
   )

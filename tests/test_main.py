@@ -126,7 +126,10 @@ def test_input_alone_prepares_your_own_problems(tmp_path):
 )
 def test_errors_become_exit_codes(error, code):
   script = (
-    'from rest_jax import configuration, main, preemption, records\n'
+    'from rest_jax import main\n'
+    'from rest_jax.artifacts import records\n'
+    'from rest_jax.config import configuration\n'
+    'from rest_jax.distributed import preemption\n'
     f'def fail(arguments): raise {error}\n'
     'main.run = fail\n'
     'main.main([])\n'
@@ -139,7 +142,7 @@ def test_errors_become_exit_codes(error, code):
 
 
 def test_seqio_and_tfds_folders_reach_the_environment(monkeypatch):
-  from rest_jax import gin_utils
+  from rest_jax.config import gin_parser
 
   monkeypatch.setenv('TFDS_DATA_DIR', '')
   monkeypatch.setenv('SEQIO_ADDITIONAL_CACHE_DIRS', '')
@@ -148,7 +151,7 @@ def test_seqio_and_tfds_folders_reach_the_environment(monkeypatch):
   def parse(stage, **arguments):
     return seen.update, {'stage': stage} | arguments
 
-  monkeypatch.setattr(gin_utils, 'parse', parse)
+  monkeypatch.setattr(gin_parser, 'parse', parse)
   code = main.run(
     [
       'prepare',

@@ -61,7 +61,7 @@ def test_the_wheel_holds_the_package_all_gin_files_and_nothing_else(
 def test_an_installed_wheel_finds_its_gin_files(wheel, tmp_path):
   zipfile.ZipFile(wheel).extractall(tmp_path / 'site')
   script = (
-    'import rest_jax.gin_utils as g, rest_jax\n'
+    'import rest_jax.config.gin_parser as g, rest_jax\n'
     'print(rest_jax.__file__)\n'
     'print(g.gin_directory())\n'
     'print(g.parse("score", bindings=["NUM_WORKERS=3"])[1]["num_workers"])\n'

@@ -24,7 +24,7 @@ ENTRY %main (p.1: bf16[64,14336]) -> f32[8,2048] {
 
 SCRIPT = """
 from rest_jax import preflight
-from rest_jax.models.configurations import DecoderConfig
+from rest_jax.models.architecture import DecoderConfig
 
 hlo = {hlo!r}
 found = list(preflight.collectives(hlo))

@@ -9,8 +9,12 @@ import sys
 
 import pytest
 
-from rest_jax import configuration, manifests, prepare, records
-from rest_jax.tasks import arithmetic, jsonl, prompts, vocabularies
+from rest_jax import prepare
+from rest_jax.artifacts import manifests, records
+from rest_jax.config import configuration
+from rest_jax.tasks import jsonl, prompts
+from rest_jax.tasks.synthetic import arithmetic
+from rest_jax.tokenizers import sentencepiece_vocabularies, vocabulary_files
 
 TINY = arithmetic.ArithmeticConfig(
   num_train=12,
@@ -67,7 +71,7 @@ def test_prompt_parts_are_the_encodings_of_their_texts(run):
   for folder in FOLDERS:
     manifest = manifests.load(run / 'problems' / folder, stage='prepare')
     card = manifest.statistics['task']
-    vocabulary = vocabularies.load(card['vocabulary'], base=manifest.folder)
+    vocabulary = vocabulary_files.load(card['vocabulary'], base=manifest.folder)
     problems = manifest.records()
     assert card['num_problems'] == len(problems) > 0
     assert card['task'] == folder.split('/')[0]
@@ -91,7 +95,7 @@ def test_prompt_parts_are_the_encodings_of_their_texts(run):
 
 def test_the_corpus_is_whole_documents_all_of_them_targets(run):
   manifest = manifests.load(run / 'base' / 'examples')
-  vocabulary = vocabularies.load(str(run / 'problems' / 'vocabulary.model'))
+  vocabulary = vocabulary_files.load(str(run / 'problems' / 'vocabulary.model'))
   examples = manifest.records()
   assert len(examples) == TINY.corpus.num_documents
   pages = TINY.documents(0, 0, len(examples))
@@ -192,7 +196,7 @@ def test_a_run_can_grow_by_a_task_with_its_vocabulary(run, tmp_path):
   assert {name: after[name] for name in before} == before
   manifest = manifests.load(copy / 'problems/mine/train')
   spec = manifest.statistics['task']['vocabulary']
-  assert vocabularies.load(spec, base=manifest.folder).size == 400
+  assert vocabulary_files.load(spec, base=manifest.folder).size == 400
 
 
 def test_own_problems_need_no_corpus_and_keep_their_counts(tmp_path, capsys):
@@ -241,7 +245,7 @@ def test_tasks_that_do_not_fit_together_are_refused(tmp_path):
 def test_an_edited_vocabulary_is_noticed(run, tmp_path):
   copy = tmp_path / 'copy'
   shutil.copytree(run, copy)
-  vocabularies.train_sentencepiece(
+  sentencepiece_vocabularies.train(
     ['other text 1 2 3'] * 9, 272, copy / 'problems/vocabulary.model'
   )
   with pytest.raises(records.CorruptPartError, match='vocabulary.model'):
@@ -252,7 +256,8 @@ def test_prepare_of_these_tasks_imports_neither_jax_nor_tensorflow():
   code = (
     'import sys\n'
     'import rest_jax.prepare\n'
-    'from rest_jax.tasks import arithmetic, jsonl\n'
+    'from rest_jax.tasks import jsonl\n'
+    'from rest_jax.tasks.synthetic import arithmetic\n'
     "print([m for m in ('jax', 'tensorflow', 'tokenizers') if m in "
     'sys.modules])'
   )
@@ -274,9 +279,9 @@ def test_prepare_of_these_tasks_imports_neither_jax_nor_tensorflow():
   ],
 )
 def test_the_gin_files_build_their_tasks(file, bindings, folders):
-  from rest_jax import gin_utils
+  from rest_jax.config import gin_parser
 
-  function, arguments = gin_utils.parse(
+  function, arguments = gin_parser.parse(
     'prepare',
     gin_files=[file],
     bindings=['RUN_DIR=x', 'MODEL=None', 'NUM_SHOTS=3', *bindings],
@@ -288,9 +293,9 @@ def test_the_gin_files_build_their_tasks(file, bindings, folders):
 
 
 def test_the_noise_of_the_corpus_is_one_dial():
-  from rest_jax import gin_utils
+  from rest_jax.config import gin_parser
 
-  (config,) = gin_utils.parse(
+  (config,) = gin_parser.parse(
     'prepare',
     gin_files=['tasks/arithmetic.gin'],
     bindings=[

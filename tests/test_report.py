@@ -8,16 +8,11 @@ from collections import Counter
 
 import pytest
 
-from rest_jax import (
-  configuration,
-  evaluate,
-  manifests,
-  records,
-  report,
-  storage,
-)
-from rest_jax.evaluation import browser, collect, wording
-from rest_jax.records import Problem, Sample, Verdict
+from rest_jax import evaluate, report
+from rest_jax.artifacts import manifests, records, storage
+from rest_jax.artifacts.records import Problem, Sample, Verdict
+from rest_jax.config import configuration
+from rest_jax.reporting import labels, run_reader, sample_browser
 from rest_jax.rewards import verdicts
 
 HOSTILE = (
@@ -482,7 +477,7 @@ def test_folders_of_several_tasks_are_found_below_samples_and_verdicts(
   writer = Writer(storage.path(tmp_path / 'run'), size=3)
   writer.problems('arithmetic', 'train')
   writer.e_step(1, 0.5, where='|/arithmetic')
-  run = collect.read(tmp_path / 'run', collect.find(tmp_path / 'run'))
+  run = run_reader.read(tmp_path / 'run', run_reader.find(tmp_path / 'run'))
   (model,) = run.models
   (graded,) = model.e_step
   assert (graded.temperature, graded.num_samples) == (0.7, 8)
@@ -495,7 +490,7 @@ def test_superseded_and_unfinished_folders_are_not_read(tmp_path):
     tmp_path / 'run/iteration_01/samples.superseded-1'
   )
   (tmp_path / 'run/iteration_01/verdicts/manifest.json').unlink()
-  found = collect.find(tmp_path / 'run')
+  found = run_reader.find(tmp_path / 'run')
   assert not any('superseded' in key for key in found)
   assert 'iteration_01/verdicts' not in found
   assert 'iteration_01/examples' in found
@@ -534,17 +529,17 @@ def test_policy_allows_the_script_of_the_page_and_no_other(whole):
 
 
 def test_each_verdict_class_has_a_colour_of_its_own():
-  styles = wording.OUTCOME_STYLES
+  styles = labels.OUTCOME_STYLES
   assert set(styles) == set(verdicts.OUTCOMES)
   assert len(set(styles.values())) == len(styles)
 
 
 def test_browser_shows_each_class_and_keeps_to_its_limits(tmp_path):
   write_run(tmp_path / 'run', iterations=1, size=20)
-  found = collect.find(tmp_path / 'run')
-  run = collect.read(tmp_path / 'run', found)
-  limits = browser.Limits(problems=2, completions=3, characters=20)
-  text = browser.section(run, found, limits)
+  found = run_reader.find(tmp_path / 'run')
+  run = run_reader.read(tmp_path / 'run', found)
+  limits = sample_browser.Limits(problems=2, completions=3, characters=20)
+  text = sample_browser.section(run, found, limits)
   seen = Reader(text)
   shown = {v for _, k, v in seen.attributes if k == 'data-outcome'}
   assert shown == {'correct', 'wrong', 'no_answer', 'truncated'}
@@ -553,7 +548,7 @@ def test_browser_shows_each_class_and_keeps_to_its_limits(tmp_path):
     names = [part.partition('"')[0] for part in by_source]
     assert max(map(names.count, names)) <= 3
   assert 'characters cut]' in text
-  less = browser.section(run, found, browser.Limits(page=3_000))
+  less = sample_browser.section(run, found, sample_browser.Limits(page=3_000))
   assert 'left out to keep this page small' in less and len(less) < 10_000
 
 
@@ -569,9 +564,9 @@ def test_browser_shows_a_completion_with_its_own_verdict(tmp_path):
     skill=0.5,
     heat=0.7,
   )
-  found = collect.find(tmp_path / 'run')
-  run = collect.read(tmp_path / 'run', found)
-  text = browser.section(run, found, browser.Limits())
+  found = run_reader.find(tmp_path / 'run')
+  run = run_reader.read(tmp_path / 'run', found)
+  text = sample_browser.section(run, found, sample_browser.Limits())
   for article in text.split('<article')[1:]:
     problem_id = article.partition('<h3>')[2].partition('</h3>')[0]
     pieces = article.split('data-outcome="')[1:]
@@ -632,7 +627,9 @@ def test_a_batch_shows_each_checkpoint_in_natural_order_and_no_loop(tmp_path):
   page = page_of(folder)
   text = ' '.join(Reader(page).text)
   assert 'Evaluation of 3 checkpoints: iteration_best, step_9, step_10.' in text
-  models = [m.name for m in collect.read(folder, collect.find(folder)).models]
+  models = [
+    m.name for m in run_reader.read(folder, run_reader.find(folder)).models
+  ]
   assert models == ['iteration_best', 'step_9', 'step_10']
   for absent in ('SFT', 'M-steps', 'Kept', 'by iteration', 'base'):
     assert absent not in text, absent
@@ -707,7 +704,7 @@ def test_class_that_only_one_problem_has_is_in_the_browser(tmp_path):
     skill=0.5,
     heat=0.7,
   )
-  found = collect.find(tmp_path / 'run')
-  run = collect.read(tmp_path / 'run', found)
-  text = browser.section(run, found, browser.Limits(problems=1))
+  found = run_reader.find(tmp_path / 'run')
+  run = run_reader.read(tmp_path / 'run', found)
+  text = sample_browser.section(run, found, sample_browser.Limits(problems=1))
   assert text.count('<article') == 2 and f'<h3>{odd}</h3>' in text

@@ -5,7 +5,9 @@ import re
 
 import pytest
 
-from rest_jax import configuration, jobs, rest_em
+from rest_jax import rest_em
+from rest_jax.config import configuration
+from rest_jax.executors import jobs
 
 
 def plan(**changes):

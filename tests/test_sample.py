@@ -9,10 +9,12 @@ import jax
 import pytest
 import tiny_run
 
-from rest_jax import configuration, manifests, partitioning, preemption, records
-from rest_jax import sample as stage
-from rest_jax.models import checkpoints
-from rest_jax.sampling import engine as engines
+from rest_jax import sample
+from rest_jax.artifacts import manifests, records
+from rest_jax.config import configuration
+from rest_jax.distributed import partitioning, preemption
+from rest_jax.models.checkpoints import policies
+from rest_jax.sampling import sampling_engine
 from rest_jax.sampling.streams import Stream
 
 QUESTIONS = {str(i): f'Q{i}:' + 'x' * (i % 3) for i in range(5)}
@@ -26,7 +28,7 @@ def _compile_once(tmp_path_factory):
 
 @functools.cache
 def weights():
-  made = checkpoints.unboxed(tiny_run.MODEL, jax.random.key(0))
+  made = policies.unboxed(tiny_run.MODEL, jax.random.key(0))
   return jax.tree.map(lambda w: w * 1.5, made)
 
 
@@ -34,8 +36,8 @@ def weights():
 def _one_device_and_a_policy(monkeypatch):
   make = functools.partial(partitioning.make_mesh, devices=jax.devices()[:1])
   monkeypatch.setattr(partitioning, 'make_mesh', make)
-  monkeypatch.setattr(checkpoints, 'digest', lambda source: f'of {source}')
-  monkeypatch.setattr(checkpoints, 'load', lambda *_, **__: weights())
+  monkeypatch.setattr(policies, 'digest', lambda source: f'of {source}')
+  monkeypatch.setattr(policies, 'load', lambda *_, **__: weights())
   before = signal.getsignal(signal.SIGTERM)
   yield
   signal.signal(signal.SIGTERM, before)
@@ -46,13 +48,13 @@ def _one_device_and_a_policy(monkeypatch):
 def generated(monkeypatch):
   """Every (problem, sample index) that an engine was asked for."""
   asked = []
-  generate = engines.Engine.generate
+  generate = sampling_engine.Engine.generate
 
   def noted(self, requests, **fields):
     asked.extend((r.problem_id, i) for r in requests for i in r.sample_indices)
     return generate(self, requests, **fields)
 
-  monkeypatch.setattr(engines.Engine, 'generate', noted)
+  monkeypatch.setattr(sampling_engine.Engine, 'generate', noted)
   return asked
 
 
@@ -84,7 +86,7 @@ def run(tmp_path):
       'engine': tiny_run.ENGINE,
       'mesh': partitioning.MeshConfig(),
     }
-    stage.sample(**(arguments | fields))
+    sample.sample(**(arguments | fields))
     return manifests.load(tmp_path / name, stage='sample')
 
   return run
@@ -116,7 +118,7 @@ def test_a_finished_stage_runs_again_without_the_policy(
   first = run()
   del generated[:]
   capsys.readouterr()
-  monkeypatch.setattr(checkpoints, 'load', None)  # would raise
+  monkeypatch.setattr(policies, 'load', None)  # would raise
   assert run().digest == first.digest
   assert not generated
   assert capsys.readouterr().out.startswith('sample: ')
@@ -243,7 +245,7 @@ def test_two_folders_are_sampled_with_one_load_of_the_policy(
 ):
   loads = []
   monkeypatch.setattr(
-    checkpoints, 'load', lambda *_, **__: loads.append(1) or weights()
+    policies, 'load', lambda *_, **__: loads.append(1) or weights()
   )
   both = [
     tiny_run.problems(tmp_path / f'{name}-problems', {name: 'Q1:'})
@@ -251,7 +253,7 @@ def test_two_folders_are_sampled_with_one_load_of_the_policy(
   ]
   greedy = Stream(name='eval/greedy', num_samples=1, temperature=0.0)
   outputs = [os.fspath(tmp_path / name) for name in 'ab']
-  stage.sample(
+  sample.sample(
     problems_dirs=both,
     samples_dirs=outputs,
     stream_names=['e_step', 'eval/greedy'],

@@ -5,8 +5,12 @@ import os
 
 import pytest
 
-from rest_jax import configuration, manifests, preemption, records, score
-from rest_jax.rewards import pool, program_grader, programs, verdicts
+from rest_jax import score
+from rest_jax.artifacts import manifests, records
+from rest_jax.config import configuration
+from rest_jax.distributed import preemption
+from rest_jax.rewards import pool, verdicts
+from rest_jax.rewards.code import program_grader, programs
 
 
 def problems(folder, answers, *, grader='number'):

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import tiny_run
 
-from rest_jax import configuration, manifests, partitioning, preemption, records
-from rest_jax import train as stage
-from rest_jax.models import checkpoints as policies
-from rest_jax.rewards import graders
+from rest_jax import train
+from rest_jax.artifacts import manifests, records
+from rest_jax.config import configuration
+from rest_jax.distributed import partitioning, preemption
+from rest_jax.models.checkpoints import policies
+from rest_jax.rewards import registry
 from rest_jax.sampling.streams import Stream
-from rest_jax.training import checkpoints, dval, metrics, optimizer
-from rest_jax.training.configurations import (
+from rest_jax.training import checkpointing, dval, metric_writer, optimizers
+from rest_jax.training.hyperparameters import (
   OptimizerConfig,
   TrainConfig,
   ValidationConfig,
@@ -66,7 +68,7 @@ def run(tmp_path):
       'dval_stream': Stream(name='dval', num_samples=1, temperature=0.0),
       'engine': tiny_run.ENGINE,
     }
-    stage.train(**(arguments | fields))
+    train.train(**(arguments | fields))
     return manifests.load(arguments['checkpoints_dir'], stage='train')
 
   return run
@@ -127,14 +129,14 @@ def files(folder):
 
 def sigterm_at(monkeypatch, step):
   """SIGTERM comes while this step is under way."""
-  add = metrics.StepMeter.add
+  add = metric_writer.StepMeter.add
 
   def patched(self, done, *arguments, **fields):
     if done == step:
       os.kill(os.getpid(), signal.SIGTERM)
     return add(self, done, *arguments, **fields)
 
-  monkeypatch.setattr(metrics.StepMeter, 'add', patched)
+  monkeypatch.setattr(metric_writer.StepMeter, 'add', patched)
 
 
 def test_without_dval_the_last_step_is_taken_and_alone_is_kept(run):
@@ -224,9 +226,9 @@ def test_killed_anywhere_and_started_again_gives_the_same(
     if where == 'manifest':
       patch.setattr(manifests.Work, 'finish', kill)
     elif where == 'result':
-      patch.setattr(checkpoints.Saver, 'prune', kill)
+      patch.setattr(checkpointing.Saver, 'prune', kill)
     else:
-      save, calls = checkpoints.Saver.save, []
+      save, calls = checkpointing.Saver.save, []
 
       def dying(self, *arguments, **fields):
         save(self, *arguments, **fields)
@@ -236,7 +238,7 @@ def test_killed_anywhere_and_started_again_gives_the_same(
         if where == 'between save and flush':
           kill()
 
-      patch.setattr(checkpoints.Saver, 'save', dying)
+      patch.setattr(checkpointing.Saver, 'save', dying)
     with pytest.raises(Killed):
       run('killed')
   resumed = run('killed')
@@ -365,7 +367,7 @@ def test_dval_is_sampled_graded_and_written_and_the_network_learns_it(
     )
     assert len(samples) == 4  # num_problems
     again = [
-      graders.grade(
+      registry.grade(
         'number',
         completion=sample.text,
         reference='7',
@@ -383,7 +385,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_keeps_the_checkpoint(
   def jump(config, max_steps):
     return lambda step: jnp.where(step < 3, 1e-3, 1e38)
 
-  monkeypatch.setattr(optimizer, 'schedule', jump)
+  monkeypatch.setattr(optimizers, 'schedule', jump)
   with pytest.raises(configuration.ConfigurationError) as error:
     run(
       learning_rates=[1e-3],
@@ -396,7 +398,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_keeps_the_checkpoint(
   folder = tmp_path / 'iteration_01/checkpoints/lr_0.001'
   kept = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
   assert max(kept) == at - 1
-  saver = checkpoints.Saver(folder)
+  saver = checkpointing.Saver(folder)
   mesh = partitioning.make_mesh(partitioning.MeshConfig())
   saved = policies.restore(
     saver._folder / str(at - 1) / 'params',

@@ -3,8 +3,8 @@
 import contextlib
 import os
 
-from rest_jax import manifests, records
-from rest_jax.models.configurations import DecoderConfig
+from rest_jax.artifacts import manifests, records
+from rest_jax.models.architecture import DecoderConfig
 from rest_jax.sampling.streams import EngineConfig, Stream
 
 EOS = 256

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from rest_jax import configuration, manifests, storage
+from rest_jax.artifacts import manifests, storage
+from rest_jax.config import configuration
 from rest_jax.evaluation import intervals, metrics
 
 

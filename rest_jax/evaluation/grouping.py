@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rest_jax import manifests
+from rest_jax.artifacts import manifests
 from rest_jax.evaluation import intervals, metrics
 
 

@@ -2,7 +2,7 @@
 
 A job is skipped if its record is of the same configuration and of the same
 inputs, and its outputs stand. Everything else is started: the stage itself
-knows best whether there is something to do (see rest_jax/manifests.py). A
+knows best whether there is something to do (see artifacts/manifests.py). A
 record that is wrong or lost therefore costs seconds, never a result.
 """
 
@@ -13,8 +13,10 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from rest_jax import __version__, gin_names, gin_utils, manifests, storage
-from rest_jax.jobs import Job
+from rest_jax import __version__
+from rest_jax.artifacts import manifests, storage
+from rest_jax.config import gin_names, gin_parser
+from rest_jax.executors.jobs import Job
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class Configuration:
   """What every job of a launch was told, beside its own arguments.
 
   Attributes:
-    bindings: gin_utils.bindings() after the plan was made.
+    bindings: gin_parser.bindings() after the plan was made.
     others: the command line's bindings of parameters (train.train.mesh=…),
       which the launcher passes on and does not resolve.
   """
@@ -134,7 +136,7 @@ def _stage_text(stage: str) -> str:
   """The stage's own gin file and what it includes."""
   text, todo = '', [f'stages/{stage}.gin']
   while todo:
-    name = os.path.join(gin_utils.gin_directory(), todo.pop())
+    name = os.path.join(gin_parser.gin_directory(), todo.pop())
     if os.path.exists(name):
       with open(name) as file:
         found = file.read()

@@ -15,10 +15,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from rest_jax import storage
+from rest_jax.artifacts import storage
 from rest_jax.executors.console import Console
+from rest_jax.executors.jobs import EXIT_CONFIGURATION, EXIT_PREEMPTED, Job
 from rest_jax.executors.ledger import Ledger
-from rest_jax.jobs import EXIT_CONFIGURATION, EXIT_PREEMPTED, Job
 
 MAX_PREEMPTIONS = 100  # of one job in one launch: then something is wrong
 STOP_SECONDS = 120.0  # that a stage has for saving its state

@@ -7,8 +7,8 @@ in network.py; G group, N lane, P prompt, T suffix.
 import jax
 import jax.numpy as jnp
 
-from rest_jax.models.configurations import DecoderConfig
-from rest_jax.partitioning import constrain
+from rest_jax.distributed.partitioning import constrain
+from rest_jax.models.architecture import DecoderConfig
 
 _NEVER = -1e30  # a masked score; finite, so that a fully masked row is no NaN
 

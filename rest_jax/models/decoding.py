@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rest_jax.distributed.partitioning import constrain
 from rest_jax.models import attention, network
-from rest_jax.models.configurations import DecoderConfig
-from rest_jax.partitioning import constrain
+from rest_jax.models.architecture import DecoderConfig
 
 Cache = tuple[jax.Array, jax.Array]  # keys, values
 

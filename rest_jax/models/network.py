@@ -17,9 +17,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rest_jax.distributed.partitioning import constrain
 from rest_jax.models import attention
-from rest_jax.models.configurations import DecoderConfig
-from rest_jax.partitioning import constrain
+from rest_jax.models.architecture import DecoderConfig
 
 # (q_BLKRE, k_BLKE, v_BLKE) -> (o_BLKRE, whatever the caller wants kept)
 Attend = Callable[..., tuple[jax.Array, Any]]

@@ -22,8 +22,8 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 
-from rest_jax import configuration
-from rest_jax.rewards import graders, verdicts
+from rest_jax.config import configuration
+from rest_jax.rewards import registry, verdicts
 
 ITEM_SECONDS = 60.0  # wall clock for one completion
 CHUNK = 32  # completions sent to a worker at once
@@ -64,7 +64,7 @@ class Pool:
 
   def __init__(
     self,
-    grader: graders.Grader,
+    grader: registry.Grader,
     *,
     num_workers: int = 0,
     item_seconds: float = ITEM_SECONDS,
@@ -259,7 +259,7 @@ class _Worker:
 
 def _grade(path: str, item: Item) -> Graded:
   start = time.perf_counter()
-  verdict = graders.grade_with(
+  verdict = registry.grade_with(
     path,
     completion=item.completion,
     reference=item.reference,
@@ -280,7 +280,7 @@ def _work(path: str) -> None:
   os.dup2(2, 1)  # whatever a grader prints must not look like an answer
   requests = os.fdopen(os.dup(0), 'rb')
   os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-  graders.load(path)
+  registry.load(path)
   answers.write(b'{}\n')
   answers.flush()
   for line in requests:

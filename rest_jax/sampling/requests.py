@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from rest_jax import manifests, records
-from rest_jax.sampling.engine import Completion, Request, Text
-from rest_jax.tasks import vocabularies
+from rest_jax.artifacts import manifests, records
+from rest_jax.sampling.sampling_engine import Completion, Request, Text
+from rest_jax.tokenizers import vocabulary_files
 
 
 def prompt_of(problem: records.Problem, few_shot: bool) -> list[int]:
@@ -26,7 +26,7 @@ def requests(
 def text_of(problems: manifests.Manifest) -> Text:
   """What the engine must know of the text of a folder of problems."""
   card = problems.statistics['task']
-  vocabulary = vocabularies.load(card['vocabulary'], base=problems.folder)
+  vocabulary = vocabulary_files.load(card['vocabulary'], base=problems.folder)
   return Text(
     decode=vocabulary.decode,
     vocab_size=vocabulary.size,

@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Mapping
 
-from rest_jax import configuration
-from rest_jax.configuration import operational
+from rest_jax.config import configuration
+from rest_jax.config.configuration import operational
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

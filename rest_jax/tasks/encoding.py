@@ -3,8 +3,9 @@
 import functools
 from collections.abc import Callable
 
-from rest_jax import records
-from rest_jax.tasks import problem_sets, prompts, vocabularies
+from rest_jax.artifacts import records
+from rest_jax.tasks import problem_sets, prompts
+from rest_jax.tokenizers import vocabularies
 
 
 def problems(

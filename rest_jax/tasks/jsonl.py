@@ -16,7 +16,7 @@ rows is refused.
 import dataclasses
 import re
 
-from rest_jax.configuration import operational
+from rest_jax.config.configuration import operational
 from rest_jax.tasks import jsonl_rows, problem_sets, splits
 from rest_jax.tasks.problem_sets import DVAL, TEST, TRAIN
 

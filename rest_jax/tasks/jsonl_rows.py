@@ -8,8 +8,12 @@ import json
 import re
 from typing import Any
 
-from rest_jax import configuration, storage
-from rest_jax.rewards import code_problems, graders, math_answer, numerals
+from rest_jax.artifacts import storage
+from rest_jax.config import configuration
+from rest_jax.rewards import registry
+from rest_jax.rewards.code import code_problems
+from rest_jax.rewards.math import math_answer
+from rest_jax.rewards.text import numerals
 from rest_jax.tasks import problem_sets, splits
 
 _CALCULATOR = re.compile(r'<<[^<>]*>>')
@@ -85,7 +89,7 @@ def _row(line: bytes, number: int, grader: str) -> problem_sets.Row:
   if not isinstance(value, dict):
     raise _BadRow('not a JSON object')
   question = _text(value, 'question', needed=True)
-  reads = graders.get(grader).reads
+  reads = registry.get(grader).reads
   answer = _text(value, 'answer', needed=reads == 'answer')
   solution = _text(value, 'solution')
   parts = gsm8k_answer(answer) if answer else None
@@ -120,7 +124,7 @@ def _check_answer(answer: str, grader: str) -> None:
   elif grader == 'math':
     if not math_answer.equivalent(answer, answer):
       raise _BadRow('an answer that the math grader cannot read')
-  elif grader in graders.REGISTRY and '\n' in answer:
+  elif grader in registry.REGISTRY and '\n' in answer:
     raise _BadRow('an answer of several lines')
 
 

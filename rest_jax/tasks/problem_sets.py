@@ -9,8 +9,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rest_jax import configuration
-from rest_jax.rewards import graders
+from rest_jax.config import configuration
+from rest_jax.rewards import registry
 from rest_jax.tasks import prompts
 
 TRAIN, DVAL, TEST = 'train', 'dval', 'test'  # the names of splits
@@ -78,10 +78,10 @@ class TaskConfig(configuration.Configuration):
 
   Attributes:
     prompt: the template around questions and solutions.
-    chat: the chat template around it (tasks/chat.py): 'auto', a Jinja file,
-      or None.
+    chat: the chat template around it (tasks/chat_templates.py): 'auto', a
+      Jinja file, or None.
     num_shots: worked examples in the few-shot prompt.
-    grader: a name in rewards/graders.py, or your own 'module:function'.
+    grader: a name in rewards/registry.py, or your own 'module:function'.
     vocabulary: spec of its vocabulary (tasks/vocabularies.py); None for the
       one that the run trains on its corpus.
   """
@@ -96,7 +96,7 @@ class TaskConfig(configuration.Configuration):
 
   def check(self):
     self.require(self.num_shots >= 0, 'num_shots', '>= 0')
-    graders.get(self.grader)
+    registry.get(self.grader)
 
   def folders(self) -> list[tuple[str, str]]:
     """(task, split) of every set that `read` gives; cheap."""

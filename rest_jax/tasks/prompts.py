@@ -12,8 +12,8 @@ other ids; the parts' ids are stored and never encoded again.
 import dataclasses
 from collections.abc import Sequence
 
-from rest_jax import configuration
-from rest_jax.tasks import vocabularies
+from rest_jax.config import configuration
+from rest_jax.tokenizers import vocabularies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

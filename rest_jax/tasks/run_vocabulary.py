@@ -2,8 +2,14 @@
 
 from collections.abc import Sequence
 
-from rest_jax import configuration, layout, manifests, records, storage
-from rest_jax.tasks import problem_sets, prompts, vocabularies
+from rest_jax.artifacts import manifests, records, run_paths, storage
+from rest_jax.config import configuration
+from rest_jax.tasks import problem_sets, prompts
+from rest_jax.tokenizers import (
+  sentencepiece_vocabularies,
+  vocabularies,
+  vocabulary_files,
+)
 
 VERSION = 1  # of what the manifest describes
 _DOCUMENTS = 2000  # of the corpus that a trained vocabulary learns from
@@ -28,10 +34,12 @@ def of_run(
     ConfigurationError: the tasks name none, or several.
     CorruptPartError: the trained one was changed.
   """
-  specs = {vocabularies.resolve(c.vocabulary) for c in tasks if c.vocabulary}
+  specs = {
+    vocabulary_files.resolve(c.vocabulary) for c in tasks if c.vocabulary
+  }
   size = trainer.vocabulary_size() if trainer else None
   if size is None and len(specs) == 1:
-    vocabulary = vocabularies.load(specs.pop())
+    vocabulary = vocabulary_files.load(specs.pop())
     semantic = {'vocabulary': vocabulary.digest}
   elif size is not None and not specs:
     vocabulary = None
@@ -55,12 +63,12 @@ def of_run(
     inputs={},
     version=VERSION,
   ) as work:
-    target = folder / layout.VOCABULARY
+    target = folder / run_paths.VOCABULARY
     if vocabulary is None:
       if work.done is None or not target.exists():
         lines = _vocabulary_lines(trainer, seed)
-        vocabularies.train_sentencepiece(lines, size, target)
-      vocabulary = vocabularies.load(str(target))
+        sentencepiece_vocabularies.train(lines, size, target)
+      vocabulary = vocabulary_files.load(str(target))
     if work.done is None:
       work.finish(
         content=vocabulary.digest,

@@ -10,8 +10,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from urllib import parse
 
-from rest_jax import configuration
-from rest_jax.tasks import draws, problem_sets
+from rest_jax.config import configuration
+from rest_jax.tasks import problem_sets, seeded_random
 from rest_jax.tasks.problem_sets import Row
 
 LISTED = 10  # bad rows that are listed, for each reason
@@ -38,7 +38,7 @@ def carve(
   the split gets the one that is nearest to it rather than none.
   """
   values = [
-    draws.fraction(seed, split, canonical(row.question)) for row in rows
+    seeded_random.fraction(seed, split, canonical(row.question)) for row in rows
   ]
   nearest = min(values, default=0.0)
   sides: tuple[list[Row], list[Row]] = ([], [])
@@ -75,7 +75,9 @@ def chosen_exemplars(rows: Sequence[Row], number: int, seed: int) -> list[Row]:
   Fewer than `number` where there are no more.
   """
   solved = {row.key: row for row in rows if row.solution}
-  ranked = sorted(solved, key=lambda key: draws.fraction(seed, 'shot', key))
+  ranked = sorted(
+    solved, key=lambda key: seeded_random.fraction(seed, 'shot', key)
+  )
   chosen, asked = [], set()
   for key in ranked:
     question = canonical(solved[key].question)
@@ -178,7 +180,7 @@ def problem_set(
     )
   if most and most < len(rows):
     ranked = sorted(
-      rows, key=lambda row: draws.fraction(seed, 'limit', row.key)
+      rows, key=lambda row: seeded_random.fraction(seed, 'limit', row.key)
     )
     keep = {row.key for row in ranked[:most]}
     rows = [row for row in rows if row.key in keep]

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rest_jax import manifests, processes, records, storage
-from rest_jax.models.configurations import DecoderConfig
-from rest_jax.rewards import graders, pool
-from rest_jax.sampling import engine as engines
-from rest_jax.sampling import requests
+from rest_jax.artifacts import manifests, records, storage
+from rest_jax.distributed import multihost
+from rest_jax.models.architecture import DecoderConfig
+from rest_jax.rewards import pool, registry
+from rest_jax.sampling import requests, sampling_engine
 from rest_jax.sampling.streams import EngineConfig, Stream
-from rest_jax.training.configurations import ValidationConfig
+from rest_jax.training.hyperparameters import ValidationConfig
 
 _COMPLETIONS_PER_CHECK = 64  # between two looks at SIGTERM
 
@@ -54,15 +54,17 @@ class Validator:
     needed = {card['grader'] for _, card in self._sets}
     self._pools: dict[str, pool.Pool] = {}
     for name in sorted(needed):
-      grader = graders.get(name)  # process 0 alone grades
-      processes.from_writer(functools.partial(graders.require, grader))
+      grader = registry.get(name)  # process 0 alone grades
+      multihost.from_writer(functools.partial(registry.require, grader))
       self._pools[name] = pool.Pool(grader)
     dtype = jnp.dtype(model.dtype)
     self._view = jax.jit(
       lambda params: jax.tree.map(lambda w: w.astype(dtype), params)
     )
     self._engines = [
-      engines.Engine(model, None, engine, mesh, requests.text_of(manifest))
+      sampling_engine.Engine(
+        model, None, engine, mesh, requests.text_of(manifest)
+      )
       for manifest in problem_sets
     ]
 
@@ -98,11 +100,11 @@ class Validator:
         asked, stream=stream, iteration=self._iteration
       ):
         if len(made) % _COMPLETIONS_PER_CHECK == 0:
-          processes.check_preemption('train: validation')
+          multihost.check_preemption('train: validation')
         made.append((completion, by_id[completion.problem_id], card))
       engine.params = None
     made.sort(key=lambda row: (row[0].problem_id, row[0].sample_index))
-    return processes.from_writer(lambda: self._grade(made, folder))
+    return multihost.from_writer(lambda: self._grade(made, folder))
 
   def _grade(self, made: list, folder: storage.Path) -> float:
     verdicts = []

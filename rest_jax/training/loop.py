@@ -7,14 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from rest_jax import partitioning, preemption, processes, storage
-from rest_jax.models import checkpoints as policies
-from rest_jax.training import optimizer as optimizers
-from rest_jax.training import step as steps
-from rest_jax.training import validation as stopping
-from rest_jax.training.checkpoints import Saver
-from rest_jax.training.configurations import OptimizerConfig
-from rest_jax.training.metrics import MetricsLog, StepMeter
+from rest_jax.artifacts import storage
+from rest_jax.distributed import multihost, partitioning, preemption
+from rest_jax.models.checkpoints import policies
+from rest_jax.training import early_stopping, optimizers, train_step
+from rest_jax.training.checkpointing import Saver
+from rest_jax.training.hyperparameters import OptimizerConfig
+from rest_jax.training.metric_writer import MetricsLog, StepMeter
 from rest_jax.training.packing import Packer
 
 RESULT = 'result.json'  # of a finished training of the grid
@@ -35,13 +34,13 @@ class Grid:
       loss_normalizer=config.loss_normalizer,
     )
     if self.packer.num_too_long:
-      processes.say(
+      multihost.say(
         f'train: {self.packer.num_too_long} of '
         f'{self.packer.num_too_long + self.packer.num_examples} examples are '
         f'longer than a row of {self.packer.row_length} tokens and are left '
         'out'
       )
-    self.where = steps.batch_shardings(self.mesh, config.batch_rows)
+    self.where = train_step.batch_shardings(self.mesh, config.batch_rows)
     self.total = config.max_steps
     if config.max_epochs:
       rows = config.max_epochs * self.packer.rows_per_epoch
@@ -53,7 +52,7 @@ class Grid:
     folder = self.folder / name
     with contextlib.closing(Saver(folder)) as saver:
       # There already where the grid was stopped in a later training.
-      result = processes.from_writer(
+      result = multihost.from_writer(
         lambda: (
           storage.read_json(folder / RESULT)
           if (folder / RESULT).exists()
@@ -62,7 +61,7 @@ class Grid:
       )
       if result is None:
         result = self._run(name, optimizer, saver, validator)
-        processes.from_writer(
+        multihost.from_writer(
           lambda: storage.write_json(folder / RESULT, result)
         )
       saver.prune(result['best_step'])
@@ -70,7 +69,7 @@ class Grid:
 
   def _run(self, name, optimizer, saver, validator) -> dict[str, Any]:
     transform = optimizers.make(optimizer, self.total)
-    abstract, shardings = steps.shardings(self.model, transform, self.mesh)
+    abstract, shardings = train_step.shardings(self.model, transform, self.mesh)
     restored = saver.restore(abstract, shardings)
     if restored is None:
       state = self._first_state(transform, shardings)
@@ -81,7 +80,7 @@ class Grid:
       log = MetricsLog(self.folder / name, first_step=int(state.step) + 1)
     if not progress['stopped']:
       step = jax.jit(
-        steps.make_step(
+        train_step.make_step(
           self.model,
           transform,
           self.mesh,
@@ -107,7 +106,7 @@ class Grid:
     done, folder = int(state.step), log.folder
     meter = StepMeter(self.started)
     rows = self.config.batch_rows
-    vote = processes.Vote()
+    vote = multihost.Vote()
     while True:
       seen = [at for at, _ in progress['validations']]
       due = (
@@ -127,10 +126,10 @@ class Grid:
           raise
         progress['validations'].append([done, reward])
         log.write(done, {'dval_reward': reward})
-        processes.say(
+        multihost.say(
           f'train: {folder.name} step {done}: D_val reward {reward:.4f}'
         )
-        progress['stopped'] = stopping.decide(
+        progress['stopped'] = early_stopping.decide(
           validator.config, progress['validations']
         ).stop
       progress['stopped'] |= done == self.total
@@ -146,7 +145,7 @@ class Grid:
           f'train: step {done}: stopped by SIGTERM, state saved; start it again'
         )
       began = time.monotonic()
-      batch = steps.put_batch(self.packer, done * rows, rows, self.where)
+      batch = train_step.put_batch(self.packer, done * rows, rows, self.where)
       state, metrics = step(state, batch)
       meter.clock(time.monotonic() - began)
       done += 1
@@ -155,7 +154,7 @@ class Grid:
       if done % self.config.log_every == 0 or done == self.total:
         values = meter.report() | {'padding': self._padding(done)}
         log.write(done, values)
-        processes.say(
+        multihost.say(
           f'@progress {done}/{self.total} {folder.name} '
           f'loss {values["token_loss"]:.4f} '
           f'{values["tokens_per_second"]:,.0f} tokens/s'
@@ -177,9 +176,9 @@ class Grid:
     if validator is None:
       return self.total
     pairs = [tuple(pair) for pair in progress['validations']]
-    return stopping.decide(validator.config, pairs).best_step
+    return early_stopping.decide(validator.config, pairs).best_step
 
-  def _first_state(self, transform, shardings) -> steps.TrainState:
+  def _first_state(self, transform, shardings) -> train_step.TrainState:
     if self.init_path:
       params = policies.load(self.init_path, self.model, self.mesh)
     else:
@@ -192,4 +191,4 @@ class Grid:
       params
     )
     zero = jax.device_put(np.int32(0), shardings.step)
-    return steps.TrainState(zero, params, opt_state)
+    return train_step.TrainState(zero, params, opt_state)

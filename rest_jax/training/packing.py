@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from rest_jax import configuration, records
+from rest_jax.artifacts import records
+from rest_jax.config import configuration
 
 _OPEN_ROWS = 128  # how many rows are tried for an example
 

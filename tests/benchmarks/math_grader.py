@@ -30,8 +30,8 @@ sys.path[:0] = [
 import math_rewritings  # noqa: E402
 import math_verify_oracle  # noqa: E402
 
-from rest_jax.rewards import math_answer, verdicts  # noqa: E402
-from rest_jax.rewards.latex import reading  # noqa: E402
+from rest_jax.rewards import verdicts  # noqa: E402
+from rest_jax.rewards.math import math_answer, reading  # noqa: E402
 
 REWRITINGS = 4
 WRONG = 2

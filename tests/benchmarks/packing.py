@@ -33,9 +33,11 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 
-from rest_jax import records  # noqa: E402
-from rest_jax.tasks import catalogue, prompts, vocabularies  # noqa: E402
-from rest_jax.training import examples as building  # noqa: E402
+from rest_jax.artifacts import records  # noqa: E402
+from rest_jax.selection import examples  # noqa: E402
+from rest_jax.tasks import prompts  # noqa: E402
+from rest_jax.tasks.benchmarks import catalogue  # noqa: E402
+from rest_jax.tokenizers import vocabulary_files  # noqa: E402
 from rest_jax.training.packing import Packer  # noqa: E402
 
 SHARED = ROOT.parent / 'shared' / 'data'
@@ -50,7 +52,7 @@ def texts() -> list[tuple[list[int], list[int]]] | None:
   if not path.exists():
     return None
   model = SHARED / 'tokenizers' / 'mistral-v1.model'
-  vocabulary = vocabularies.load(str(model) if model.exists() else 'bytes')
+  vocabulary = vocabulary_files.load(str(model) if model.exists() else 'bytes')
   template = catalogue.get('math').template
   rows = map(json.loads, path.read_text().splitlines())
   print(f'MATH in ids of {vocabulary.spec}')
@@ -76,7 +78,7 @@ def drawn(number: int) -> list[tuple[list[int], list[int]]]:
   return list(zip(ids(105), ids(230), strict=True))
 
 
-def examples(number: int) -> pa.Table:
+def example_table(number: int) -> pa.Table:
   """Example records; the first problem's ten solutions come first."""
   pairs = texts() or drawn(7500)
   chosen = [pairs[i // 10 % len(pairs)] for i in range(number)]
@@ -87,7 +89,7 @@ def examples(number: int) -> pa.Table:
       'weight': pa.array(np.ones(number), pa.float32()),
     }
   )
-  table, _ = building.build(
+  table, _ = examples.build(
     rows,
     [np.array(target, np.int32) for _, target in chosen],
     {
@@ -194,7 +196,7 @@ def main() -> None:
     '--seqio', type=int, default=8192, help="examples of SeqIO's; 0: none"
   )
   args = parser.parse_args()
-  table = examples(args.examples)
+  table = example_table(args.examples)
   assert set(table.column_names) < set(records.schema(records.Example).names)
   packer, rate = of_plan(table, args.row_length)
   of_seeks(packer)

@@ -16,7 +16,8 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
-from rest_jax.rewards import code_problems, examination, programs, verdicts
+from rest_jax.rewards import verdicts
+from rest_jax.rewards.code import code_problems, programs, reference_check
 
 FILES = {
   'humaneval': 'humaneval/HumanEval.jsonl.gz',
@@ -65,7 +66,7 @@ def apps(grader: programs.Grader, chosen: list[dict]) -> Iterator[str]:
   """References that are not correct, and how many there are of each cause."""
   causes = collections.Counter()
   for row in chosen:
-    found = examination.examine(
+    found = reference_check.examine(
       code_problems.tests('apps', row),
       code_problems.references('apps', row),
       grader=grader,

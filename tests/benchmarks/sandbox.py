@@ -25,8 +25,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from rest_jax.rewards import programs
-from rest_jax.rewards.programs import Job, Limits, Tests
+from rest_jax.rewards.code import programs
+from rest_jax.rewards.code.programs import Job, Limits, Tests
 
 ROUNDS, PER_ROUND = 5, 100
 

@@ -13,7 +13,10 @@ import signal
 import sys
 import time
 
-from rest_jax import configuration, gin_flags, jobs, manifests, preemption
+from rest_jax.artifacts import manifests
+from rest_jax.config import configuration, gin_flags
+from rest_jax.distributed import preemption
+from rest_jax.executors import jobs
 
 
 def act(what: str) -> None:

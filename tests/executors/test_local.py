@@ -12,9 +12,9 @@ import time
 import pytest
 
 from rest_jax.executors.console import Console
+from rest_jax.executors.jobs import Job
 from rest_jax.executors.ledger import Configuration, Ledger
 from rest_jax.executors.local import LocalExecutor
-from rest_jax.jobs import Job
 
 FAKE = str(pathlib.Path(__file__).parent / 'fake_stage.py')
 
@@ -193,7 +193,7 @@ def test_a_warning_is_shown_and_logged(tmp_path):
 
 
 def test_a_run_on_a_store_keeps_its_logs_and_records_there(bucket):
-  from rest_jax import storage
+  from rest_jax.artifacts import storage
 
   run_dir = f'{bucket}/run'
   one = Job(name='deep/a', stage='score')

@@ -109,7 +109,7 @@ def test_a_folder_with_anothers_config_is_refused(launch, tmp_path):
 
 
 def test_two_launchers_do_not_share_a_folder(launch, tmp_path):
-  from rest_jax import leases
+  from rest_jax.artifacts import leases
 
   with leases.hold(tmp_path / 'run', purpose='another launcher'):
     done = launch('--until=prepare')
@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_be_written_is_said(root, tmp_path):
     'os.chdir(sys.argv[2])\n'
     'with open(sys.argv[1] + "/gin/defaults.gin"): pass\n'
     'if os.geteuid() == 0: os.setegid(65534); os.seteuid(65534)\n'
-    'from rest_jax import leases\n'
+    'from rest_jax.artifacts import leases\n'
     'try:\n'
     '  with leases.hold("run", purpose="x"): pass\n'
     'except OSError as error: print(error)\n'

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rest_jax import configuration
-from rest_jax.models import checkpoints, decoding, network
-from rest_jax.models.configurations import DecoderConfig
+from rest_jax.config import configuration
+from rest_jax.models import decoding, network
+from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models.checkpoints import policies
 
 CONFIG = DecoderConfig(
   vocab_size=61,
@@ -26,7 +27,7 @@ CONFIG = DecoderConfig(
 
 
 def parameters(config=CONFIG, seed=0):
-  params = checkpoints.unboxed(config, jax.random.key(seed))
+  params = policies.unboxed(config, jax.random.key(seed))
 
   # Norm scales start at one: give them values that a mix-up would show.
   def shift(path, w):

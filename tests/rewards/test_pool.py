@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from rest_jax import configuration
-from rest_jax.rewards import graders, pool, verdicts
+from rest_jax.config import configuration
+from rest_jax.rewards import pool, registry, verdicts
 
 _HOSTILE = """
 import os, pathlib, signal, sys, time
-from rest_jax.rewards import exact
+from rest_jax.rewards.text import exact
 
 def grade(completion, reference, *, finish_reason=None):
   print('a grader that talks')
@@ -44,7 +44,7 @@ def grade(completion, reference, *, finish_reason=None):
 def hostile(tmp_path, monkeypatch):
   (tmp_path / 'hostile_grader.py').write_text(_HOSTILE)
   monkeypatch.syspath_prepend(tmp_path)
-  return graders.Grader(
+  return registry.Grader(
     name='hostile', version=1, path='hostile_grader:grade', bounded=False
   )
 
@@ -117,7 +117,7 @@ def test_workers_stay_between_lists_and_end_with_the_pool(hostile):
 
 def test_a_bounded_grader_gives_the_same_with_any_number_of_workers():
   texts = items(*(f'#### {i % 3}' for i in range(100)))
-  number = graders.get('number')
+  number = registry.get('number')
   alone = pool.Pool(number, num_workers=1).grade(texts)
   many = pool.Pool(number, num_workers=0).grade(texts)
   assert [one.verdict for one in alone] == [one.verdict for one in many]
@@ -125,7 +125,7 @@ def test_a_bounded_grader_gives_the_same_with_any_number_of_workers():
 
 
 def test_workers_that_cannot_start_are_an_error_not_a_verdict(monkeypatch):
-  missing = graders.Grader(
+  missing = registry.Grader(
     name='missing', version=1, path='no_such_module:grade', bounded=False
   )
   start = time.monotonic()
@@ -137,7 +137,7 @@ def test_workers_that_cannot_start_are_an_error_not_a_verdict(monkeypatch):
 
 def test_a_negative_number_of_workers_is_refused():
   with pytest.raises(configuration.ConfigurationError, match='num_workers'):
-    pool.Pool(graders.get('number'), num_workers=-1)
+    pool.Pool(registry.get('number'), num_workers=-1)
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='PR_SET_PDEATHSIG')
@@ -147,8 +147,8 @@ def test_a_hanging_worker_dies_with_its_parent(hostile, tmp_path):
   program = tmp_path / 'parent.py'
   program.write_text(
     'import os, sys\n'
-    'from rest_jax.rewards import graders, pool\n'
-    'grader = graders.Grader(name="h", version=1, bounded=False,\n'
+    'from rest_jax.rewards import pool, registry\n'
+    'grader = registry.Grader(name="h", version=1, bounded=False,\n'
     '  path="hostile_grader:grade")\n'
     'workers = pool.Pool(grader, num_workers=1)\n'
     'item = lambda text: pool.Item(completion=text, reference="1")\n'

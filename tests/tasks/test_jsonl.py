@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from rest_jax import configuration
-from rest_jax.rewards import graders
+from rest_jax.config import configuration
+from rest_jax.rewards import registry
 from rest_jax.tasks import jsonl, jsonl_rows
 
 
@@ -225,7 +225,7 @@ def test_own_tests_are_met_by_the_right_program_alone(tmp_path, form):
   [found], skipped = jsonl_rows.read_rows(path, 'program')
   assert not skipped and found.answer is None
   for program, outcome in ((PROGRAM, 'correct'), (PROGRAM + ' + 1', 'wrong')):
-    verdict = graders.grade(
+    verdict = registry.grade(
       'program', completion=program, reference=found.tests
     )
     assert verdict.outcome == outcome, verdict

@@ -2,10 +2,11 @@
 
 import pytest
 
-from rest_jax import configuration
-from rest_jax.tasks import prompts, vocabularies
+from rest_jax.config import configuration
+from rest_jax.tasks import prompts
+from rest_jax.tokenizers import vocabularies, vocabulary_files
 
-BYTES = vocabularies.load('bytes')
+BYTES = vocabulary_files.load('bytes')
 SHOTS = [('1+1?', 'It is 2.'), ('2+2?', 'It is 4.')]
 
 

@@ -4,7 +4,8 @@ import types
 
 import pytest
 
-from rest_jax.rewards import graders, pool, programs, verdicts
+from rest_jax.rewards import pool, registry, verdicts
+from rest_jax.rewards.code import programs
 from rest_jax.training import dval
 
 
@@ -21,7 +22,7 @@ def test_answers_are_compared_and_the_unfinished_earn_nothing():
     pair('The answer is 8.', answer='7', index=1),
     pair('The answer is 7.', answer='7', reason='length', index=2),
   ]
-  found = dval._verdicts(made, pool.Pool(graders.get('number')))
+  found = dval._verdicts(made, pool.Pool(registry.get('number')))
   assert [verdict.outcome for verdict in found] == [
     verdicts.CORRECT,
     verdicts.WRONG,
@@ -42,6 +43,6 @@ def test_programs_run_in_the_sandbox():
     pair('print(2 * int(input()))', answer=None, tests=tests),
     pair('print(input())', answer=None, tests=tests, index=1),
   ]
-  with pool.Pool(graders.get('program')) as workers:
+  with pool.Pool(registry.get('program')) as workers:
     found = dval._verdicts(made, workers)
   assert [verdict.reward for verdict in found] == [1.0, 0.0]

@@ -5,7 +5,8 @@ import collections
 import numpy as np
 import pytest
 
-from rest_jax import configuration, records
+from rest_jax.artifacts import records
+from rest_jax.config import configuration
 from rest_jax.training import packing
 
 LENGTH = 32

@@ -1,0 +1,1 @@
+"""Configurations that check themselves, and the gin front end."""

@@ -1,0 +1,176 @@
+"""Names on the command line: how they are written, and which ones there are.
+
+What gin_parser.py needs and what needs no gin: bare strings get their quotes,
+a misspelt name gets the nearest valid one, and a binding of a stage that is
+not imported is looked up in that stage's source text.
+"""
+
+import ast
+import contextlib
+import difflib
+import importlib.util
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from rest_jax.config import configuration
+
+
+def as_binding(argument: str) -> str:
+  """`NAME=VALUE` with a bare string quoted, as gin wants it.
+
+  Numbers, quoted strings, True, None, %MACRO, @reference and lists of these
+  stay as they are; anything else is a string: RUN_DIR=runs/x, TASKS=[math].
+
+  Raises:
+    ConfigurationError: there is no NAME, or no `=`.
+  """
+  name, separator, value = argument.partition('=')
+  name, value = name.strip(), value.strip()
+  if not separator or not name:
+    raise configuration.ConfigurationError(
+      f'--gin.{argument}: expected --gin.NAME=VALUE.'
+    )
+  return f'{name} = {_quoted(value)}'
+
+
+def _quoted(value: str) -> str:
+  if re.fullmatch(r'[%@][\w./]+(\(\))?', value):
+    return value
+  with contextlib.suppress(ValueError, SyntaxError):
+    ast.literal_eval(value)
+    return value
+  if (
+    value[:1] == '['
+    and value[-1:] == ']'
+    and not set(value[1:-1]) & set('[](){}"\'')
+  ):
+    words = [word.strip() for word in value[1:-1].split(',')]
+    return '[' + ', '.join(_quoted(word) for word in words) + ']'
+  if value[:1] in ('[', '(', '{') and ('@' in value or '%' in value):
+    return value
+  return repr(value)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  known = sorted(known)
+  if near := difflib.get_close_matches(name, known, n=1, cutoff=0.5):
+    return f'Nearest: {near[0]}.'
+  if len(known) <= 20:
+    return f'Known: {", ".join(known)}.'
+  return '--dry_run prints everything that is bound.'
+
+
+def reached(text: str, bound: Mapping[str, str]) -> dict[str, str]:
+  """What a text of gin can lead to: some of `bound`, never too little.
+
+  Args:
+    text: of a gin file, or of values.
+    bound: gin_parser.bindings(): macros as NAME, parameters as
+      scope/module.Class.parameter, each with the text of its value.
+
+  Returns:
+    The macros that it refers to, and the parameters of whatever function or
+    class it names, in any scope; and so on through their values.
+  """
+  owners: dict[str, list[str]] = {}
+  for key in bound:
+    if '/' in key:
+      owners.setdefault(key.split('.')[-2], []).append(key)
+  found, todo = {}, [text]
+  while todo:
+    text = todo.pop()
+    keys = [name for name in re.findall(r'%(\w+)', text) if name in bound]
+    for word in {*re.findall(r'\w+', text)}:
+      keys += owners.get(word, ())
+    for key in keys:
+      if key not in found:
+        found[key] = bound[key]
+        todo.append(bound[key])
+  return found
+
+
+def require_file(file: str, places: Sequence[str]) -> None:
+  """Raises unless a gin file is in one of the places; the last is ours."""
+  if any(os.path.isfile(os.path.join(place, file)) for place in places):
+    return
+  known = []
+  for root, _, names in os.walk(places[-1]):
+    relative = os.path.relpath(root, places[-1])
+    known += [os.path.normpath(os.path.join(relative, n)) for n in names]
+  raise configuration.ConfigurationError(
+    f'--gin_file={file}: not found in {", ".join(places)}. '
+    f'{nearest(file, known)}'
+  )
+
+
+def imported_modules(gin_directory: str) -> dict[str, str]:
+  """Alias to module, for whatever the package's gin files import."""
+  found = {}
+  pattern = re.compile(r'^from ([\w.]+) import (\w+)(?: as (\w+))?', re.M)
+  for root, _, names in os.walk(gin_directory):
+    for name in names:
+      if name.endswith('.gin'):
+        with open(os.path.join(root, name)) as file:
+          for package, stem, alias in pattern.findall(file.read()):
+            found[alias or stem] = f'{package}.{stem}'
+  found.pop('dynamic_registration', None)
+  return found
+
+
+def check_in_source(key: str, module: str) -> None:
+  """Raises unless MODULE.NAME.FIELD stands in the module's source text."""
+  _, name, field = (*key.rpartition('/')[2].split('.'), '', '')[:3]
+  nodes = _definitions(_source(module))
+  where = f'--gin.{key}'
+  if name not in nodes:
+    raise configuration.ConfigurationError(
+      f'{where}: {module} has no {name!r}. {nearest(name, nodes)}'
+    )
+  fields = _parameters(module, name)
+  if field not in fields:
+    raise configuration.ConfigurationError(
+      f'{where}: {name} has no parameter {field!r}. {nearest(field, fields)}'
+    )
+
+
+def _source(module: str) -> list[ast.stmt]:
+  with open(importlib.util.find_spec(module).origin) as file:
+    return ast.parse(file.read()).body
+
+
+def _definitions(body: Iterable[ast.stmt]) -> dict[str, ast.stmt]:
+  """The functions and classes of a module by name."""
+  kinds = (ast.FunctionDef, ast.ClassDef)
+  return {node.name: node for node in body if isinstance(node, kinds)}
+
+
+def _parameters(module: str, name: str) -> list[str]:
+  """Of a function; or the fields of a class and of its bases in rest_jax."""
+  body = _source(module)
+  node = _definitions(body).get(name)
+  if isinstance(node, ast.FunctionDef):
+    return [a.arg for a in (*node.args.args, *node.args.kwonlyargs)]
+  if node is None:
+    return []
+  fields = [
+    n.target.id
+    for n in node.body
+    if isinstance(n, ast.AnnAssign)
+    and not ast.unparse(n.annotation).startswith('ClassVar')
+  ]
+  origins = {
+    alias.asname or alias.name: (n.module, alias.name)
+    for n in body
+    if isinstance(n, ast.ImportFrom)
+    for alias in n.names
+  }
+  for base in node.bases:
+    place, _, attribute = ast.unparse(base).rpartition('.')
+    if place:  # MODULE.CLASS
+      package, stem = '.'.join(origins.get(place, ())), attribute
+    else:
+      package, stem = origins.get(attribute, (module, attribute))
+    if package.startswith('rest_jax'):
+      fields += _parameters(package, stem)
+  return fields

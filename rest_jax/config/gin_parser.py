@@ -1,0 +1,312 @@
+"""Gin for the command line: T5X's conventions, and errors that name the fix.
+
+What gin itself lets pass is caught here: a misspelt macro on the command line
+(gin would just define a new one), a bare string (`--gin.RUN_DIR=runs/x`), a
+REQUIRED macro that nobody set, an argument of the wrong type. A binding of
+another stage is checked against that stage's source text, then skipped: only
+the running stage is imported, score must not pay for jax.
+"""
+
+import contextlib
+import difflib
+import importlib
+import inspect
+import os
+import re
+import typing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import gin
+
+import rest_jax
+from rest_jax.config import configuration, gin_names
+
+STAGES = {
+  'prepare': 'rest_jax.prepare',
+  'sample': 'rest_jax.sample',
+  'score': 'rest_jax.score',
+  'select': 'rest_jax.select_examples',
+  'train': 'rest_jax.train',
+  'evaluate': 'rest_jax.evaluate',
+  'report': 'rest_jax.report',
+  'preflight': 'rest_jax.preflight',
+  # Plans, for the launcher: their module's function is `plan`.
+  'rest_em': 'rest_jax.rest_em',
+  'batch': 'rest_jax.pipeline.checkpoint_evaluation',
+}
+PLANS = ('rest_em', 'batch')
+DEFAULTS = 'defaults.gin'
+_MACRO = 'gin.macro'
+
+
+def gin_directory() -> str:
+  """Where the package's own gin files are: the checkout, or the wheel."""
+  package = rest_jax.__path__[0]
+  checkout = os.path.join(os.path.dirname(package), 'gin')
+  if os.path.exists(os.path.join(checkout, DEFAULTS)):
+    return checkout
+  return os.path.join(package, 'gin_files')
+
+
+def parse(
+  stage: str,
+  *,
+  gin_files: Sequence[str] = (),
+  bindings: Sequence[str] = (),
+  search_paths: Sequence[str] = (),
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+  """Reads the gin files and bindings and resolves one stage's arguments.
+
+  Args:
+    stage: a key of STAGES.
+    gin_files: read in order, after defaults.gin and stages/<stage>.gin.
+    bindings: `NAME=VALUE` from the command line, after all files.
+    search_paths: where to look for gin files, before the working directory
+      and the package's own.
+
+  Returns:
+    (the stage's function, its keyword arguments, all references resolved).
+
+  Raises:
+    ConfigurationError: for anything misspelt, mistyped or missing.
+  """
+  function = _read(stage, gin_files, bindings, search_paths)
+  with _clear_errors():
+    _check_reachable(stage, function)
+    arguments = gin.get_bindings(function)
+  return function, _checked_arguments(stage, function, arguments)
+
+
+def macros(
+  stage: str,
+  names: Sequence[str],
+  *,
+  gin_files: Sequence[str] = (),
+  bindings: Sequence[str] = (),
+  search_paths: Sequence[str] = (),
+) -> dict[str, Any]:
+  """The values of some macros, before all is there that a stage needs.
+
+  Args:
+    stage, gin_files, search_paths: as of `parse`.
+    names: of macros.
+    bindings: those of other macros are left out, unseen.
+
+  Returns:
+    Name to value; without those that are None, REQUIRED, or not defined.
+  """
+  own = [b for b in bindings if b.partition('=')[0].strip() in names]
+  _read(stage, gin_files, own, search_paths)
+  return {
+    name: value
+    for name in names
+    if (value := _plain(_macros().get(name))) is not None
+  }
+
+
+def _plain(value: Any) -> Any:
+  """A bound value with its macros resolved; None where that cannot be."""
+  if isinstance(value, gin.config.ConfigurableReference):
+    return _plain(_macros().get(value.config_key[0]))
+  if isinstance(value, (list, tuple)):
+    items = [_plain(item) for item in value]
+    return None if None in items else items
+  return value
+
+
+def _read(
+  stage: str,
+  gin_files: Sequence[str],
+  bindings: Sequence[str],
+  search_paths: Sequence[str],
+) -> Callable[..., Any]:
+  """Reads files and bindings and resolves nothing; the stage's function."""
+  gin.clear_config()
+  gin.config._LOCATION_PREFIXES[:] = [*search_paths, '', gin_directory()]
+  # Gin's second reader, for resources, logs an error for every prefix missed.
+  gin.config._FILE_READERS[:] = [(open, os.path.isfile)]
+  module = importlib.import_module(STAGES[stage])
+  function = getattr(module, 'plan' if stage in PLANS else stage)
+  with _clear_errors():
+    files = [DEFAULTS, f'stages/{stage}.gin', *gin_files]
+    places = [*search_paths, os.getcwd(), gin_directory()]
+    for file in files:
+      gin_names.require_file(file, places)
+    gin.parse_config_files_and_bindings(
+      files, [], finalize_config=False, print_includes_and_imports=False
+    )
+    _check_macros_of_files()
+    for binding in bindings:
+      _parse_binding(binding)
+  return function
+
+
+def bindings() -> dict[str, str]:
+  """Every macro and parameter with the text of its value, unresolved."""
+  return {
+    name if selector == _MACRO else f'{name}/{selector}.{parameter}': repr(
+      value
+    )
+    for (name, selector), parameters in sorted(gin.config._CONFIG.items())
+    for parameter, value in sorted(parameters.items())
+  }
+
+
+def config_text() -> str:
+  """Everything that is bound, as a gin file."""
+  return gin.config_str()
+
+
+# ---- one binding of the command line ----------------------------------------
+
+
+def _parse_binding(binding: str) -> None:
+  text = gin_names.as_binding(binding)
+  key = text.partition(' = ')[0]
+  imported = {
+    statement.bound_name(): statement.module
+    for statement in gin.config._IMPORTS
+    if not statement.module.startswith('__gin__')
+  }
+  root, dot, _ = key.rpartition('/')[2].partition('.')
+  if not dot:
+    _require_known(f'--gin.{key}', 'no gin file defines this macro', _macros())
+  elif root not in imported:
+    others = gin_names.imported_modules(gin_directory())
+    if root not in others:
+      known = {**imported, **others}
+      raise configuration.ConfigurationError(
+        f'--gin.{key}: {root} is not a module that gin files import. '
+        f'{gin_names.nearest(root, known)}'
+      )
+    gin_names.check_in_source(key, others[root])
+    return  # of another stage, handed to every job of a run
+  lines = ['from __gin__ import dynamic_registration']
+  for name, path in sorted(imported.items()):
+    package, _, stem = path.rpartition('.')
+    lines.append(f'from {package} import {stem} as {name}')
+  gin.parse_config('\n'.join([*lines, text]))
+
+
+def _require_known(where: str, problem: str, known: Iterable[str]) -> None:
+  name = where.removeprefix('--gin.')
+  if name not in known:
+    raise configuration.ConfigurationError(
+      f'{where}: {problem}. {gin_names.nearest(name, known)}'
+    )
+
+
+# ---- after everything has been read -----------------------------------------
+
+
+def _macros() -> dict[str, Any]:
+  """Name to bound value."""
+  return {
+    scope: parameters['value']
+    for (scope, selector), parameters in gin.config._CONFIG.items()
+    if selector == _MACRO and 'value' in parameters
+  }
+
+
+def _check_macros_of_files() -> None:
+  """Raises for a macro that nothing uses and that resembles one of ours."""
+  with open(os.path.join(gin_directory(), DEFAULTS)) as file:
+    ours = re.findall(r'^([A-Z]\w*) *=', file.read(), re.M)
+  used = {name for name, _ in _references(gin.config._CONFIG)}
+  for name in sorted({*_macros()} - {*ours} - used):
+    if near := difflib.get_close_matches(name, ours, n=1, cutoff=0.8):
+      raise configuration.ConfigurationError(
+        f'{name}: a gin file sets this macro, and nothing uses it. '
+        f'Nearest: {near[0]}.'
+      )
+
+
+def _references(value: Any) -> Iterator[tuple[str, str]]:
+  """(scope, selector) of every reference in a bound value."""
+  if isinstance(value, gin.config.ConfigurableReference):
+    yield value.config_key
+  elif isinstance(value, dict):
+    yield from _references([*value.keys(), *value.values()])
+  elif isinstance(value, (list, tuple)):
+    for item in value:
+      yield from _references(item)
+
+
+def _check_reachable(stage: str, function: Callable) -> None:
+  """Raises if the stage uses a macro that nobody defines or sets."""
+  missing, seen = [], set()
+  config = gin.config._CONFIG
+  todo = [*_references(gin.get_bindings(function, resolve_references=False))]
+  while todo:
+    scope, selector = key = todo.pop()
+    if key in seen:
+      continue
+    seen.add(key)
+    if selector == _MACRO and key not in config:
+      raise configuration.ConfigurationError(
+        f'%{scope}: no gin file defines this macro. '
+        f'{gin_names.nearest(scope, _macros())}'
+      )
+    for found in (
+      *_references(config.get(('', selector), {})),
+      *_references(config.get(key, {})),
+    ):
+      if found[0] == 'gin.REQUIRED':
+        missing.append(scope)
+      else:
+        todo.append(found)
+  if missing:
+    missing.sort()
+    raise configuration.ConfigurationError(
+      f'{stage}: {", ".join(missing)} must be set: no --gin_file and no '
+      f'--gin.{missing[0]}=... does.'
+    )
+
+
+def _checked_arguments(
+  stage: str, function: Callable, arguments: dict[str, Any]
+) -> dict[str, Any]:
+  """The arguments in the types of the function's annotations."""
+  hints = typing.get_type_hints(function)
+  for name, parameter in inspect.signature(function).parameters.items():
+    if name in arguments:
+      where = f'{stage}.{name}'
+      arguments[name] = configuration.checked_value(
+        where, arguments[name], hints.get(name, Any)
+      )
+    elif parameter.default is inspect.Parameter.empty:
+      raise configuration.ConfigurationError(
+        f'{stage}: no gin file binds its argument {name!r}.'
+      )
+  return arguments
+
+
+# ---- errors ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _clear_errors() -> Iterator[None]:
+  """Turns gin's errors into ConfigurationError with the nearest valid name."""
+  try:
+    yield
+  except configuration.ConfigurationError as error:
+    # Without gin's proxy type, whose name would confuse.
+    text = re.sub(r" \(<class '[^']*'>\)", '', ' '.join(str(error).split()))
+    raise configuration.ConfigurationError(text) from error.__cause__
+  except Exception as error:
+    text = ' '.join(str(error).split())
+    raise configuration.ConfigurationError(
+      f'gin: {text}{_hint(text)}'
+    ) from error
+
+
+def _hint(text: str) -> str:
+  found = re.search(r"'([\w.]+)' doesn't have a parameter named '(\w+)'", text)
+  if not found:
+    return ''
+  owners = gin.config._REGISTRY.get_all_matches(found[1])
+  names = [
+    name for o in owners for name in inspect.signature(o.wrapped).parameters
+  ]
+  return f' {gin_names.nearest(found[2], names)}' if names else ''

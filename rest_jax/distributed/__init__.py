@@ -1,0 +1,1 @@
+"""Meshes, several hosts, and preemption."""

@@ -1,0 +1,192 @@
+"""The mesh, and the one table that maps logical axes to it.
+
+Model code names logical axes ('embed', 'heads', …); this file alone knows the
+mesh axes:
+
+    data     copies of the model, each on its own rows
+    fsdp     rows too, and the parameters are split over it
+    tensor   heads, MLP and vocabulary are split over it
+
+After T5X's logical_axis_rules, with jax.jit and NamedSharding.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rest_jax.config import configuration
+from rest_jax.config.configuration import operational
+
+AXES = ('data', 'fsdp', 'tensor')
+
+# Logical axis -> mesh axes. Parameters first, then activations.
+RULES: dict[str, tuple[str, ...]] = {
+  'layers': (),
+  'embed': ('fsdp',),
+  'mlp': ('tensor',),
+  'heads': ('tensor',),
+  'kv_heads': ('tensor',),
+  'head_dim': (),
+  'vocab': ('tensor',),
+  'norm': (),
+  'batch': ('data', 'fsdp'),
+  'lookup': ('data',),
+  'group': ('data', 'fsdp'),
+  'lane': (),
+  'length': (),
+  'activation_embed': (),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig(configuration.Configuration):
+  """The mesh's shape; -1 in one place is whatever the devices leave over."""
+
+  data: int = operational(1)
+  fsdp: int = operational(-1)
+  tensor: int = operational(1)
+
+  def check(self):
+    sizes = [getattr(self, axis) for axis in AXES]
+    for axis, size in zip(AXES, sizes, strict=True):
+      self.require(size > 0 or size == -1, axis, 'a positive number or -1')
+    self.require(sizes.count(-1) <= 1, 'fsdp', '-1 for one axis at most')
+
+
+def make_mesh(
+  config: MeshConfig, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+  """The mesh over all devices.
+
+  Raises:
+    ConfigurationError: where the shape does not fit the number of devices.
+  """
+  devices = list(jax.devices() if devices is None else devices)
+  sizes = [getattr(config, axis) for axis in AXES]
+  known = int(np.prod([size for size in sizes if size != -1]))
+  shape = ' x '.join(f'{a}={s}' for a, s in zip(AXES, sizes, strict=True))
+  if len(devices) % known or (-1 not in sizes and known != len(devices)):
+    raise configuration.ConfigurationError(
+      f'MeshConfig: {shape} does not fit {len(devices)} devices. Set one of '
+      'MESH_DATA, MESH_FSDP, MESH_TENSOR to -1, or make the product '
+      f'{len(devices)}.'
+    )
+  sizes = [len(devices) // known if size == -1 else size for size in sizes]
+  if devices[0].platform == 'tpu':
+    from jax.experimental import mesh_utils
+
+    grid = mesh_utils.create_device_mesh(sizes, devices=devices)
+  else:
+    grid = np.asarray(devices).reshape(sizes)
+  return Mesh(grid, AXES)
+
+
+_MESH = contextvars.ContextVar('mesh', default=None)
+
+
+@contextlib.contextmanager
+def use(mesh: Mesh) -> Iterator[Mesh]:
+  """Makes `constrain` act on this mesh, for code traced inside the block."""
+  token = _MESH.set(mesh)
+  try:
+    yield mesh
+  finally:
+    _MESH.reset(token)
+
+
+def spec(
+  names: Sequence[str | None], shape: Sequence[int], mesh: Mesh, what: str
+) -> PartitionSpec:
+  """The partition of one array.
+
+  Args:
+    names: a logical axis per dimension; None is not split.
+    shape: its dimensions.
+    mesh: whose axis sizes must divide them.
+    what: the array's name, for errors.
+
+  Raises:
+    ConfigurationError: a name that RULES lacks, two dimensions on one mesh
+      axis, or a dimension that its mesh axes do not divide.
+  """
+  used: dict[str, str] = {}
+  entries = []
+  for name, size in zip(names, shape, strict=True):
+    if name is None:
+      entries.append(None)
+      continue
+    if name not in RULES:
+      raise configuration.ConfigurationError(
+        f'{what}: logical axis {name!r} is not in RULES of partitioning.py. '
+        f'Known: {", ".join(RULES)}.'
+      )
+    axes = tuple(axis for axis in RULES[name] if mesh.shape[axis] > 1)
+    for axis in axes:
+      if axis in used:
+        raise configuration.ConfigurationError(
+          f'{what} maps {used[axis]} and {name} both to mesh axis {axis!r}. '
+          'Edit RULES in partitioning.py.'
+        )
+      used[axis] = name
+    split = int(np.prod([mesh.shape[axis] for axis in axes]))
+    if size % split:
+      raise configuration.ConfigurationError(
+        f'{what}: {name} = {size} is not divisible by {split} '
+        f'(mesh {" x ".join(f"{a}={mesh.shape[a]}" for a in axes)}). Change '
+        'the mesh (MESH_DATA, MESH_FSDP, MESH_TENSOR) or the size.'
+      )
+    entries.append(axes if len(axes) > 1 else axes[0] if axes else None)
+  return PartitionSpec(*entries)
+
+
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
+  """Pins an activation's partition; nothing where no mesh is in use."""
+  mesh = _MESH.get()
+  if mesh is None or mesh.size == 1:
+    return x
+  entries = spec(
+    names, x.shape, mesh, f'activation {"_".join(map(str, names))}'
+  )
+  return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, entries))
+
+
+def param_shardings(abstract: Any, mesh: Mesh) -> Any:
+  """The shardings of a tree of (boxed) parameters.
+
+  Args:
+    abstract: what jax.eval_shape(model.init) gives: flax's boxes carry the
+      logical names. Arrays without a box are replicated.
+
+  Returns:
+    The tree of NamedSharding with the boxes taken off.
+  """
+
+  def sharding(path, leaf):
+    what = jax.tree_util.keystr(path, simple=True, separator='.')
+    if not isinstance(leaf, nn.LogicallyPartitioned):
+      return NamedSharding(mesh, PartitionSpec())
+    entries = spec(leaf.names, leaf.value.shape, mesh, what)
+    return NamedSharding(mesh, entries)
+
+  return jax.tree_util.tree_map_with_path(
+    sharding,
+    abstract,
+    is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned),
+  )
+
+
+def sharding(mesh: Mesh, names: Sequence[str | None], shape, what='array'):
+  """The NamedSharding of one array by logical names."""
+  return NamedSharding(mesh, spec(names, shape, mesh, what))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The sharding that puts all of an array on every device."""
+  return NamedSharding(mesh, PartitionSpec())

@@ -1,0 +1,1 @@
+"""The same tasks and rows for other frameworks."""

@@ -1,0 +1,1 @@
+"""Tasks and training rows for users of SeqIO."""

@@ -1,0 +1,205 @@
+"""A SeqIO task, published or your own, as a run's problems."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+
+from rest_jax.config.configuration import operational
+from rest_jax.integrations.seqio import seqio_rows
+from rest_jax.rewards import registry
+from rest_jax.tasks import problem_sets, splits
+from rest_jax.tasks.benchmarks import catalogue
+from rest_jax.tasks.problem_sets import DVAL, TEST, TRAIN, Row
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeqioConfig(problem_sets.TaskConfig):
+  """A task registered with SeqIO.
+
+  Its examples need the text features `question` (or `inputs_pretokenized`) and
+  `answer` (or `targets_pretokenized`), or `tests` for programs; optional are
+  problem_id, solution, level, type and lead (catalogue.FIELDS).
+
+  Attributes:
+    task: its name in SeqIO.
+    module: the Python module that registers it; None for a published one.
+    name: its name in the run; None: `task`.
+    train: whether its split train is sampled by the E-step; D_val is carved
+      from it.
+    eval_splits: those that can be evaluated.
+    dval_share: share of train that becomes D_val, by a seeded hash.
+    levels: only problems of these levels; () for all.
+    max_train: E-step problems at most, a seeded choice; 0: all.
+    max_dval: problems of D_val at most; 0: all.
+    max_eval: of each evaluated split at most; 0: all.
+    exemplars: ids of the prompt's worked examples; () for a seeded choice, or
+      for the first of each type where `exemplars_by_type`.
+    exemplars_split: where they are.
+    exemplars_from: the SeqIO task that has them; None: `task`.
+    exemplars_by_type: whether a problem is shown those of its type only.
+    answers_only: whether they show their answers without the solutions.
+    data_dir: where TFDS keeps its data; None for its own default.
+    manual_dir: the files that a published task is built from where it is not
+      there yet: a folder, or one with a folder for each task in it.
+    download: whether to fetch them instead.
+    allow_partial: whether some of a published task's problems will do.
+  """
+
+  task: str
+  module: str | None = None
+  name: str | None = None
+  train: bool = False
+  eval_splits: tuple[str, ...] = (TEST,)
+  dval_share: float = 0.1
+  levels: tuple[str, ...] = ()
+  max_train: int = 0
+  max_dval: int = 0
+  max_eval: int = 0
+  exemplars: tuple[str, ...] = ()
+  exemplars_split: str = TRAIN
+  exemplars_from: str | None = None
+  exemplars_by_type: bool = False
+  answers_only: bool = False
+  data_dir: str | None = operational(None)
+  manual_dir: str | None = operational(None)
+  download: bool = operational(False)
+  allow_partial: bool = operational(False)
+
+  def check(self):
+    super().check()
+    ok = re.fullmatch(r'[A-Za-z0-9_-]+', self.run_name)
+    self.require(bool(ok), 'name', 'letters, digits, _ and -')
+    self.require(0 < self.dval_share < 1, 'dval_share', 'between 0 and 1')
+    for name in ('max_train', 'max_dval', 'max_eval'):
+      self.require(getattr(self, name) >= 0, name, '>= 0 (0: all)')
+    ok = not self.exemplars or len(self.exemplars) >= self.num_shots
+    self.require(ok, 'exemplars', f'() or at least {self.num_shots} ids')
+    clash = {TRAIN, DVAL} & set(self.eval_splits) if self.train else set()
+    self.require(not clash, 'eval_splits', 'neither train nor dval')
+    if self.module is None:
+      catalogue.get(self.task)
+
+  @property
+  def run_name(self) -> str:
+    """What the run calls it."""
+    return self.name or self.task
+
+  def folders(self):
+    trained = (TRAIN, DVAL) if self.train else ()
+    return [(self.run_name, split) for split in (*trained, *self.eval_splits)]
+
+  def inputs(self):
+    sources = {(self.task, split) for split in self.eval_splits}
+    if self.train:
+      sources.add((self.task, TRAIN))
+    if self.num_shots:
+      sources.add(self._exemplar_source())
+    return {
+      f'{task}/{split}': seqio_rows.digest(self._rows(task, split)[0])
+      for task, split in sorted(sources)
+    }
+
+  def read(self, seed):
+    exemplars = self._exemplars(seed)
+    sets = []
+    if self.train:
+      rows, skipped = self._usable(TRAIN)
+      if self._exemplar_source() == (self.task, TRAIN):
+        rows = splits.without(rows, exemplars)
+      train, dval = splits.carve(rows, DVAL, self.dval_share, seed)
+      sets += [
+        self._set(TRAIN, train, self.max_train, seed, skipped),
+        self._set(DVAL, dval, self.max_dval, seed, {}),
+      ]
+    for split in self.eval_splits:
+      rows, skipped = self._usable(split)
+      sets.append(self._set(split, rows, self.max_eval, seed, skipped))
+    return problem_sets.TaskTexts(
+      sets=sets,
+      exemplars=exemplars,
+      exemplars_by_type=self.exemplars_by_type,
+    )
+
+  def _set(self, split, rows, most, seed, skipped):
+    advice = f', or other levels than {self.levels}' if self.levels else ''
+    return splits.problem_set(
+      self.run_name,
+      split,
+      rows,
+      most=most,
+      seed=seed,
+      skipped=skipped,
+      advice=advice,
+    )
+
+  def _exemplar_source(self) -> tuple[str, str]:
+    return self.exemplars_from or self.task, self.exemplars_split
+
+  def _exemplars(self, seed: int) -> Sequence[Row]:
+    if not self.num_shots:
+      return []
+    task, split = self._exemplar_source()
+    rows, _ = self._rows(task, split)
+    return splits.exemplars(
+      rows,
+      self.num_shots,
+      keys=self.exemplars,
+      by_type=self.exemplars_by_type,
+      answers_only=self.answers_only,
+      seed=seed,
+      where=f'SeqioConfig.exemplars: in {task}/{split}',
+    )
+
+  def _usable(self, split: str) -> tuple[list[Row], Mapping[str, list[str]]]:
+    """(problems that can be graded, reason to where the others are)."""
+    rows, skipped = self._rows(self.task, split)
+    skipped = {reason: list(where) for reason, where in skipped.items()}
+    reads = registry.get(self.grader).reads
+    kept = []
+    for row in rows:
+      if self.levels and row.level not in self.levels:
+        continue
+      if not getattr(row, reads):
+        skipped.setdefault(f'no {reads}', []).append(row.key)
+      else:
+        kept.append(row)
+    return kept, skipped
+
+  def _rows(self, task: str, split: str):
+    return seqio_rows.read(
+      task,
+      split,
+      module=self.module,
+      data_dir=self.data_dir,
+      manual_dir=self.manual_dir,
+      download=self.download,
+      allow_partial=self.allow_partial,
+    )
+
+
+def published(name: str, **fields) -> SeqioConfig:
+  """A published task with the catalogue's prompt, grader and exemplars.
+
+  Args:
+    name: in the catalogue.
+    **fields: of SeqioConfig, to set otherwise.
+
+  Raises:
+    ConfigurationError: there is no such task, or a field is wrong.
+  """
+  row = catalogue.get(name)
+  return SeqioConfig(
+    **{
+      'task': name,
+      'train': row.trainable,
+      'grader': row.grader,
+      'prompt': row.template,
+      'num_shots': row.num_shots,
+      'exemplars': row.exemplars,
+      'exemplars_split': row.exemplars_split,
+      'exemplars_from': row.exemplars_from,
+      'exemplars_by_type': bool(row.num_shots and not row.exemplars),
+      'answers_only': row.answers_only,
+    }
+    | fields
+  )

@@ -1,0 +1,116 @@
+"""From a problem's texts to `inputs` and `targets`, inside SeqIO's pipeline."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from rest_jax.integrations.seqio import seqio_rows
+from rest_jax.integrations.seqio.seqio_vocabularies import SeqioVocabulary
+from rest_jax.tasks import encoding, problem_sets, prompts, splits
+from rest_jax.tasks.benchmarks import (
+  builders,  # also registers them with TFDS
+  catalogue,
+)
+
+FEW_SHOT, ZERO_SHOT = 'few_shot', 'zero_shot'
+
+
+def source(
+  row: catalogue.Benchmark, names: Sequence[str]
+) -> seqio.TfdsDataSource:
+  """Where the texts of a benchmark's splits of these names come from."""
+  name = f'{row.builder}:{builders.BenchmarkBuilder.VERSION}'
+  return seqio.TfdsDataSource(name, splits=names)
+
+
+def encoded(
+  dataset: tf.data.Dataset,
+  *,
+  row: catalogue.Benchmark,
+  only: tuple[str, str] | None,
+  vocabulary: SeqioVocabulary,
+  prefix: str,
+  beside: seqio.TfdsDataSource,
+) -> tf.data.Dataset:
+  """Adds `inputs` and `targets` (without EOS), and keeps the texts.
+
+  Args:
+    dataset: of texts, catalogue.FIELDS.
+    row: the benchmark.
+    only: (field, value) of the problems that are kept; None for all.
+    vocabulary: encodes.
+    prefix: FEW_SHOT, ZERO_SHOT, or a text: see seqio_tasks.register.
+    beside: the dataset's source; the worked examples come from the same
+      folder. Where the benchmark can be trained on, a problem with the
+      question of one of them is dropped.
+  """
+  template, shown = row.template, []
+  if prefix == FEW_SHOT:
+    shown = _exemplars(row, beside)
+  elif prefix != ZERO_SHOT:
+    template = dataclasses.replace(template, lead=template.lead + prefix)
+  if only is not None:
+    field, value = only
+    dataset = dataset.filter(lambda example: example[field] == value)
+  if shown and row.trainable:
+    questions = tf.constant([exemplar.question for exemplar in shown])
+    dataset = dataset.filter(
+      lambda example: tf.reduce_all(example['question'] != questions)
+    )
+  parts_of = encoding.prompt_parts(
+    template,
+    vocabulary.vocabulary,
+    problem_sets.TaskTexts(
+      sets=(), exemplars=shown, exemplars_by_type=not row.exemplars
+    ),
+  )
+
+  def encode(*texts: bytes) -> tuple[np.ndarray, np.ndarray]:
+    fields = zip(catalogue.FIELDS, texts, strict=True)
+    [[problem], _] = seqio_rows.of_examples([dict(fields)])
+    solution = problem.answer if row.answers_only else problem.solution
+    targets = []
+    if solution:
+      targets = prompts.encode_solution(
+        template, vocabulary.vocabulary, solution
+      )
+    inputs = sum(parts_of(problem), [])
+    return np.array(inputs, np.int32), np.array(targets, np.int32)
+
+  def add(example):
+    ids = tf.numpy_function(
+      encode,
+      [example[name] for name in catalogue.FIELDS],
+      [tf.int32, tf.int32],
+      stateful=False,
+    )
+    for value in ids:
+      value.set_shape([None])
+    return {**example, 'inputs': ids[0], 'targets': ids[1]}
+
+  return dataset.map(add, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _exemplars(
+  row: catalogue.Benchmark, beside: seqio.TfdsDataSource
+) -> list[problem_sets.Row]:
+  """The worked examples of a benchmark's prompt, from the TFDS data."""
+  if not row.num_shots:
+    return []
+  owner = catalogue.get(row.exemplars_from or row.name)
+  texts = source(owner, [row.exemplars_split])
+  # The folder that the task's own data is in, however that was chosen.
+  texts.tfds_dataset.override_data_dir(beside.tfds_dataset.data_dir)
+  found = texts.get_dataset(row.exemplars_split, shuffle=False)
+  rows, _ = seqio_rows.of_examples(found.as_numpy_iterator())
+  return splits.exemplars(
+    rows,
+    row.num_shots,
+    keys=row.exemplars,
+    by_type=not row.exemplars,
+    answers_only=row.answers_only,
+    where=f'{row.name}: in {owner.name}/{row.exemplars_split}',
+  )

@@ -1,0 +1,1 @@
+"""Weights of a policy: GGUF, safetensors and Orbax, onto a mesh."""

@@ -1,0 +1,1 @@
+"""Plans of jobs, and the launcher that has them run."""

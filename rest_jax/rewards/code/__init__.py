@@ -1,0 +1,1 @@
+"""Graders of programs, which run in a sandbox."""

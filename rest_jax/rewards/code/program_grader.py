@@ -1,0 +1,244 @@
+"""Grades one program at a time, in sandboxes that it keeps.
+
+Each input has a process of its own, so nothing is carried over; the first test
+that fails decides. See programs.py for what counts.
+"""
+
+import dataclasses
+import re
+import socket
+
+from rest_jax.rewards import verdicts
+from rest_jax.rewards.code import output_comparison
+from rest_jax.rewards.code.program_tests import CALLS, CHECK, STDIN, Tests
+from rest_jax.rewards.code.sandbox import codec, protocol, supervisor
+from rest_jax.rewards.code.sandbox.supervisor import Limits, Sandbox
+from rest_jax.rewards.verdicts import Verdict
+
+_NUMPY = re.compile(r'\b(?:numpy|np)\b')
+
+
+class Grader:
+  """Grades in sandboxes that it keeps; a context manager, for one thread.
+
+  Args:
+    tier: of the sandbox, see executor.Sandbox.
+
+  Raises:
+    SandboxUnavailable: when grading; nothing has run then.
+  """
+
+  def __init__(self, *, tier: str | None = None):
+    self._tier = tier
+    self._sandboxes: dict[bool, Sandbox] = {}
+
+  def __enter__(self) -> 'Grader':
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.close()
+
+  def close(self) -> None:
+    """Ends the servers."""
+    while self._sandboxes:
+      self._sandboxes.popitem()[1].close()
+
+  @property
+  def tier(self) -> str:
+    """Of the sandbox that runs, 'A' or 'B'."""
+    return self._sandbox('').tier
+
+  def grade(self, program: str | None, tests: Tests, limits: Limits) -> Verdict:
+    """The verdict on one program; see the module's `grade`."""
+    fault = tests.fault()
+    if fault:
+      return verdict_of(verdicts.HARNESS_ERROR, fault)
+    if program is None or not program.strip():
+      return verdict_of(verdicts.NO_ANSWER, 'no program')
+    for attempt in (1, 2):
+      try:
+        return self._graded(program, tests, limits)
+      except supervisor.ServerLost as error:
+        reason = f'the sandbox was lost {attempt} times: {error}'
+      except codec.CodecError as error:
+        reason = f'the tests cannot be sent: {error}'
+        break
+    return verdict_of(verdicts.HARNESS_ERROR, reason)
+
+  def _graded(self, program: str, tests: Tests, limits: Limits) -> Verdict:
+    if tests.kind == CHECK:
+      return self._checked(program, tests, limits)
+    wrapped = tests.wrapped
+    if tests.kind == CALLS and wrapped is None:
+      wrapped = all(
+        isinstance(value, list) and len(value) == 1 for value in tests.outputs
+      )
+    total = len(tests.inputs)
+    for number in range(total):
+      if tests.kind == STDIN:
+        verdict = self._fed(program, tests, number, limits)
+      else:
+        verdict = self._called(program, tests, number, wrapped, limits)
+      if verdict:
+        detail = f'test {number + 1} of {total}: {verdict.detail}'
+        return dataclasses.replace(verdict, detail=detail)
+    return verdict_of(verdicts.CORRECT, f'{total} tests')
+
+  def _fed(
+    self, program: str, tests: Tests, number: int, limits: Limits
+  ) -> Verdict | None:
+    """One input, one output; None where it is right."""
+    task = supervisor.Task(
+      [protocol.PROGRAM, program],
+      limits,
+      stdin=tests.inputs[number].encode('utf-8', 'surrogatepass'),
+      stdout=True,
+    )
+    (ended,) = self._sandbox(program).run(task)
+    verdict = _unsound(ended, limits)
+    if verdict:
+      return verdict
+    found = ended.stdout.decode('utf-8', 'replace')
+    wrong = output_comparison.difference(tests.outputs[number], found)
+    return verdict_of(verdicts.WRONG, wrong) if wrong else None
+
+  def _called(
+    self,
+    program: str,
+    tests: Tests,
+    number: int,
+    wrapped: bool,
+    limits: Limits,
+  ) -> Verdict | None:
+    """One call, one value; None where it is right."""
+    arguments = list(tests.inputs[number])
+    payload = [protocol.CALL, program, tests.name, arguments, tests.prelude]
+    task = supervisor.Task(payload, limits, result=True)
+    (ended,) = self._sandbox(program).run(task)
+    verdict = _unsound(ended, limits)
+    if verdict:
+      return verdict
+    expected = tests.outputs[number]
+    if wrapped:
+      expected = expected[0] if isinstance(expected, list) else expected
+    try:
+      found = codec.decode(ended.result, hashing=False)
+      if found == (protocol.ABSENT, tests.name):
+        return verdict_of(verdicts.WRONG, f'{tests.name} is not defined')
+      status, value = found
+    except (codec.CodecError, TypeError, ValueError):
+      return verdict_of(verdicts.CRASHED, 'it returned nothing')
+    try:
+      right = status == protocol.RETURNED and output_comparison.same_value(
+        expected, value
+      )
+    except RecursionError:
+      right = False
+    if right:
+      return None
+    return verdict_of(
+      verdicts.WRONG, f'{_short(value)}, expected {_short(expected)}'
+    )
+
+  def _checked(self, program: str, tests: Tests, limits: Limits) -> Verdict:
+    """Two processes that talk: the candidate, and the tests."""
+    theirs, ours = socket.socketpair()
+    with theirs, ours:
+      candidate, judge = self._sandbox(program + tests.source).run(
+        supervisor.Task(
+          [protocol.SERVE, program, tests.prelude], limits, channel=theirs
+        ),
+        supervisor.Task(
+          [protocol.JUDGE, tests.source, tests.name],
+          limits,
+          channel=ours,
+          result=True,
+          patient=True,
+        ),
+        until=1,
+      )
+    outcome, detail = _judged(judge)
+    # A candidate that has answered every question may end as it likes when the
+    # tests hang up: only its CPU time still counts.
+    unanswered = outcome in (protocol.LOST, '')
+    by_itself = candidate.killed != protocol.KILLED_BY_REQUEST
+    if candidate.cpu_seconds > limits.cpu_seconds or (unanswered and by_itself):
+      unsound = _unsound(candidate, limits)
+      if unsound:
+        return unsound
+    if outcome == protocol.PASSED:
+      return verdict_of(verdicts.CORRECT, 'all assertions')
+    if outcome == protocol.FAILED:
+      return verdict_of(verdicts.WRONG, detail)
+    if outcome == protocol.RAISED:
+      return verdict_of(verdicts.CRASHED, detail)
+    if outcome == protocol.LOST:
+      return verdict_of(verdicts.CRASHED, 'the program ended before the tests')
+    if judge.cpu_seconds >= limits.cpu_seconds or judge.killed:
+      # What a program returns can make its tests slow: its own loss.
+      return verdict_of(verdicts.TIMEOUT, 'the tests took too long')
+    return verdict_of(
+      verdicts.HARNESS_ERROR, detail or f'the tests ended with {judge.code}'
+    )
+
+  def _sandbox(self, text: str) -> Sandbox:
+    """The sandbox for a program; one with numpy loaded where it names it."""
+    numpy = _NUMPY.search(text) is not None
+    if numpy not in self._sandboxes:
+      self._sandboxes[numpy] = Sandbox(tier=self._tier, numpy=numpy)
+    return self._sandboxes[numpy]
+
+
+def _unsound(ended: supervisor.Ended, limits: Limits) -> Verdict | None:
+  """The verdict on a process that did not end well, whatever it wrote."""
+  if ended.code == supervisor.SETUP_FAILED:
+    raise supervisor.ServerLost('a process could not be prepared')
+  killed_by_limit = ended.code == -9 and (
+    ended.killed == protocol.KILLED_BY_CPU
+    or ended.cpu_seconds > 0.8 * limits.cpu_seconds
+  )
+  if killed_by_limit or ended.cpu_seconds > limits.cpu_seconds:
+    return verdict_of(
+      verdicts.TIMEOUT, f'more than {limits.cpu_seconds:g} s of CPU time'
+    )
+  if ended.killed == protocol.KILLED_BY_WALL:
+    return verdict_of(verdicts.TIMEOUT, 'asleep for too long')
+  if ended.code == 0:
+    return None
+  if ended.code == -9:
+    # Not by itself, which it cannot, and not by us: out of memory, perhaps.
+    raise supervisor.ServerLost('a program was killed from outside')
+  if ended.code == -25:
+    return verdict_of(
+      verdicts.CRASHED, f'more than {limits.output_bytes} bytes of output'
+    )
+  if ended.code < 0:
+    return verdict_of(verdicts.CRASHED, f'signal {-ended.code}')
+  lines = ended.stderr.decode('utf-8', 'replace').strip().splitlines()
+  reason = lines[-1][:200] if lines else 'no message'
+  return verdict_of(verdicts.CRASHED, f'exit status {ended.code}: {reason}')
+
+
+def _judged(judge: supervisor.Ended) -> tuple[str, str]:
+  if judge.code == supervisor.SETUP_FAILED:
+    raise supervisor.ServerLost('a process could not be prepared')
+  try:
+    outcome, detail = codec.decode(judge.result)
+    return outcome, detail
+  except (codec.CodecError, TypeError, ValueError):
+    return '', ''
+
+
+def verdict_of(outcome: str, detail: str) -> Verdict:
+  """A verdict on a program: no answer to vote on, one line of detail."""
+  reward = 1.0 if outcome == verdicts.CORRECT else 0.0
+  line = ' '.join(detail.split())
+  return Verdict(outcome=outcome, reward=reward, answer=None, detail=line)
+
+
+def _short(value) -> str:
+  try:
+    text = repr(value)
+  except (ValueError, RecursionError):
+    text = type(value).__name__
+  return text if len(text) <= 60 else f'{text[:60]}…'

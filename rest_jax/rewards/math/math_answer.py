@@ -1,0 +1,148 @@
+r"""Final answers of competition mathematics, as MATH's \boxed{...}.
+
+Three stages, each bounded in time and memory by construction (no signal, no
+process, no eval, no CAS): one rule says which text is the answer
+(`latex.extraction`); numbers, texts, tuples, sets, intervals, matrices and
+equations are compared exactly (`latex.reading`); expressions by their normal
+form, or at points to 60 digits (`latex.comparing`). docs/rewards.md holds every
+rule and what is decided where mathematics leaves a choice.
+
+A false positive is trained on, a false negative is one sample fewer: whatever
+is not understood is wrong. Integrals, sums, limits and equations are never
+worked out for the model.
+"""
+
+from collections.abc import Sequence
+
+from rest_jax.rewards import verdicts
+from rest_jax.rewards.math import answer_extraction, comparison, reading
+from rest_jax.rewards.math.answer_extraction import DEFAULT_STOPS
+from rest_jax.rewards.verdicts import Verdict
+
+__all__ = ('DEFAULT_STOPS', 'canonical', 'equivalent', 'extract', 'grade')
+
+MAX_ANSWERS = 8  # different texts in the boxes of one completion
+
+
+def extract(
+  completion: str, *, stop: Sequence[str] = DEFAULT_STOPS
+) -> str | None:
+  r"""The text of a completion's answer.
+
+  Args:
+    completion: the sampled text.
+    stop: strings that end it, as those of the sampler.
+
+  Returns:
+    What stands in the last \boxed{...}, or behind "the answer is" where there
+    is no box. None without either, and where two of them differ.
+  """
+  return _extract(completion, stop)[0]
+
+
+def canonical(answer: str) -> str | None:
+  r"""One spelling for all answers that say the same, to count votes by.
+
+  Args:
+    answer: what `extract` gives.
+
+  Returns:
+    '0.5' for 1/2, \frac{2}{4} and x = .5; '(1,2)'; '{1,2}' in sorted order;
+    the text without spaces where it is not understood. None where it is empty
+    or too long to be an answer.
+  """
+  read = reading.read(answer)
+  return None if read is None else read.canonical
+
+
+def equivalent(reference: str, answer: str) -> bool:
+  """Whether an answer says what the reference says.
+
+  Args:
+    reference: the right answer, as it stands in its box.
+    answer: what `extract` gives.
+
+  Returns:
+    False where either is empty, too long or not understood, unless both are
+    the same text.
+  """
+  expected, read = reading.read(_unboxed(reference)), reading.read(answer)
+  if expected is None or read is None:
+    return False
+  return comparison.equal(expected, read)
+
+
+def grade(
+  completion: str,
+  reference: str | None,
+  *,
+  stop: Sequence[str] = DEFAULT_STOPS,
+  finish_reason: str | None = None,
+) -> Verdict:
+  """Whether a completion's final answer is the reference.
+
+  Args:
+    completion: the sampled text.
+    reference: the right answer, with or without its box.
+    stop: strings that end the completion.
+    finish_reason: of the sample; 'length' and 'prompt' are never correct.
+
+  Returns:
+    A verdict; its answer is the canonical one. wrong without an answer where
+    two were given; harness_error where the reference is empty or too long.
+  """
+  cut_off = verdicts.unfinished(finish_reason)
+  if cut_off is not None:
+    return cut_off
+  expected = reading.read(_unboxed(reference or ''))
+  if expected is None:
+    return _verdict(
+      verdicts.HARNESS_ERROR,
+      f'the reference {(reference or "")[:60]!r}: empty, or more than '
+      f'{reading.MAX_ANSWER} characters',
+    )
+  text, why = _extract(completion, stop)
+  if text is None:
+    outcome = verdicts.WRONG if why == _TWO else verdicts.NO_ANSWER
+    return _verdict(outcome, why)
+  answer = reading.read(text)
+  if answer is None:
+    return _verdict(verdicts.NO_ANSWER, 'an empty or very long answer')
+  if comparison.equal(expected, answer):
+    return Verdict(
+      outcome=verdicts.CORRECT, reward=1.0, answer=answer.canonical
+    )
+  return Verdict(
+    outcome=verdicts.WRONG,
+    reward=0.0,
+    answer=answer.canonical,
+    detail=f'{answer.canonical[:60]}, expected {expected.canonical[:60]}',
+  )
+
+
+_TWO = 'two different answers'
+
+
+def _extract(completion: str, stop: Sequence[str]) -> tuple[str | None, str]:
+  """The answer, or None and why."""
+  found = answer_extraction.candidates(completion, stop)
+  if not found:
+    return None, 'no answer'
+  last = found[-1]
+  others = {text for text in found if text != last}
+  if others:
+    if len(others) > MAX_ANSWERS:
+      return None, _TWO
+    if not all(equivalent(last, text) for text in others):
+      return None, _TWO
+  return last, ''
+
+
+def _unboxed(reference: str) -> str:
+  if '\\boxed' in reference or '\\fbox' in reference:
+    return extract(reference, stop=()) or ''
+  return reference
+
+
+def _verdict(outcome: str, detail: str) -> Verdict:
+  return Verdict(outcome=outcome, reward=0.0, answer=None, detail=detail)

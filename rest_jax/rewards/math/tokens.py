@@ -1,0 +1,291 @@
+"""From LaTeX to tokens: what is typed becomes what is meant.
+
+A token is a pair (kind, value):
+
+    num     int or Fraction           let     a variable's name ('x', 'theta')
+    name    a run of capitals ('AB')  word    a lower-case word
+    fn      a function ('sin', 'frac', 'root', 'binom', 'ln', ...)
+    const   'pi', 'e', 'i', 'inf'     begin, end   an environment
+    op      + - * / ^ _ ! = < > <= >= != ~ ( ) [ ] { } \\{ \\} | , ; : & \\\\
+            pm mp cup in deg % $ '
+
+Spacing, sizes and fonts are dropped. A command that is not listed here raises
+Undecided: the list is the whitelist of what a model may write.
+"""
+
+import re
+from fractions import Fraction
+
+from rest_jax.rewards.math import Undecided, units
+
+MAX_TOKENS = 400
+MAX_DIGITS = 300  # of one number
+
+_TOKEN = re.compile(
+  r'(?P<repeating>[0-9]*\.[0-9]*\\(?:overline|bar)\{[0-9]+\})'
+  r'|(?P<thousands>[0-9]{1,3}(?:(?:\{,\}|,\s*\\!\s*|\\,)[0-9]{3})+(?![0-9])'
+  r'(?:\.[0-9]+)?)'
+  r'|(?P<num>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)'
+  r'|(?P<command>\\(?:[A-Za-z]+|.))'
+  r'|(?P<letters>[A-Za-z]+)'
+  r"|(?P<op>[-+*/^_!=<>()\[\]{}|,;:&%'])"
+  r'|(?P<space>[\s$~]+)'
+)
+_ROMAN_UNIT = re.compile(r'\s*\{\s*([a-z]{1,12})\s*\}')
+_NOT_DIGITS = re.compile(r'[^0-9.]')
+_TEXT_TOKEN = re.compile(
+  r'(?P<num>[0-9]+(?:\.[0-9]+)?)|(?P<letters>[A-Za-z]+)'
+  r'|(?P<op>[-+*/^_!=<>(),;:])|(?P<space>[\s.$]+|\\[ ,]|~)'
+)
+_SPACES = frozenset(
+  '! , ; : > quad qquad left right big Big bigg Bigg bigl bigr Bigl Bigr biggl '
+  'biggr displaystyle textstyle scriptstyle limits thinspace mathstrut strut '
+  'mathbf mathit mathsf mathnormal boldsymbol bm bf rm it '
+  'hspace hfill nolimits'.split()
+) | {' '}
+_TEXTS = frozenset('text textbf textit textrm textnormal mbox hbox'.split())
+_PHANTOMS = frozenset(('phantom', 'hphantom', 'vphantom'))
+_OPERATORS = {
+  'cdot': '*',
+  'times': '*',
+  'ast': '*',
+  'div': '/',
+  'pm': 'pm',
+  'mp': 'mp',
+  'le': '<=',
+  'leq': '<=',
+  'leqslant': '<=',
+  'ge': '>=',
+  'geq': '>=',
+  'geqslant': '>=',
+  'lt': '<',
+  'gt': '>',
+  'ne': '!=',
+  'neq': '!=',
+  'approx': '~',
+  'cup': 'cup',
+  'in': 'in',
+  'colon': ':',
+  'circ': 'deg',
+  'degree': 'deg',
+  'prime': "'",
+  '{': '\\{',
+  '}': '\\}',
+  'lbrace': '\\{',
+  'rbrace': '\\}',
+  '%': '%',
+  '$': '$',
+  '\\': '\\\\',
+  'mid': '|',
+  'vert': '|',
+  'lvert': '|',
+  'rvert': '|',
+  '|': '||',
+}
+_FUNCTIONS = {
+  'frac': 'frac',
+  'dfrac': 'frac',
+  'tfrac': 'frac',
+  'cfrac': 'frac',
+  'sqrt': 'root',
+  'binom': 'binom',
+  'dbinom': 'binom',
+  'tbinom': 'binom',
+  'log': 'log',
+  'ln': 'ln',
+  'exp': 'exp',
+}
+_FUNCTIONS.update(
+  (name, name)
+  for name in 'sin cos tan sec csc cot arcsin arccos arctan'.split()
+)
+_CONSTANTS = {'pi': 'pi', 'infty': 'inf'}
+_GREEK = frozenset(
+  'alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota '
+  'kappa lambda mu nu xi rho sigma tau phi varphi chi psi omega Gamma Delta '
+  'Theta Lambda Xi Sigma Phi Psi Omega angle triangle ell'.split()
+)
+# Plain words that are read as the command of that name.
+_PLAIN = {'sqrt': 'root', 'log': 'log', 'ln': 'ln', 'exp': 'exp'}
+_PLAIN.update((name, name) for name in ('sin', 'cos', 'tan', 'sec', 'csc'))
+_PLAIN['cot'] = 'cot'
+
+# Words too short to be told from a product of variables otherwise.
+_SHORT_WORDS = frozenset(
+  'yes no odd one two six ten red may mon tue wed thu fri sat sun'.split()
+)
+
+_LETTER_UNITS = frozenset('mgsl')  # 5\text{ m}
+
+Token = tuple[str, object]
+
+
+def tokenize(text: str) -> list[Token]:
+  """All tokens of an answer.
+
+  Raises:
+    Undecided: an unknown command or character, or too many of them.
+  """
+  found: list[Token] = []
+  position, end = 0, len(text)
+  while position < end:
+    match = _TOKEN.match(text, position)
+    if match is None:
+      raise Undecided(f'the character {text[position]!r}')
+    position = match.end()
+    kind, value = match.lastgroup, match.group()
+    if kind == 'space':
+      continue
+    if kind == 'op':
+      found.append(('op', value))
+    elif kind == 'num':
+      found.append(('num', number(value)))
+      if value.isdigit() and _splits(found):
+        position = match.start() + 1  # \frac12: one digit is one argument
+        found[-1] = ('num', int(value[0]))
+    elif kind == 'letters':
+      _letters(value, found)
+    elif kind == 'command':
+      position = _command(value[1:], text, position, found)
+    elif kind == 'thousands':
+      found.append(('num', number(_NOT_DIGITS.sub('', value))))
+    else:
+      found.append(('num', _repeating(value)))
+    if len(found) > MAX_TOKENS:
+      raise Undecided(f'more than {MAX_TOKENS} tokens')
+  return found
+
+
+def number(text: str) -> int | Fraction:
+  """The value of ASCII digits with at most one point."""
+  if len(text) > MAX_DIGITS:
+    raise Undecided(f'more than {MAX_DIGITS} digits')
+  whole, point, decimals = text.partition('.')
+  if not point:
+    return int(whole)
+  value = Fraction(int(whole + decimals), 10 ** len(decimals))
+  return value if value.denominator > 1 else value.numerator
+
+
+def _repeating(text: str) -> Fraction:
+  head, _, tail = text.partition('\\')
+  whole, _, decimals = head.partition('.')
+  period = tail[tail.index('{') + 1 : -1]
+  if len(text) > MAX_DIGITS:
+    raise Undecided(f'more than {MAX_DIGITS} digits')
+  value = Fraction(int(period), 10 ** len(period) - 1)
+  return (int((whole + decimals) or '0') + value) / 10 ** len(decimals)
+
+
+def _splits(found: list[Token]) -> bool:
+  """Whether the number read last is a bare argument of \\frac or \\binom."""
+  if len(found) < 2:
+    return False
+  before = found[-2]
+  if before in (('fn', 'frac'), ('fn', 'binom')):
+    return True
+  # the second argument, behind a first of one digit: \frac1 23
+  if before[0] == 'num' and len(found) > 2:
+    return found[-3] in (('fn', 'frac'), ('fn', 'binom'))
+  return False
+
+
+def _letters(run: str, found: list[Token]) -> None:
+  lower = run.lower()
+  if lower in ('or', 'and'):
+    found.append(('word', lower))
+  elif len(run) == 1:
+    found.append(('const', run) if run in ('e', 'i') else ('let', run))
+  elif run == 'pi':
+    found.append(('const', 'pi'))
+  elif run in _GREEK:
+    found.append(('let', run))
+  elif run in _PLAIN:
+    found.append(('fn', _PLAIN[run]))
+  elif run.isupper():
+    found.append(('name', run))
+  elif len(run) > 3 or units.plain(lower) or lower in _SHORT_WORDS:
+    found.append(('word', lower))
+  else:
+    for letter in run:
+      _letters(letter, found)
+
+
+def _command(name: str, text: str, position: int, found: list[Token]) -> int:
+  """Adds what a command means; returns where the text goes on."""
+  if name == 'mathrm':  # of a unit it is text: 5\,\mathrm{m}
+    match = _ROMAN_UNIT.match(text, position)
+    if match and units.known(match[1]):
+      found.append(('word', match[1]))
+      return match.end()
+    return position
+  if name in _SPACES:
+    return position
+  if name in _OPERATORS:
+    found.append(('op', _OPERATORS[name]))
+  elif name in _FUNCTIONS:
+    found.append(('fn', _FUNCTIONS[name]))
+  elif name in _CONSTANTS:
+    found.append(('const', _CONSTANTS[name]))
+  elif name in _GREEK:
+    found.append(('let', name))
+  elif name in _TEXTS:
+    content, position = _group(text, position)
+    _text(content, found)
+  elif name in _PHANTOMS:
+    _, position = _group(text, position)
+  elif name in ('begin', 'end'):
+    content, position = _group(text, position)
+    found.append((name, content))
+  elif name == 'overline':
+    content, after = _group(text, position)
+    if not (content.isascii() and content.isalpha() and content.isupper()):
+      raise Undecided('\\overline')
+    return position  # a segment: its name is in the group
+  elif name == 'mathbb' and text[position : position + 3] == '{R}':
+    inf = ('const', 'inf')
+    for token in (('op', '('), ('op', '-'), inf, ('op', ','), inf, ('op', ')')):
+      found.append(token)
+    return position + 3
+  else:
+    raise Undecided(f'the command \\{name}')
+  return position
+
+
+def _group(text: str, position: int) -> tuple[str, int]:
+  """The next argument, without nested braces, and where it ends."""
+  while position < len(text) and text[position] == ' ':
+    position += 1
+  if text[position : position + 1] != '{':
+    return text[position : position + 1], position + 1
+  end = text.find('}', position)
+  if end < 0 or '{' in text[position + 1 : end]:
+    raise Undecided('braces within text')
+  return text[position + 1 : end], end + 1
+
+
+def _text(content: str, found: list[Token]) -> None:
+  r"""What stands in \text{...}: letters, numbers and words."""
+  if content.strip() in _LETTER_UNITS and found:
+    found.append(('word', content.strip()))
+    return
+  content = content.replace('a.m.', ' am ').replace('p.m.', ' pm ')
+  content = content.replace('\\$', '').replace('\\%', ' percent ')
+  position = 0
+  while position < len(content):
+    match = _TEXT_TOKEN.match(content, position)
+    if match is None:
+      raise Undecided(f'the character {content[position]!r} in text')
+    position = match.end()
+    kind, value = match.lastgroup, match.group()
+    if kind == 'num':
+      found.append(('num', number(value)))
+    elif kind == 'op':
+      found.append(('op', value))
+    elif kind == 'letters':
+      if len(value) == 1:
+        found.append(('let', value))
+      elif value.isupper() and value not in ('AM', 'PM', 'OR', 'AND'):
+        found.append(('name', value))
+      else:
+        found.append(('word', value.lower()))

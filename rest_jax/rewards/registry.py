@@ -1,0 +1,212 @@
+"""The graders by name, and the one call that every stage grades through.
+
+A grader is a function (completion, reference, *, finish_reason) -> Verdict; it
+is imported when it is first used. To add one, write the function and its row
+here; raise the version when its verdicts change.
+"""
+
+import dataclasses
+import difflib
+import functools
+import hashlib
+import importlib
+import inspect
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rest_jax.config import configuration
+from rest_jax.rewards import verdicts
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grader:
+  """A row of the registry.
+
+  Attributes:
+    name: what a task's card calls it.
+    version: another one whenever its verdicts change.
+    path: 'module:function'.
+    bounded: whether its time and memory are bounded whatever the text, by
+      construction; only such a grader runs in the caller's process.
+    reads: the problem's column that it compares with.
+    seconds: wall clock that one completion gets at least, before its worker
+      is killed; for graders that keep their own time.
+    needs: 'module:function' that raises ConfigurationError where this machine
+      lacks what the grader needs; None where it needs nothing.
+  """
+
+  name: str
+  version: int | str
+  path: str
+  bounded: bool
+  reads: str = 'answer'
+  seconds: float = 0.0
+  needs: str | None = None
+
+  @property
+  def label(self) -> str:
+    """Name and version, as in the verdicts' grader column: 'number/1'."""
+    return f'{self.name}/{self.version}'
+
+
+_EXACT = 'rest_jax.rewards.text.exact'
+REGISTRY = {
+  grader.name: grader
+  for grader in (
+    Grader(
+      name='number', version=1, path=f'{_EXACT}:grade_number', bounded=True
+    ),
+    Grader(name='exact', version=1, path=f'{_EXACT}:grade_exact', bounded=True),
+    Grader(
+      name='math',
+      version=1,
+      path='rest_jax.rewards.math.math_answer:grade',
+      bounded=True,
+    ),
+    Grader(name='gsm8k', version=1, path=f'{_EXACT}:grade_gsm8k', bounded=True),
+    Grader(name='bbh', version=1, path=f'{_EXACT}:grade_bbh', bounded=True),
+    Grader(
+      name='bbh_direct',
+      version=1,
+      path=f'{_EXACT}:grade_bbh_direct',
+      bounded=True,
+    ),
+    Grader(
+      name='by_hand',
+      version=1,
+      path='rest_jax.rewards.by_hand:grade',
+      bounded=True,
+      reads='question',  # a person has the key
+    ),
+    Grader(
+      name='program',
+      version=1,
+      path='rest_jax.rewards.code.programs:grade_completion',
+      bounded=False,
+      reads='tests',
+      seconds=3600.0,
+      needs='rest_jax.rewards.code.programs:require_sandbox',
+    ),
+  )
+}
+
+
+def get(name: str) -> Grader:
+  """The registry's row of a grader, or one for your own.
+
+  Args:
+    name: in the registry; or 'module:function' of yours, importable from
+      where the command is given. The function takes what `grade` takes and
+      returns a Verdict; it runs in a process of its own. Its attribute
+      `reads`, if it has one, is the problem's column that it compares with.
+
+  Raises:
+    ConfigurationError: there is none of this name; the nearest is named.
+  """
+  if name in REGISTRY:
+    return REGISTRY[name]
+  if ':' in name:
+    return _own(name)
+  near = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0.4)
+  hint = f'Nearest: {near[0]}. ' if near else ''
+  raise configuration.ConfigurationError(
+    f'grader: got {name!r}. {hint}Known: {", ".join(sorted(REGISTRY))}, or '
+    "your own 'module:function'."
+  )
+
+
+@functools.cache
+def _own(path: str) -> Grader:
+  """A row for a user's 'module:function'; another text, another version."""
+  module = path.partition(':')[0]
+  if os.getcwd() not in sys.path:  # a console script does not look there
+    sys.path.append(os.getcwd())
+  try:
+    function = load(path)
+  except (ImportError, AttributeError) as error:
+    raise configuration.ConfigurationError(
+      f'grader: {path!r} cannot be loaded: {error}. Start the command in the '
+      f'folder of {module}.py, or put that folder on PYTHONPATH.'
+    ) from error
+  source = pathlib.Path(inspect.getfile(inspect.unwrap(function)))
+  return Grader(
+    name=path,
+    version=hashlib.sha256(source.read_bytes()).hexdigest()[:8],
+    path=path,
+    bounded=False,
+    reads=getattr(function, 'reads', 'answer'),
+  )
+
+
+def require(grader: Grader) -> None:
+  """Returns where this machine has what a grader needs.
+
+  Raises:
+    ConfigurationError: it has not; nothing was graded.
+  """
+  if grader.needs is not None:
+    load(grader.needs)()
+
+
+def grade(
+  name: str,
+  *,
+  completion: str,
+  reference: str | None,
+  finish_reason: str | None = None,
+) -> verdicts.Verdict:
+  """Grades one completion in this process.
+
+  Args:
+    name: of a grader in the registry.
+    completion: the sampled text, cut before its stop string.
+    reference: the problem's answer (or tests, see Grader.reads).
+    finish_reason: of the sample.
+
+  Returns:
+    A verdict; harness_error where the grader itself failed. Never raises for
+    a completion.
+  """
+  return grade_with(
+    get(name).path,
+    completion=completion,
+    reference=reference,
+    finish_reason=finish_reason,
+  )
+
+
+def grade_with(
+  path: str,
+  *,
+  completion: str,
+  reference: str | None,
+  finish_reason: str | None = None,
+) -> verdicts.Verdict:
+  """As `grade`, with the grader's 'module:function' in place of its name."""
+  cut_off = verdicts.unfinished(finish_reason)
+  if cut_off is not None:
+    return cut_off
+  function = load(path)
+  try:
+    verdict = function(completion, reference, finish_reason=finish_reason)
+    if not isinstance(verdict, verdicts.Verdict):
+      raise TypeError(f'it returned {verdict!r}, which is no Verdict')
+    return verdict
+  except Exception as error:  # a grader's bug is never the model's fault
+    text = ' '.join(f'{type(error).__name__}: {error}'.split())
+    return verdicts.Verdict(
+      outcome=verdicts.HARNESS_ERROR,
+      reward=0.0,
+      answer=None,
+      detail=f'the grader failed: {text[:200]}',
+    )
+
+
+@functools.cache
+def load(path: str) -> Callable[..., Any]:
+  """Imports a grader, or what it needs, by its 'module:function'."""
+  module, _, name = path.partition(':')
+  return getattr(importlib.import_module(module), name)

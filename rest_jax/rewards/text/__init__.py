@@ -1,0 +1,1 @@
+"""Graders of short texts: the final number, or the final words."""

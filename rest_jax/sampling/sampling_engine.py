@@ -1,0 +1,310 @@
+"""Prompts in, completions out: prefill, then decode in fixed-shape batches.
+
+A batch is G groups (problems) of N lanes (samples). What a sample gets does
+not depend on its neighbours: its bits are its own (identity.py), its bucket
+follows from its prompt's length, short groups and batches are padded, and the
+attention always spans the whole suffix. Where the batch ends early, it is
+because every lane had.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rest_jax.config import configuration
+from rest_jax.distributed import multihost, partitioning
+from rest_jax.models import decoding
+from rest_jax.models.architecture import DecoderConfig
+from rest_jax.sampling import identity, stops, token_choice
+from rest_jax.sampling.streams import EngineConfig, Stream
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """Samples wanted of one problem."""
+
+  problem_id: str
+  prompt: Sequence[int]  # ids, all parts concatenated
+  sample_indices: Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+  """One sample; the fields are those of records.Sample."""
+
+  problem_id: str
+  sample_index: int
+  token_ids: list[int]
+  target_length: int
+  text: str
+  logprobs: list[float]
+  sampling_logprobs: list[float]
+  finish_reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """What the engine must know of the task's text."""
+
+  decode: stops.Decode
+  vocab_size: int  # ids from here on are padding of the embedding
+  eos_ids: Sequence[int]
+  stop: Sequence[str]
+
+
+class Engine:
+  """Samples from one network; compiles one program per bucket and layout."""
+
+  def __init__(
+    self,
+    model: DecoderConfig,
+    params: Any,
+    config: EngineConfig,
+    mesh: jax.sharding.Mesh,
+    text: Text,
+    network: Any = decoding,
+  ):
+    """Args:
+    model: the network.
+    params: its parameters, on the mesh, in the network's dtype.
+    config: the layout.
+    mesh: of the devices.
+    text: the vocabulary's side.
+    network: where prefill, step and empty_suffix are; a stub in tests.
+    """
+    if text.vocab_size > model.vocab_size:  # jax would clamp ids in silence
+      raise configuration.ConfigurationError(
+        f'the vocabulary has {text.vocab_size} ids, but MODEL embeds '
+        f'{model.vocab_size}: they do not belong together. Set VOCABULARY to '
+        "the model's own."
+      )
+    self.model, self.params, self.config = model, params, config
+    self.mesh, self.text, self.network = mesh, text, network
+    self._prefill = jax.jit(self._prefill_fn)
+    self._decode = jax.jit(self._decode_fn, donate_argnums=(1,))
+
+  def generate(
+    self, requests: Sequence[Request], *, stream: Stream, iteration: int
+  ) -> Iterator[Completion]:
+    """Yields a completion for each sample asked for, in no fixed order.
+
+    A prompt that leaves no room for max_decode_length tokens in the network's
+    max_length yields completions with finish_reason 'prompt' and no tokens.
+    """
+    groups, lanes = layout(self.config, stream)
+    queues: dict[int, list[Request]] = {}
+    for request in requests:
+      bucket = self.bucket(len(request.prompt))
+      if bucket is None:
+        for index in request.sample_indices:
+          yield Completion(
+            request.problem_id, index, [], 0, '', [], [], 'prompt'
+          )
+        continue
+      for start in range(0, len(request.sample_indices), lanes):
+        indices = request.sample_indices[start : start + lanes]
+        piece = dataclasses.replace(request, sample_indices=indices)
+        queues.setdefault(bucket, []).append(piece)
+    for bucket, queue in sorted(queues.items()):
+      for start in range(0, len(queue), groups):
+        yield from self._batch(
+          queue[start : start + groups], bucket, stream, iteration
+        )
+
+  def bucket(self, prompt_length: int) -> int | None:
+    """The padded length of a prompt, or None where it does not fit."""
+    limit = self.model.max_length - self.config.max_decode_length
+    if prompt_length > limit:
+      return None
+    step = self.config.prompt_bucket
+    return min(-(-prompt_length // step) * step, limit)
+
+  def _batch(
+    self,
+    queue: Sequence[Request],
+    bucket: int,
+    stream: Stream,
+    iteration: int,
+  ) -> Iterator[Completion]:
+    groups, lanes = layout(self.config, stream)
+    tokens_GP = np.zeros((groups, bucket), np.int32)
+    lengths_G = np.ones(groups, np.int32)
+    done_GN = np.ones((groups, lanes), bool)
+    names = [np.zeros(6, np.uint32)] * (groups * lanes)
+    for g, request in enumerate(queue):
+      tokens_GP[g, : len(request.prompt)] = request.prompt
+      lengths_G[g] = len(request.prompt)
+      done_GN[g, : len(request.sample_indices)] = False
+      for n, index in enumerate(request.sample_indices):
+        names[g * lanes + n] = identity.words(
+          stream.name, iteration, request.problem_id, index
+        )
+    keys_GNW = identity.keys(self.config.seed, names)
+    settings = (
+      np.float32(stream.temperature),
+      np.int32(stream.top_k),
+      np.float32(stream.top_p),
+    )
+    prompt, lengths, state = self._prefill(
+      self.params,
+      tokens_GP,
+      lengths_G,
+      np.asarray(keys_GNW).reshape(groups, lanes, 2),
+      done_GN,
+      settings,
+    )
+    state = self._decode_until_done(state, prompt, lengths, settings)
+    arrays = [
+      multihost.fetch(state[name])
+      for name in ('tokens', 'logprobs', 'sampling_logprobs')
+    ]
+    for g, request in enumerate(queue):
+      for n, index in enumerate(request.sample_indices):
+        yield self._complete(
+          request.problem_id, index, *(array[g, n] for array in arrays)
+        )
+
+  def _decode_until_done(self, state, prompt, lengths, settings):
+    total = self.config.max_decode_length
+    step = self.config.steps_per_call if self.text.stop else total
+    time = 0
+    while True:
+      time = min(time + step, total - 1)
+      state = self._decode(
+        self.params, state, prompt, lengths, settings, np.int32(time)
+      )
+      done_GN = np.array(multihost.fetch(state['done']))
+      if done_GN.all() or time == total - 1:
+        return state
+      tokens_GNT = multihost.fetch(state['tokens'])
+      for g, n in zip(*np.nonzero(~done_GN), strict=True):
+        ids = tokens_GNT[g, n, : time + 1].tolist()
+        done_GN[g, n] = stops.is_stopped(
+          ids, self.text.decode, self.text.stop, step + 1
+        )
+      if done_GN.all():
+        return state
+      state['done'] = jax.device_put(done_GN, state['done'].sharding)
+
+  def _complete(
+    self, problem_id, index, ids_T, logprobs_T, sampling_T
+  ) -> Completion:
+    text = self.text
+    end = stops.find_end(
+      ids_T.tolist(), text.decode, eos_ids=text.eos_ids, stop=text.stop
+    )
+    return Completion(
+      problem_id=problem_id,
+      sample_index=index,
+      token_ids=ids_T[: end.num_tokens].tolist(),
+      target_length=end.target_length,
+      text=end.text,
+      logprobs=logprobs_T[: end.num_tokens].tolist(),
+      sampling_logprobs=sampling_T[: end.num_tokens].tolist(),
+      finish_reason=end.finish_reason,
+    )
+
+  def _prefill_fn(self, params, tokens_GP, lengths_G, keys_GNW, done_GN, how):
+    with partitioning.use(self.mesh):
+      constrain = partitioning.constrain
+      tokens_GP = constrain(tokens_GP, 'group', 'length')
+      lengths_G = constrain(lengths_G, 'group')
+      cache, logits_GV = self.network.prefill(
+        self.model, params, tokens_GP, lengths_G
+      )
+      G, N = done_GN.shape
+      T = self.config.max_decode_length
+      logits_GNV = jnp.repeat(logits_GV[:, None], N, axis=1)
+      first = self._choose(logits_GNV, keys_GNW, jnp.int32(0), how)
+      state = {
+        'time': jnp.int32(0),
+        'keys': keys_GNW,
+        'done': done_GN | self._is_eos(first[0]),
+        'suffix': self.network.empty_suffix(self.model, G, N, T),
+        'tokens': jnp.zeros((G, N, T), jnp.int32),
+        'logprobs': jnp.zeros((G, N, T), jnp.float32),
+        'sampling_logprobs': jnp.zeros((G, N, T), jnp.float32),
+      }
+      return cache, lengths_G, _record(state, first, jnp.int32(0))
+
+  def _decode_fn(self, params, state, prompt, lengths_G, how, until):
+    def unfinished(state):
+      return (state['time'] < until) & ~jnp.all(state['done'])
+
+    def body(state):
+      time = state['time']
+      newest_GN = jax.lax.dynamic_index_in_dim(state['tokens'], time, 2, False)
+      logits_GNV, suffix = self.network.step(
+        self.model, params, newest_GN, time, prompt, lengths_G, state['suffix']
+      )
+      chosen = self._choose(logits_GNV, state['keys'], time + 1, how)
+      state = state | {
+        'time': time + 1,
+        'suffix': suffix,
+        'done': state['done'] | self._is_eos(chosen[0]),
+      }
+      return _record(state, chosen, time + 1)
+
+    with partitioning.use(self.mesh):
+      return jax.lax.while_loop(unfinished, body, state)
+
+  def _choose(self, logits_GNV, keys_GNW, position, how):
+    G, N, V = logits_GNV.shape
+    if self.text.vocab_size < V:
+      known_V = jnp.arange(V) < self.text.vocab_size
+      logits_GNV = jnp.where(known_V[None, None], logits_GNV, -jnp.inf)
+    logits_RV = partitioning.constrain(
+      logits_GNV.reshape(G * N, V), 'group', None
+    )
+    chosen = token_choice.choose(
+      logits_RV, keys_GNW.reshape(-1, 2), position, *how
+    )
+    return [values_R.reshape(G, N) for values_R in chosen]
+
+  def _is_eos(self, tokens_GN):
+    eos = jnp.asarray(list(self.text.eos_ids), jnp.int32)
+    return jnp.any(tokens_GN[..., None] == eos[None, None], axis=-1)
+
+
+def layout(config: EngineConfig, stream: Stream) -> tuple[int, int]:
+  """(groups, lanes) of a stream: greedy wants one lane, whatever is asked."""
+  if stream.temperature == 0:
+    return config.greedy_groups, 1
+  return config.groups, config.lanes
+
+
+def fingerprint(
+  model: DecoderConfig, config: EngineConfig, mesh: jax.sharding.Mesh
+) -> dict[str, Any]:
+  """What a sample's bits depend on beside its identity and the weights."""
+  import jaxlib
+
+  device = mesh.devices.flat[0]
+  return {
+    'groups': config.groups,
+    'lanes': config.lanes,
+    'greedy_groups': config.greedy_groups,
+    'max_decode_length': config.max_decode_length,
+    'prompt_bucket': config.prompt_bucket,
+    'decode_loop': model.decode_loop,
+    'attention': model.attention,
+    'dtype': model.dtype,
+    'mesh': {axis: int(size) for axis, size in mesh.shape.items()},
+    'device': f'{device.platform} {device.device_kind}',
+    'jax': jax.__version__,
+    'jaxlib': jaxlib.__version__,
+  }
+
+
+def _record(state: dict, chosen: Sequence[jax.Array], time: jax.Array) -> dict:
+  names = ('tokens', 'logprobs', 'sampling_logprobs')
+  return state | {
+    name: jax.lax.dynamic_update_slice(
+      state[name], values_GN[:, :, None], (0, 0, time)
+    )
+    for name, values_GN in zip(names, chosen, strict=True)
+  }

@@ -1,0 +1,1 @@
+"""Which graded solutions an M-step is trained on."""

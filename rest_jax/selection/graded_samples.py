@@ -1,0 +1,167 @@
+"""What the M-step can learn from: one task's graded samples of the E-step."""
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rest_jax.artifacts import manifests
+from rest_jax.config import configuration
+from rest_jax.rewards import verdicts
+from rest_jax.selection import examples
+from rest_jax.selection.filtering import KEY
+
+STREAM = 'e_step'  # the only stream that is ever trained on
+_FINISHED = ('eos', 'stop')
+
+
+def problems(folder: str, dial: str) -> manifests.Manifest:
+  """A finished set of problems, which `dial` names, with its card."""
+  manifest = manifests.load(folder)
+  if manifest.kind != 'Problem' or not manifest.statistics.get('task'):
+    raise configuration.ConfigurationError(
+      f'{folder}: holds no problems (made by the stage {manifest.stage}). '
+      f'{dial} must name folders that the stage prepare wrote.'
+    )
+  return manifest
+
+
+class TaskInputs:
+  """A task's inputs, and its problems by id."""
+
+  def __init__(self, problems_dir, samples_dir=None, verdicts_dir=None):
+    self.problems = problems(problems_dir, 'PROBLEMS_DIRS')
+    self.card = self.problems.statistics['task']
+    if self.card.get('eos_id') is None:
+      raise configuration.ConfigurationError(
+        f'{problems_dir}: its card names no eos_id. A solution must end with '
+        'EOS to be learned; use a vocabulary that has one.'
+      )
+    self.samples = self.verdicts = None
+    if samples_dir is not None:
+      self.samples = manifests.load(samples_dir, stage='sample')
+      self.verdicts = manifests.load(verdicts_dir, stage='score')
+      if self.verdicts.fingerprint['inputs']['samples'] != self.samples.digest:
+        raise configuration.ConfigurationError(
+          f'{verdicts_dir}: these are not the verdicts of {samples_dir}, or '
+          'the samples have grown since. Run score again.'
+        )
+
+  def inputs(self, i: int) -> list[tuple[str, manifests.Manifest]]:
+    named = {
+      f'problems {i}': self.problems,
+      f'samples {i}': self.samples,
+      f'verdicts {i}': self.verdicts,
+    }
+    return [(name, value) for name, value in named.items() if value is not None]
+
+  def prompts(self, train_prompt: str) -> dict[str, np.ndarray]:
+    """{problem id: its prompt's ids}."""
+    table = self.problems.table(columns=['id', 'prompt_parts'])
+    prompts = {}
+    for batch in table.to_batches():
+      for row in batch.to_pylist():
+        parts = row['prompt_parts']
+        if train_prompt == 'zero_shot' and len(parts) > 1:
+          parts = [parts[0], parts[-1]]
+        ids = [token for part in parts for token in part]
+        prompts[row['id']] = np.array(ids, np.int32)
+    return prompts
+
+
+def correct(task: TaskInputs) -> tuple[pa.Table, dict[str, int]]:
+  """The rewarded, finished samples of the E-step, and the counts of classes.
+
+  Returns:
+    (table of problem_id, sample_index, reward, part, text_digest, one row per
+    correct sample; {outcome: samples}).
+  """
+  classes = dict.fromkeys(verdicts.OUTCOMES, 0)
+  tables = []
+  columns = [*KEY, 'stream', 'outcome', 'reward']
+  for row in task.verdicts.parts:
+    table = task.verdicts.table(part=row['name'], columns=columns)
+    table = table.filter(pc.equal(table['stream'], STREAM))
+    for count in pc.value_counts(table['outcome'].combine_chunks()).to_pylist():
+      classes[count['values']] += count['counts']
+    rewarded = pc.and_(
+      pc.greater(table['reward'], 0),
+      pc.not_equal(table['outcome'], verdicts.HARNESS_ERROR),
+    )
+    table = table.filter(rewarded).select([*KEY, 'reward'])
+    tables.append(_with_text(task, row['name'], table))
+  if not tables or not sum(classes.values()):
+    raise configuration.ConfigurationError(
+      f'{task.verdicts.folder}: holds no verdict of the stream {STREAM}. '
+      'Run sample and score with --gin.STREAMS="[\'e_step\']".'
+    )
+  return pa.concat_tables(tables), classes
+
+
+def _with_text(task: TaskInputs, part: str, correct: pa.Table) -> pa.Table:
+  """Adds part and text_digest from the samples; drops the unfinished ones."""
+  samples = task.samples.table(
+    part=part, columns=[*KEY, 'stream', 'finish_reason', 'text']
+  )
+  samples = samples.filter(pc.equal(samples['stream'], STREAM))
+  joined = correct.join(samples, keys=list(KEY), join_type='left outer')
+  if joined.num_rows != correct.num_rows:
+    raise configuration.ConfigurationError(
+      f'{task.samples.folder / part}: the same sample stands in it twice. '
+      'Delete the folder and sample again.'
+    )
+  lost = joined.filter(pc.is_null(joined['finish_reason']))
+  if lost.num_rows:
+    row = lost.slice(0, 1).to_pylist()[0]
+    raise configuration.ConfigurationError(
+      f'{task.verdicts.folder / part}: a verdict on sample '
+      f'{row["sample_index"]} of {row["problem_id"]}, which is not in '
+      f'{task.samples.folder}. Run score again.'
+    )
+  joined = joined.filter(
+    pc.is_in(joined['finish_reason'], value_set=pa.array(_FINISHED))
+  ).sort_by([(name, 'ascending') for name in KEY])
+  digests = [
+    hashlib.blake2b(text.encode(), digest_size=8).digest()
+    for text in joined['text'].to_pylist()
+  ]
+  return pa.table(
+    {
+      **{name: joined[name] for name in (*KEY, 'reward')},
+      'part': pa.array([part] * joined.num_rows, pa.string()),
+      'text_digest': pa.array(digests, pa.binary(8)),
+    }
+  )
+
+
+def examples_of_part(
+  task: TaskInputs,
+  part: str,
+  chosen: pa.Table,
+  prompts: Mapping[str, np.ndarray],
+) -> tuple[pa.Table, int]:
+  """One part of examples, and the number of its target tokens."""
+  table = task.samples.table(
+    part=part, columns=[*KEY, 'stream', 'target_length', 'token_ids']
+  )
+  table = table.filter(pc.equal(table['stream'], STREAM)).combine_chunks()
+  keys = zip(*(table[name].to_pylist() for name in KEY), strict=True)
+  row_of = {key: row for row, key in enumerate(keys)}
+  lists = table['token_ids'].combine_chunks()
+  ids, starts = lists.values.to_numpy(), lists.offsets.to_numpy()
+  lengths = table['target_length'].to_numpy()
+  targets = []
+  for key in zip(*(chosen[name].to_pylist() for name in KEY), strict=True):
+    row = row_of[key]
+    if key[0] not in prompts:
+      raise configuration.ConfigurationError(
+        f'{task.samples.folder / part}: samples of the problem {key[0]!r}, '
+        f'which is not in {task.problems.folder}. PROBLEMS_DIRS and '
+        'SAMPLES_DIRS must be of one run and in the same order.'
+      )
+    targets.append(ids[starts[row] : starts[row] + lengths[row]])
+  return examples.build(
+    chosen.select([*KEY, 'weight']), targets, prompts, task.card['eos_id']
+  )

@@ -1,0 +1,119 @@
+"""What the kept solutions share with the problems that are evaluated.
+
+A solution may repeat a test question that is no training question: the model
+has read it before. This looks for n-grams (tasks/overlap.py) of each evaluated
+question in the texts of the kept solutions, for the statistics of the stage
+select; which solutions are kept does not depend on it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rest_jax.artifacts import manifests, records, storage
+from rest_jax.distributed import preemption
+from rest_jax.selection import graded_samples
+from rest_jax.selection.filtering import KEY
+from rest_jax.selection.graded_samples import STREAM, TaskInputs
+from rest_jax.tasks.decontamination import overlap
+
+STATISTICS = 'overlap'  # their key in the manifest
+
+
+class Leaks:
+  """Compares examples with evaluated sets.
+
+  Attributes:
+    ngram: tokens of a gram; 0: nothing is compared.
+    sets: task/split to the manifest of its problems.
+  """
+
+  def __init__(self, eval_problems_dirs: Sequence[str], ngram: int):
+    overlap.check(ngram)
+    self.ngram, self.sets = ngram, {}
+    for folder in eval_problems_dirs if ngram else ():
+      manifest = graded_samples.problems(folder, 'EVAL_PROBLEMS_DIRS')
+      card = manifest.statistics['task']
+      self.sets[f'{card["task"]}/{card["split"]}'] = manifest
+
+  def statistics(
+    self,
+    folder: storage.Path,
+    parts: Sequence[Mapping[str, Any]],
+    tasks: Sequence[TaskInputs],
+  ) -> dict[str, Any]:
+    """{} where nothing is compared, else {STATISTICS: what is shared}.
+
+    Args:
+      folder: of the examples.
+      parts: the manifest's rows of its parts, as select writes them: one for
+        each part of each task's samples (problems, for human solutions).
+      tasks: select's inputs.
+    """
+    if not self.sets:
+      return {}
+    index = overlap.Index(
+      {
+        name: overlap.questions(manifest)
+        for name, manifest in self.sets.items()
+      },
+      self.ngram,
+    )
+    matches = overlap.Matches(index)
+    sources = [
+      (task, row['name'])
+      for task in tasks
+      for row in (task.samples or task.problems).parts
+    ]
+    for row, (task, source) in zip(parts, sources, strict=True):
+      preemption.check('select')
+      kept = records.read_part(
+        folder / row['name'], records.Example, expected=row, columns=list(KEY)
+      ).to_pydict()
+      texts = dict(_texts(task, source))
+      keys = list(zip(*kept.values(), strict=True))
+      matches.add([_name(key) for key in keys], [texts[key] for key in keys])
+    found = {name: matches.found(name) for name in self.sets}
+    return {STATISTICS: {**self._head(), 'found': found}}
+
+  def renew(
+    self, done: manifests.Manifest, tasks: Sequence[TaskInputs]
+  ) -> None:
+    """Compares finished examples again if other sets are evaluated since."""
+    standing, head = done.statistics.get(STATISTICS, {}), self._head()
+    if self.sets and any(standing.get(key) != head[key] for key in head):
+      more = self.statistics(done.folder, done.parts, tasks)
+      manifests.restate(done, {**done.statistics, **more})
+      self.show(more)
+
+  def show(self, statistics: Mapping[str, Any]) -> None:
+    """Prints a line for each set that shares something."""
+    found = statistics.get(STATISTICS, {}).get('found', {})
+    for name, one in found.items():
+      if one['shared']:
+        print(
+          f'overlap: {one["training_shared"]} of {one["training"]} kept '
+          f'solutions share a {self.ngram}-gram with {name} '
+          f'({one["shared"]} of its {one["problems"]} problems)'
+        )
+
+  def _head(self) -> dict[str, Any]:
+    digests = {name: manifest.digest for name, manifest in self.sets.items()}
+    return {'ngram': self.ngram, 'sets': digests}
+
+
+def _texts(task: TaskInputs, part: str) -> Iterator[tuple[tuple, str]]:
+  """((problem id, sample index), text) of the solutions in a part."""
+  if task.samples is None:
+    table = task.problems.table(part=part, columns=['id', 'solution'])
+    for row in table.to_pylist():
+      yield (row['id'], -1), row['solution']
+    return
+  columns = [*KEY, 'stream', 'text']
+  for row in task.samples.table(part=part, columns=columns).to_pylist():
+    if row['stream'] == STREAM:
+      yield tuple(row[name] for name in KEY), row['text']
+
+
+def _name(key: tuple[str, int]) -> str:
+  problem, index = key
+  return problem if index < 0 else f'{problem} sample {index}'

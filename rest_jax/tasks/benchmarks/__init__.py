@@ -1,0 +1,1 @@
+"""The published tasks: their rows, their files, and their TFDS data sets."""

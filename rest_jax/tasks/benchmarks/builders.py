@@ -1,0 +1,191 @@
+"""TFDS builders of the published data sets: rest_math, rest_gsm8k, …
+
+    import rest_jax.tasks.benchmarks.builders  # registers them
+    tfds.load('rest_gsm8k', builder_kwargs={'manual_dir': 'gsm8k'})
+
+Importing this module registers them, once. They write TFRecord and nothing
+else: SeqIO reads no other format of TFDS. All features are texts
+(catalogue.FIELDS), '' where a problem has no such thing.
+"""
+
+import socket
+import types
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+from urllib import parse, request
+
+import tensorflow_datasets as tfds
+
+from rest_jax.artifacts import storage
+from rest_jax.config import configuration
+from rest_jax.tasks import problem_sets
+from rest_jax.tasks.benchmarks import (
+  catalogue,
+  files,
+  published_files,
+  readings,
+  verification,
+)
+
+FILE_FORMAT = 'tfrecord'
+
+
+class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """Prepares one benchmark; its subclasses are registered.
+
+  Attributes:
+    benchmark: its row of the catalogue.
+    verified: what was found in the data; None until it is prepared here.
+  """
+
+  RELEASE_NOTES = {catalogue.BUILDER_VERSION: 'First version.'}
+  VERSION = tfds.core.Version(catalogue.BUILDER_VERSION)
+  # TFDS 4.9.10 would import importlib_resources here, which it does not need
+  # otherwise and does not install.
+  code_path = None
+  benchmark: catalogue.Benchmark
+  verified: verification.Verification | None = None
+
+  def __init__(
+    self,
+    *,
+    manual_dir: storage.PathLike | None = None,
+    allow_partial: bool = False,
+    reading: readings.Reading | None = None,
+    file_format: str | None = None,
+    **kwargs: Any,
+  ):
+    """Makes a builder; nothing is read before `download_and_prepare`.
+
+    Args:
+      manual_dir: where the data set lies, as for published_files.read. None:
+        what TFDS takes for its manual_dir, and if nothing is there, a download.
+      allow_partial: take any number of problems; the data set says so in its
+        metadata.
+      reading: what was read already, in place of reading it.
+      file_format: 'tfrecord', or None for it.
+      **kwargs: of tfds.core.GeneratorBasedBuilder.
+
+    Raises:
+      ConfigurationError: another file_format.
+    """
+    _check_format(file_format)
+    self._manual_dir = manual_dir
+    self._allow_partial = allow_partial
+    self._reading = reading
+    super().__init__(file_format=FILE_FORMAT, **kwargs)
+
+  def download_and_prepare(self, *, file_format=None, **kwargs):
+    """As in TFDS; refuses a file_format that is not TFRecord."""
+    _check_format(file_format)
+    super().download_and_prepare(**kwargs)
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return tfds.core.DatasetInfo(
+      builder=self,
+      description=f'{self.benchmark.title}. Prepared by rest_jax.',
+      features=tfds.features.FeaturesDict(
+        {name: tfds.features.Text() for name in catalogue.FIELDS}
+      ),
+      homepage=self.benchmark.homepage,
+      license=self.benchmark.licence,
+      metadata=tfds.core.MetadataDict(),
+    )
+
+  def _split_generators(self, dl_manager):
+    reading = self._reading or self._read(dl_manager)
+    self.verified = verification.verify(
+      self.benchmark, reading, allow_partial=self._allow_partial
+    )
+    self.info.metadata.update(self.verified.summary)
+    return {
+      split: self._generate_examples(rows)
+      for split, rows in reading.rows.items()
+      if rows
+    }
+
+  def _generate_examples(
+    self, rows: Sequence[problem_sets.Row]
+  ) -> Iterator[tuple[str, dict[str, str]]]:
+    for row in rows:
+      values = {'problem_id': row.key}
+      for name in catalogue.FIELDS[1:]:
+        values[name] = getattr(row, name) or ''
+      yield row.key, values
+
+  def _read(self, dl_manager) -> readings.Reading:
+    if self._manual_dir is not None:
+      return published_files.read(self.benchmark.name, self._manual_dir)
+    try:
+      return published_files.read(self.benchmark.name, dl_manager.manual_dir)
+    except (AssertionError, files.NotFoundError):
+      return self._download(dl_manager)
+
+  def _download(self, dl_manager) -> readings.Reading:
+    urls = dict(self.benchmark.urls)
+    if not urls:
+      raise files.NotFoundError(
+        f'{self.benchmark.name}: nothing was found, and there is no address to '
+        f'download it from. {published_files.instructions(self.benchmark)}'
+      )
+    try:
+      _check_reachable(urls.values())
+      paths = dl_manager.download(urls)
+    except (OSError, tfds.download.DownloadError) as error:
+      raise configuration.ConfigurationError(
+        f'{self.benchmark.name}: it could not be downloaded ({error}). '
+        f'{published_files.instructions(self.benchmark)}'
+      ) from error
+    folder = files.Folder(', '.join(urls.values()), paths)
+    return published_files.read(self.benchmark.name, folder)
+
+
+def builder(name: str, **kwargs: Any) -> BenchmarkBuilder:
+  """The builder of a benchmark; see BenchmarkBuilder for its arguments."""
+  return BUILDERS[published_files.data_set(name).name](**kwargs)
+
+
+def _check_reachable(addresses: Iterable[str]) -> None:
+  """Raises OSError where there is no network; TFDS would try for minutes."""
+  if request.getproxies():
+    return  # which looks names up itself
+  for address in addresses:
+    socket.getaddrinfo(parse.urlsplit(address).hostname, None)
+
+
+def _check_format(file_format: Any) -> None:
+  value = getattr(file_format, 'value', file_format)  # an enum of TFDS
+  if value not in (None, FILE_FORMAT):
+    raise configuration.ConfigurationError(
+      f'file_format: got {value!r}; allowed: {FILE_FORMAT!r}. SeqIO reads no '
+      'other format of TFDS.'
+    )
+
+
+def _builder_class(benchmark: catalogue.Benchmark) -> type[BenchmarkBuilder]:
+  """Makes, and so registers, a builder; the one that is there if there is."""
+  words = benchmark.builder.split('_')
+  fields = {
+    '__module__': __name__,
+    '__doc__': f'Prepares {benchmark.title}.',
+    'name': benchmark.builder,
+    'benchmark': benchmark,
+    'MANUAL_DOWNLOAD_INSTRUCTIONS': published_files.instructions(benchmark),
+  }
+  try:
+    return types.new_class(
+      ''.join(word.capitalize() for word in words),
+      (BenchmarkBuilder,),
+      exec_body=lambda namespace: namespace.update(fields),
+    )
+  except ValueError:  # this module was loaded before, and is loaded again
+    return tfds.builder_cls(benchmark.builder)
+
+
+BUILDERS = {
+  name: _builder_class(benchmark)
+  for name, benchmark in catalogue.CATALOGUE.items()
+  if benchmark.data is None
+}
+# A builder is pickled by the name of its class.
+globals().update({cls.__name__: cls for cls in BUILDERS.values()})

@@ -1,0 +1,1 @@
+"""What training texts share with the evaluated problems."""

@@ -1,0 +1,1 @@
+"""The embedded tasks: problems, solutions and a corpus from a seed."""

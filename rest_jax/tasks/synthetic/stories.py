@@ -1,0 +1,302 @@
+"""Word problems: a chain of events over a number, and its telling.
+
+A `Chain` is the arithmetic: a start and events. A `Story` is a chain told
+about somebody: names, things and wording. Two stories of one chain differ in
+words only, and the splits of the task are disjoint in chains.
+
+    start   (n,)      has n                    (k, m)   k boxes of m: 1 step
+    events  add k     1 step                   packs k m   + k packs of m: 2
+            take k    1 step                   each k m    - m to each of k: 2
+            times k   1 step (another person)  share k     / k: 1 step, last
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from rest_jax.config import configuration
+from rest_jax.tasks.seeded_random import Draws
+
+KINDS = ('things', 'money', 'bus', 'garden')
+STEPS_OF = {'add': 1, 'take': 1, 'times': 1, 'share': 1, 'packs': 2, 'each': 2}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Difficulty(configuration.Configuration):
+  """How long and how large the calculations of a problem are.
+
+  Attributes:
+    steps: numbers of steps that occur, such as (2, 3, 4).
+    step_weights: their relative frequencies.
+    max_start: largest number that a story starts with.
+    max_operand: largest number that is added or taken away.
+    max_factor: largest factor of a product, and largest divisor.
+    max_value: no result on the way is above it; none is below 1.
+    kinds: of stories that are told.
+    event_weights: relative frequencies of the events, in the order of
+      OPERATION_OF: add, packs, take, each, times, share.
+  """
+
+  steps: tuple[int, ...] = (2, 3, 4)
+  step_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
+  max_start: int = 20
+  max_operand: int = 12
+  max_factor: int = 6
+  max_value: int = 99
+  kinds: tuple[str, ...] = KINDS
+  event_weights: tuple[float, ...] = (3.0, 2.0, 3.0, 2.0, 2.0, 1.0)
+
+  def check(self):
+    self.require(bool(self.steps), 'steps', 'at least one number')
+    self.require(min(self.steps) >= 1, 'steps', 'numbers from 1 on')
+    same = len(self.step_weights) == len(self.steps)
+    self.require(same, 'step_weights', 'one for each of steps')
+    good = min(self.step_weights) >= 0 and sum(self.step_weights) > 0
+    self.require(good, 'step_weights', '>= 0, not all 0')
+    same = len(self.event_weights) == len(OPERATION_OF)
+    allowed = f'a weight >= 0 for each of {", ".join(OPERATION_OF)}'
+    weights = self.event_weights
+    self.require(
+      same and min(weights) >= 0 and max(weights) > 0, 'event_weights', allowed
+    )
+    known = bool(self.kinds) and set(self.kinds) <= set(KINDS)
+    self.require(known, 'kinds', f'some of {", ".join(KINDS)}')
+    for name in ('max_start', 'max_operand', 'max_factor'):
+      self.require(getattr(self, name) >= 2, name, 'at least 2')
+    low = max(self.max_start, self.max_factor**2)
+    self.require(self.max_value >= low, 'max_value', f'at least {low}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """One calculation: left operation right = result."""
+
+  left: int
+  operation: str  # + - * /
+  right: int
+  result: int
+
+  def __str__(self):
+    return f'{self.left}{self.operation}{self.right}={self.result}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+  """The arithmetic of a problem, without words."""
+
+  start: tuple[int, ...]
+  events: tuple[tuple[str | int, ...], ...]
+
+  def steps(self) -> list[Step]:
+    """The calculations, in order; the last one's result is the answer."""
+    steps = []
+
+    def calculate(left: int, operation: str, right: int) -> int:
+      result = {
+        '+': left + right,
+        '-': left - right,
+        '*': left * right,
+        '/': left // right,
+      }[operation]
+      steps.append(Step(left, operation, right, result))
+      return result
+
+    value = self.start[0]
+    if len(self.start) == 2:
+      value = calculate(self.start[0], '*', self.start[1])
+    for event, *numbers in self.events:
+      if event in ('packs', 'each'):
+        amount = calculate(numbers[0], '*', numbers[1])
+      else:
+        amount = numbers[0]
+      value = calculate(value, OPERATION_OF[event], amount)
+    return steps
+
+  def expression(self) -> str:
+    """The whole calculation as one expression, with usual precedence."""
+    text = '*'.join(str(number) for number in self.start)
+    plain = False  # whether `text` ends in a sum, which * and / must bracket
+    for event, *numbers in self.events:
+      operation = OPERATION_OF[event]
+      if operation in '*/' and plain:
+        text, plain = f'({text})', False
+      text += operation + '*'.join(str(number) for number in numbers)
+      plain = plain or operation in '+-'
+    return text
+
+
+OPERATION_OF = {
+  'add': '+',
+  'packs': '+',
+  'take': '-',
+  'each': '-',
+  'times': '*',
+  'share': '/',
+}
+
+
+def draw_chain(draws: Draws, difficulty: Difficulty) -> Chain:
+  """A chain within the bounds of `difficulty`."""
+  count = draws.weighted(difficulty.steps, difficulty.step_weights)
+  while True:
+    chain = _try_chain(draws, difficulty, count)
+    if chain is not None:
+      return chain
+
+
+def _try_chain(
+  draws: Draws, difficulty: Difficulty, count: int
+) -> Chain | None:
+  factor = difficulty.max_factor
+  weights = dict(zip(OPERATION_OF, difficulty.event_weights, strict=True))
+  left = count
+  if draws.uniform() < 0.4:
+    start = (draws.integer(2, factor), draws.integer(2, factor))
+    value, left = start[0] * start[1], left - 1
+  else:
+    start = (draws.integer(2, difficulty.max_start),)
+    value = start[0]
+  events = []
+  while left:
+    options = [
+      event
+      for event, steps in STEPS_OF.items()
+      if steps <= left and weights[event] and (event != 'share' or left == 1)
+    ]
+    if not options:
+      return None
+    event = draws.weighted(options, [weights[option] for option in options])
+    if event in ('add', 'take'):
+      numbers = (draws.integer(2, difficulty.max_operand),)
+    elif event in ('packs', 'each'):
+      numbers = (draws.integer(2, factor), draws.integer(2, factor))
+    else:
+      numbers = (draws.integer(2, min(factor, 5 if event == 'times' else 9)),)
+    if event == 'share' and value % numbers[0]:
+      return None
+    left -= STEPS_OF[event]
+    events.append((event, *numbers))
+    value = Chain((value,), (events[-1],)).steps()[-1].result
+    if not 1 <= value <= difficulty.max_value:
+      return None
+  return Chain(start, tuple(events)) if events else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Story:
+  """A chain in words.
+
+  Attributes:
+    chain: its arithmetic.
+    kind: one of KINDS.
+    question: the problem's text.
+    unit: what the answer counts, such as 'pens'.
+  """
+
+  chain: Chain
+  kind: str
+  question: str
+  unit: str
+
+
+_PEOPLE = (
+  *((name, 'She', 'her') for name in (
+    'Ann', 'Mia', 'Eva', 'Lea', 'Zoe', 'Ida', 'Kim', 'Amy', 'Sara', 'Nora',
+    'Lily', 'Rosa', 'Jane', 'Emma',
+  )),
+  *((name, 'He', 'him') for name in (
+    'Tom', 'Ben', 'Max', 'Leo', 'Sam', 'Dan', 'Jim', 'Bob', 'Paul', 'Omar',
+    'Luke', 'Noah', 'Ivan', 'Hugo',
+  )),
+)  # fmt: skip
+_THINGS = (
+  'pens', 'books', 'cards', 'coins', 'shells', 'apples', 'eggs', 'stamps',
+  'toys', 'balls', 'nuts', 'keys', 'cups', 'hats', 'rocks', 'beads',
+)  # fmt: skip
+_PLANTS = ('roses', 'trees', 'herbs', 'tulips', 'shrubs', 'ferns')
+_HOLDERS = ('boxes', 'bags', 'packs', 'jars')
+
+# {n} {m} numbers, {u} unit, {N} name, {P} He or She, {O} him or her,
+# {W} another person, {h} a holder, {t} another kind of thing.
+_TELLING = {
+  'things': {
+    1: ('{N} has {n} {u}.', '{N} owns {n} {u}.', '{N} starts with {n} {u}.'),
+    2: ('{N} has {n} {h} of {m} {u}.', '{N} buys {n} {h} with {m} {u} each.'),
+    'add': ('{P} finds {n} more.', '{P} gets {n} more.', '{P} buys {n} more.'),
+    'take': ('{P} loses {n}.', '{P} gives away {n}.', '{P} sells {n}.'),
+    'packs': ('{P} buys {n} {h} of {m}.', '{P} gets {n} {h} with {m} each.'),
+    'each': ('{P} gives {m} to each of {n} friends.',
+             '{n} friends take {m} each.'),
+    'times': ('{W} has {n} times as many.', '{W} owns {n} times as many.'),
+    'share': ('{P} puts them in {n} equal piles.',),
+    'ask': ('How many {u} does {N} have now?', 'How many {u} has {N} now?'),
+    'ask share': ('How many {u} are in each pile?',),
+  },
+  'money': {
+    1: ('{N} has {n} dollars.', '{N} earns {n} dollars.'),
+    2: ('{N} works {n} hours for {m} dollars each.',
+        '{N} sells {n} {t} for {m} dollars each.'),
+    'add': ('{P} gets {n} dollars.', '{P} earns {n} dollars more.'),
+    'take': ('{P} spends {n} dollars.', '{P} pays {n} dollars.'),
+    'packs': ('{P} sells {n} {t} for {m} dollars each.',
+              '{P} earns {m} dollars on each of {n} days.'),
+    'each': ('{P} buys {n} {t} for {m} dollars each.',
+             '{P} pays {m} dollars to each of {n} people.'),
+    'times': ('{W} has {n} times as much.',),
+    'share': ('{P} splits it among {n} children.',),
+    'ask': ('How many dollars does {N} have now?',
+            'How many dollars are left for {N}?'),
+    'ask share': ('How many dollars does each child get?',),
+  },
+  'bus': {
+    1: ('A bus has {n} people.', '{n} people are on a bus.'),
+    2: ('A bus has {n} rows of {m} people.',
+        '{n} groups of {m} people are on a bus.'),
+    'add': ('{n} get on.', '{n} more people come in.'),
+    'take': ('{n} get off.', '{n} people leave.'),
+    'packs': ('At each of {n} stops {m} get on.',
+              '{n} groups of {m} come in.'),
+    'each': ('At each of {n} stops {m} get off.', '{n} groups of {m} leave.'),
+    'times': ('A train has {n} times as many.',),
+    'share': ('They form {n} equal teams.',),
+    'ask': ('How many people are there now?', 'How many people is that?'),
+    'ask share': ('How many people are in each team?',),
+  },
+  'garden': {
+    1: ('A garden has {n} {u}.', '{N} plants {n} {u}.'),
+    2: ('A garden has {n} rows of {m} {u}.', '{N} plants {n} rows of {m} {u}.'),
+    'add': ('{n} more grow.', '{n} are added.'),
+    'take': ('{n} die.', '{n} are cut.', '{n} are removed.'),
+    'packs': ('{n} rows of {m} are added.', 'In {n} weeks {m} grow each week.'),
+    'each': ('{n} rows of {m} are cut.', 'In {n} weeks {m} die each week.'),
+    'times': ('A park has {n} times as many.',),
+    'share': ('They stand in {n} equal beds.',),
+    'ask': ('How many {u} are there now?', 'How many {u} is that?'),
+    'ask share': ('How many {u} are in each bed?',),
+  },
+}  # fmt: skip
+
+
+def tell(draws: Draws, chain: Chain, kinds: Sequence[str] = KINDS) -> Story:
+  """Tells a chain: somebody, something, and one wording of each event."""
+  kind = draws.choice(kinds)
+  telling = _TELLING[kind]
+  unit = {'money': 'dollars', 'bus': 'people', 'garden': draws.choice(_PLANTS)}
+  unit = unit.get(kind) or draws.choice(_THINGS)
+  person = draws.choice(_PEOPLE)
+
+  def say(key: str | int, numbers: Sequence[int], other: str = '') -> str:
+    n, m = (*numbers, 0, 0)[:2]
+    return draws.choice(telling[key]).format(
+      n=n, m=m, u=unit, N=person[0], P=person[1], O=person[2], W=other,
+      h=draws.choice(_HOLDERS), t=draws.choice(_THINGS),
+    )  # fmt: skip
+
+  sentences = [say(len(chain.start), chain.start)]
+  for event, *numbers in chain.events:
+    other = draws.choice([p for p in _PEOPLE if p != person])
+    sentences.append(say(event, numbers, other[0]))
+    if event == 'times':
+      person = other  # from here on the story is about them
+  last = chain.events[-1][0]
+  sentences.append(say('ask share' if last == 'share' else 'ask', ()))
+  return Story(chain, kind, ' '.join(sentences), unit)

@@ -1,0 +1,108 @@
+"""SentencePiece vocabularies: read from a *.model file, and trained.
+
+SentencePiece is imported where it is used: most stages need no vocabulary.
+"""
+
+from collections.abc import Iterable
+
+from rest_jax.artifacts import storage
+from rest_jax.config import configuration
+from rest_jax.tokenizers import vocabularies
+from rest_jax.tokenizers.vocabularies import Vocabulary
+
+_UNKNOWN = '\ufffd'.encode()
+
+
+def from_model(spec: str, data: bytes) -> Vocabulary:
+  """The vocabulary of a SentencePiece model.
+
+  Args:
+    spec: where it comes from, for errors.
+    data: the content of the *.model file.
+
+  Raises:
+    ConfigurationError: it is no such model, or has no end-of-sequence id.
+  """
+  import sentencepiece
+
+  try:
+    model = sentencepiece.SentencePieceProcessor(model_proto=data)
+  except RuntimeError as error:
+    raise configuration.ConfigurationError(
+      f'vocabulary {spec}: not a SentencePiece model ({error}).'
+    ) from error
+  table, specials = [], {}
+  for token in range(model.vocab_size()):
+    piece = model.id_to_piece(token)
+    if model.is_control(token):
+      specials[piece] = token
+      table.append(b'')
+    elif model.is_unknown(token):
+      table.append(_UNKNOWN)
+    else:
+      table.append(
+        vocabularies.piece_bytes(piece, is_byte=model.is_byte(token))
+      )
+  if model.eos_id() < 0:
+    raise configuration.ConfigurationError(
+      f'vocabulary {spec}: has no end-of-sequence id, and samples need one.'
+    )
+  return Vocabulary(
+    spec=spec,
+    encoder=vocabularies.without_dummy_prefix(model.encode, table),
+    table=table,
+    eos_id=model.eos_id(),
+    bos_id=model.bos_id() if model.bos_id() >= 0 else None,
+    specials=specials,
+    digest=vocabularies.digest_of(data),
+    unk_id=model.unk_id() if model.unk_id() >= 0 else None,
+  )
+
+
+def train(lines: Iterable[str], size: int, target: storage.PathLike) -> None:
+  """Trains a byte-pair vocabulary that can write any text exactly.
+
+  Digits are single pieces, a newline is one piece, unknown characters are
+  spelt in bytes, nothing is normalised. Single-threaded and with integer
+  counts only: the same lines give the same file.
+
+  Args:
+    lines: the texts to learn from.
+    size: number of ids; 260 of them are special tokens, bytes and newline.
+    target: the *.model file to write.
+
+  Raises:
+    ConfigurationError: the lines do not have so many pieces in them.
+  """
+  import io
+
+  import sentencepiece
+
+  model = io.BytesIO()
+  try:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter(lines),
+      model_writer=model,
+      model_type='bpe',
+      vocab_size=size,
+      character_coverage=1.0,
+      normalization_rule_name='identity',
+      add_dummy_prefix=False,
+      remove_extra_whitespaces=False,
+      split_digits=True,
+      byte_fallback=True,
+      allow_whitespace_only_pieces=True,
+      user_defined_symbols=['\n'],
+      unk_id=0,
+      eos_id=1,
+      bos_id=-1,
+      pad_id=-1,
+      max_sentence_length=1 << 20,
+      num_threads=1,
+      minloglevel=2,
+    )
+  except RuntimeError as error:
+    raise configuration.ConfigurationError(
+      f'vocab_size: got {size}; SentencePiece says: {error}.'
+    ) from error
+  storage.write_bytes(target, model.getvalue())

@@ -1,0 +1,111 @@
+"""Resumable checkpoints of one training, by Orbax, saved in the background.
+
+    FOLDER/<step>/{params,optimizer,progress}
+
+Kept are the newest step (to resume from) and the best one (the policy so far);
+everything else is deleted once a newer save is safe.
+"""
+
+import json
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from rest_jax.artifacts import storage
+from rest_jax.models.checkpoints.policies import PARAMS
+from rest_jax.training.train_step import TrainState
+
+OPTIMIZER, PROGRESS = 'optimizer', 'progress'
+
+
+class Saver:
+  """Saves and restores one training's state and progress."""
+
+  def __init__(self, folder: storage.PathLike):
+    """Args: folder: of this training; made if missing."""
+    self._folder = storage.path(folder)
+    self._best: int | None = None  # of the newest save; unknown at first
+    self._folder.mkdir(parents=True, exist_ok=True)
+    options = ocp.CheckpointManagerOptions(
+      create=True,
+      cleanup_tmp_directories=True,
+      enable_async_checkpointing=True,
+    )
+    self._manager = ocp.CheckpointManager(
+      storage.absolute(folder),
+      options=options,
+      item_names=(PARAMS, OPTIMIZER, PROGRESS),
+    )
+
+  def save(self, state: TrainState, progress: dict, *, best: int) -> None:
+    """Starts a save; earlier steps but `best` are deleted when it is safe.
+
+    Args:
+      state: what is saved, under its step.
+      progress: JSON-ready; what the loop must know to go on.
+      best: the step that stays beside the newest.
+    """
+    step = int(state.step)
+    self.wait()
+    standing = sorted(self._manager.all_steps())
+    # What the newest standing save needs goes only once this one stands.
+    if self._best is not None:
+      for stale in standing[:-1]:
+        if stale not in (self._best, best):
+          self._manager.delete(stale)
+    self._best = best
+    if step in standing:
+      return
+    items = {
+      PARAMS: ocp.args.StandardSave(state.params),
+      OPTIMIZER: ocp.args.StandardSave(state.opt_state),
+      PROGRESS: ocp.args.JsonSave(progress),
+    }
+    with storage.disk_errors(self._folder):
+      self._manager.save(step, args=ocp.args.Composite(**items))
+
+  def restore(
+    self, abstract: TrainState, shardings: TrainState
+  ) -> tuple[TrainState, dict] | None:
+    """The newest state and its progress, or None where nothing was saved."""
+    step = self._manager.latest_step()
+    if step is None:
+      return None
+    target = jax.tree.map(
+      lambda leaf, where: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=where
+      ),
+      abstract,
+      shardings,
+    )
+    read = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        **{
+          PARAMS: ocp.args.StandardRestore(target.params),
+          OPTIMIZER: ocp.args.StandardRestore(target.opt_state),
+          PROGRESS: ocp.args.JsonRestore(),
+        }
+      ),
+    )
+    counter = jax.device_put(np.int32(step), shardings.step)
+    state = TrainState(counter, read[PARAMS], read[OPTIMIZER])
+    return state, json.loads(json.dumps(read[PROGRESS]))
+
+  def prune(self, keep: int) -> None:
+    """Leaves this step alone, once training is over."""
+    self.wait()
+    for step in self._manager.all_steps():
+      if step != keep:
+        self._manager.delete(step)
+
+  def wait(self) -> None:
+    """Returns once the last save stands."""
+    with storage.disk_errors(self._folder):
+      self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits for the last save."""
+    self.wait()
+    self._manager.close()

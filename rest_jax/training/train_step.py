@@ -1,0 +1,166 @@
+"""One optimiser step: pure, sharded, the same for 1 or K micro-batches.
+
+loss = sum(weight * nll) / normaliser, where the normaliser is summed over the
+whole global batch, so that neither packing nor the number of devices or
+micro-batches changes the gradient (beyond the order of floating-point sums).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from rest_jax.distributed import partitioning
+from rest_jax.models import network
+from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models.checkpoints import policies
+from rest_jax.training.packing import Packer, Rows
+
+Batch = dict[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+  """What a step reads and replaces."""
+
+  step: jax.Array  # optimiser steps done
+  params: Any
+  opt_state: Any
+
+
+def shardings(
+  model: DecoderConfig, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> tuple[TrainState, TrainState]:
+  """(abstract state, its shardings) without computing anything."""
+  abstract = policies.abstract(model, mesh)
+  params = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+  replicated = partitioning.replicated(mesh)
+  opt_state = jax.eval_shape(optimizer.init, abstract)
+  # Adam's moments are split as their parameters; what is no copy of the
+  # parameters (counts, Adafactor's factors) is replicated.
+  opt_shardings = optax.tree_utils.tree_map_params(
+    optimizer,
+    lambda leaf, where: where if leaf.shape == where[1] else replicated,
+    opt_state,
+    jax.tree.map(lambda s, a: _Placed((s, a.shape)), params, abstract),
+    transform_non_params=lambda _: replicated,
+  )
+  opt_shardings = jax.tree.map(
+    lambda leaf: leaf[0] if isinstance(leaf, _Placed) else leaf,
+    opt_shardings,
+    is_leaf=lambda leaf: isinstance(leaf, _Placed),
+  )
+  step = jax.ShapeDtypeStruct((), jnp.int32)
+  return (
+    TrainState(step, abstract, opt_state),
+    TrainState(replicated, params, opt_shardings),
+  )
+
+
+class _Placed(tuple):
+  """(sharding, shape) as one leaf; jax does not look into tuple subclasses."""
+
+
+def batch_shardings(mesh: Mesh, rows: int) -> dict[str, Any]:
+  """Where the arrays of a batch lie."""
+  names = ('tokens', 'targets', 'positions', 'segment_ids', 'loss_weights')
+  place = partitioning.sharding
+  return {
+    name: place(mesh, ('batch', None), (rows, 1), 'batch') for name in names
+  } | {'normalizers': place(mesh, ('batch',), (rows,), 'batch')}
+
+
+def put_batch(packer: Packer, first: int, rows: int, where: dict) -> Batch:
+  """Rows first … first+rows-1 on the mesh; a host builds only its own."""
+  built: dict[tuple[int, int], Rows] = {}
+
+  def array(name: str) -> jax.Array:
+    kind = np.float32 if name in ('loss_weights', 'normalizers') else np.int32
+    shape = (rows,) if name == 'normalizers' else (rows, packer.row_length)
+
+    def piece(index):
+      low, high, _ = index[0].indices(rows)
+      if (low, high) not in built:
+        built[low, high] = packer.batch(range(first + low, first + high))
+      return getattr(built[low, high], name)
+
+    return jax.make_array_from_callback(shape, where[name], piece, dtype=kind)
+
+  return {name: array(name) for name in where}
+
+
+def loss_sums(
+  model: DecoderConfig, params: Any, batch: Batch
+) -> tuple[jax.Array, jax.Array]:
+  """(sum of weight * nll, sum of weight) of some rows, in float32."""
+  net = network.Decoder(model)
+  x_BLD, _ = net.apply(
+    params, batch['tokens'], batch['positions'], batch['segment_ids']
+  )
+  logits_BLV = net.apply(params, x_BLD, method='logits')
+  norms_BL = jax.nn.logsumexp(logits_BLV, axis=-1)
+  scores_BL = jnp.take_along_axis(
+    logits_BLV, batch['targets'][..., None], axis=-1
+  )[..., 0]
+  weights_BL = batch['loss_weights']
+  return jnp.sum(weights_BL * (norms_BL - scores_BL)), jnp.sum(weights_BL)
+
+
+def make_step(
+  model: DecoderConfig,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+  *,
+  microbatches: int = 1,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+  """The step, not yet compiled.
+
+  Returns:
+    step(state, batch) -> (state, metrics): loss (by the chosen normaliser),
+    token_loss (per weight of target tokens), grad_norm, param_norm (of the
+    parameters after the step), update_norm.
+  """
+
+  def sums(params, batch):
+    with partitioning.use(mesh):
+      return loss_sums(model, params, batch)
+
+  gradient = jax.value_and_grad(sums, has_aux=True)
+
+  def accumulate(params, batch):
+    if microbatches == 1:
+      return gradient(params, batch)
+    pieces = jax.tree.map(
+      # Interleaved, so that each piece keeps the batch's split over devices.
+      lambda x: jnp.swapaxes(x.reshape((-1, microbatches) + x.shape[1:]), 0, 1),
+      batch,
+    )
+
+    def body(total, piece):  # in float32, whatever the parameters are
+      return jax.tree.map(jnp.add, total, gradient(params, piece)), None
+
+    zero = jnp.float32(0)
+    zeros = jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), params)
+    return jax.lax.scan(body, ((zero, zero), zeros), pieces)[0]
+
+  def step(state: TrainState, batch: Batch):
+    (total, weight), grads = accumulate(state.params, batch)
+    normalizer = jnp.maximum(jnp.sum(batch['normalizers']), 1e-9)
+    grads = jax.tree.map(
+      lambda g, p: (g / normalizer).astype(p.dtype), grads, state.params
+    )
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {
+      'loss': total / normalizer,
+      'token_loss': total / jnp.maximum(weight, 1e-9),
+      'grad_norm': optax.global_norm(grads),
+      'param_norm': optax.global_norm(params),
+      'update_norm': optax.global_norm(updates),
+    }
+    return TrainState(state.step + 1, params, opt_state), metrics
+
+  return step
