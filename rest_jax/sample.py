@@ -19,7 +19,7 @@ from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import requests, sampling_engine
 from rest_jax.sampling.streams import EngineConfig, Stream
 
-VERSION = 1
+VERSION = 2  # 2: noise of 64 bits, never infinite
 
 
 @configuration.checked

@@ -28,7 +28,7 @@ from rest_jax.training.hyperparameters import (
 )
 from rest_jax.training.loop import Grid
 
-VERSION = 1
+VERSION = 2  # 2: D_val is sampled with noise of 64 bits
 
 
 @configuration.checked

@@ -197,6 +197,14 @@ class Engine:
     end = stops.find_end(
       ids_T.tolist(), text.decode, eos_ids=text.eos_ids, stop=text.stop
     )
+    scores_T = logprobs_T[: end.num_tokens]
+    if not np.isfinite(scores_T).all():
+      # argmax over NaN returns the NaN's place: a token, but no choice.
+      raise FloatingPointError(
+        f'{problem_id}, sample {index}: the log-probability of token '
+        f'{int(np.argmin(np.isfinite(scores_T)))} is not finite. The weights, '
+        'or the activations in MODEL.dtype, hold NaN or infinity.'
+      )
     return Completion(
       problem_id=problem_id,
       sample_index=index,

@@ -69,15 +69,20 @@ def choose(
     return draw(limited_RV, ids_RV)
 
   def draw(values_RC, ids_RC):
-    scaled_RC = values_RC / jnp.maximum(temperature, 1e-6)
+    # Relative to the best: logits of 30 at temperature 0.01 would leave float32
+    # a resolution of 2e-4, too coarse to add the noise to.
+    best_R1 = jnp.max(values_RC, axis=-1, keepdims=True)
+    scaled_RC = (values_RC - best_R1) / jnp.maximum(temperature, 1e-6)
     scaled_RC = jax.lax.cond(
       top_p < 1, lambda x: keep_top_p(x, top_p), lambda x: x, scaled_RC
     )
+    # The noise is finite, so a masked candidate stays at minus infinity and
+    # never wins: the best one is always there.
     noise_RC = identity.gumbel(keys_RW, position, ids_RC)
-    best_R = jnp.argmax(scaled_RC + noise_RC, axis=-1)[:, None]
-    tokens_R = jnp.take_along_axis(ids_RC, best_R, axis=1)[:, 0]
+    place_R1 = jnp.argmax(scaled_RC + noise_RC, axis=-1)[:, None]
+    tokens_R = jnp.take_along_axis(ids_RC, place_R1, axis=1)[:, 0]
     logprobs_RC = jax.nn.log_softmax(scaled_RC, axis=-1)
-    chosen_R = jnp.take_along_axis(logprobs_RC, best_R, axis=1)[:, 0]
+    chosen_R = jnp.take_along_axis(logprobs_RC, place_R1, axis=1)[:, 0]
     return tokens_R.astype(jnp.int32), chosen_R
 
   road = jnp.where(

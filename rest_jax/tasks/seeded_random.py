@@ -50,4 +50,5 @@ class Draws:
 def fraction(*key: Any) -> float:
   """A number in [0, 1) that depends on the key alone."""
   digest = hashlib.sha256(repr(key).encode()).digest()
-  return int.from_bytes(digest[:7], 'big') / 2**56
+  # 53 bits: a double holds no more, and 56 of them could round up to 1.
+  return (int.from_bytes(digest[:7], 'big') >> 3) / 2**53

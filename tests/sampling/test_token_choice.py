@@ -141,6 +141,46 @@ def test_another_temperature_top_k_or_top_p_compiles_nothing():
   assert len(seen) > 1
 
 
+@pytest.mark.parametrize('top_p', [1.0, 0.95])
+def test_a_sure_token_is_always_drawn_from_a_large_vocabulary(top_p):
+  """All others together have a probability of 1.2e-8."""
+  logits = np.zeros((64, 128_256), np.float32)
+  logits[:, 5] = 30
+  tokens, logprobs, sampling = draw(logits, some_keys(64), top_p=top_p)
+  np.testing.assert_array_equal(tokens, 5)
+  np.testing.assert_allclose(logprobs, 0, atol=1e-6)
+  np.testing.assert_allclose(sampling, 0, atol=1e-6)
+
+
+def test_a_masked_candidate_is_never_drawn():
+  """Nor where all that is left is far less probable than it would be."""
+  logits = np.full((256, 70), -np.inf, np.float32)
+  logits[:, [3, 60]] = [-80.0, -81.0]
+  for top_k in (0, 2, 5):
+    tokens, _, sampling = draw(logits, some_keys(256), top_k=top_k)
+    assert set(tokens) == {3, 60}
+    assert np.isfinite(sampling).all()
+
+
+def test_draws_from_128k_tokens_follow_their_probabilities():
+  """Chi-squared over ten cells of about equal probability; 384 draws."""
+  logits = 3 * np.random.default_rng(5).normal(size=128_256)
+  p = np.exp(logits - logits.max())
+  p /= p.sum()
+  order = np.argsort(p)
+  cells = np.empty(len(p), int)
+  cells[order] = np.minimum(10 * np.cumsum(p[order]), 9).astype(int)
+  expected = np.bincount(cells, p, 10)
+  found = np.zeros(10)
+  keys = some_keys(384)
+  for start in range(0, 384, 32):  # 32 rows at once: 16 MB an array
+    rows = np.broadcast_to(logits, (32, len(p)))
+    tokens, *_ = draw(rows, keys[start : start + 32])
+    found += np.bincount(cells[tokens], minlength=10)
+  chi2 = ((found - 384 * expected) ** 2 / (384 * expected)).sum()
+  assert chi2 < 45  # 9 degrees of freedom: false alarm 9e-7
+
+
 def test_keep_top_k_keeps_exactly_k_also_among_equals():
   rng = np.random.default_rng(4)
   logits = rng.integers(-3, 3, (200, 500)).astype(np.float32)
