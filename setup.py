@@ -21,20 +21,19 @@ README = HERE / 'README.md'
 
 CORE = [
   # arrays and training
-  'jax>=0.7.0,<0.11',
-  'flax>=0.11.0,<0.13',
+  # jax 0.11 and newer need Python 3.12; on 3.11 pip takes 0.10
+  'jax>=0.10.0,<0.13',
+  'flax>=0.12.0,<0.13',
   'optax>=0.2.5,<0.3',
-  'orbax-checkpoint>=0.11.20,<0.13',
+  'orbax-checkpoint>=0.11.30,<0.13',
   'numpy>=2.0,<3',
   # tasks; only the prepare stage imports them
   'seqio>=0.0.20,<0.1',
   'tensorflow>=2.20,<2.22',
   'tensorflow-text>=2.20,<2.22',
   'tensorflow-datasets>=4.9.9,<4.10',
-  # 0.2.3 carries code for protobuf >= 7.36, which xmanager refuses: together
-  # they would install and then fail at `import seqio`.
-  'sentencepiece>=0.2.0,<0.2.3',
-  'protobuf>=6.31.1,<7',
+  'sentencepiece>=0.2.0,<0.3',
+  'protobuf>=6.31.1,<8',
   # configuration, records, storage
   'gin-config>=0.5.0,<0.6',
   'pyarrow>=18.0,<27',
@@ -47,8 +46,8 @@ CORE = [
 ]
 
 EXTRAS = {
-  'tpu': ['jax[tpu]>=0.7.0,<0.11'],
-  'gpu': ['jax[cuda12]>=0.7.0,<0.11'],
+  'tpu': ['jax[tpu]>=0.10.0,<0.13'],
+  'gpu': ['jax[cuda13]>=0.10.0,<0.13'],
   # models and tokenizers of other people
   'hf': [
     'gguf>=0.17,<0.20',
@@ -56,8 +55,10 @@ EXTRAS = {
     'tokenizers>=0.21,<0.24',
     'transformers>=4.56,<6',
   ],
-  # launching on Cloud TPU
-  'xm': ['xmanager>=0.8.0,<0.9'],
+  # Launching through XManager, in an environment of its own: it refuses
+  # protobuf 7, and sentencepiece 0.2.3 carries code for protobuf >= 7.36, so
+  # that together they would install and then fail at `import seqio`.
+  'xm': ['xmanager>=0.8.0,<0.9', 'protobuf<7', 'sentencepiece<0.2.3'],
   # a second opinion on math answers, for the tests and the benchmark only
   'oracle': ['math-verify[antlr4_13_2]>=0.9,<0.10'],
   'dev': ['pytest>=8.0,<10', 'ruff>=0.9,<0.18', 'setuptools>=77', 'wheel'],

@@ -229,6 +229,7 @@ def work_on(
   version: int,
   growable: Sequence[str] = (),
   on_new_inputs: Literal['remake', 'set_aside'] = 'remake',
+  absent: Mapping[str, Any] | None = None,
 ) -> Iterator[Work]:
   """Holds a stage's output folder, and says what is left to do in it.
 
@@ -241,6 +242,9 @@ def work_on(
     version: of the stage's code; raised when its results change.
     growable: keys of `semantic` whose number, or list, may grow.
     on_new_inputs: what becomes of a folder whose inputs have changed.
+    absent: for keys of `semantic` that earlier versions did not record, what
+      they stood for. (Fields of configurations need no entry: a field that was
+      not recorded stands for its declared default.)
 
   Yields:
     A Work; where its `done` is set there is nothing to do.
@@ -268,7 +272,20 @@ def work_on(
     elif (folder / STARTED).exists() and _holds_work(folder):
       old = storage.read_json(folder / STARTED)
     if old is not None:
-      compare(old, fingerprint, where=folder, growable=growable)
+      recorded = old['semantic']
+      known = configuration.with_declared_defaults(recorded, semantic)
+      known = json.loads(json.dumps({**(absent or {}), **known}))
+      compare(
+        old | {'semantic': known},
+        fingerprint,
+        where=folder,
+        growable=growable,
+      )
+      # What was not recorded stays so: digests of parts and of this folder,
+      # and with them all that later stages made of it, remain as they are.
+      fingerprint['semantic'] = _without_new_keys(
+        fingerprint['semantic'], recorded
+      )
       if old == fingerprint and standing is not None:
         if standing.is_whole():
           work.done = standing
@@ -281,6 +298,22 @@ def work_on(
     if work.done is None:
       storage.write_json(folder / STARTED, fingerprint)
     yield work
+
+
+def _without_new_keys(value: Any, recorded: Any) -> Any:
+  """`value` without the keys, at any depth, that `recorded` lacks."""
+  if isinstance(value, dict) and isinstance(recorded, dict):
+    return {
+      key: _without_new_keys(item, recorded[key])
+      for key, item in value.items()
+      if key in recorded
+    }
+  if isinstance(value, list) and isinstance(recorded, list):
+    start = [
+      _without_new_keys(*pair) for pair in zip(value, recorded, strict=False)
+    ]
+    return [*start, *value[len(start) :]]
+  return value
 
 
 def _holds_work(folder: storage.Path) -> bool:

@@ -93,6 +93,48 @@ def semantics(value: Any) -> Any:
   return value
 
 
+def with_declared_defaults(standing: Any, value: Any) -> Any:
+  """Recorded semantics, with the defaults of fields that did not exist yet.
+
+  A version of this package that adds a field to a configuration must not
+  refuse the runs that an earlier one recorded: they stand for the field's
+  declared default.
+
+  Args:
+    standing: what `semantics` gave when the result was made, read from JSON.
+    value: today's configuration of the same kind.
+
+  Returns:
+    `standing`, with the default of every semantic field of `value` that it
+    lacks and that declares one. Nothing else is added or changed.
+  """
+  if dataclasses.is_dataclass(value) and isinstance(standing, Mapping):
+    filled = dict(standing)
+    for field in dataclasses.fields(value):
+      if field.name in standing:
+        filled[field.name] = with_declared_defaults(
+          standing[field.name], getattr(value, field.name)
+        )
+      elif field.metadata.get('semantic', True):
+        if field.default is not dataclasses.MISSING:
+          filled[field.name] = semantics(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+          filled[field.name] = semantics(field.default_factory())
+    return filled
+  if isinstance(value, Mapping) and isinstance(standing, Mapping):
+    now = {str(key): item for key, item in value.items()}
+    return {
+      key: with_declared_defaults(item, now[key]) if key in now else item
+      for key, item in standing.items()
+    }
+  if isinstance(value, (list, tuple)) and isinstance(standing, (list, tuple)):
+    # A list may have grown since; what it had before keeps its place.
+    known = zip(standing, value, strict=False)
+    start = [with_declared_defaults(*pair) for pair in known]
+    return [*start, *standing[len(start) :]]
+  return standing
+
+
 def checked(function: Callable) -> Callable:
   """Checks the arguments of a stage's top-level function by its annotations."""
   hints = typing.get_type_hints(function)

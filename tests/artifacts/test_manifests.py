@@ -216,3 +216,108 @@ def test_the_manifest_is_readable_by_people_and_holds_no_surprise(folder):
   value = json.loads((folder / 'manifest.json').read_text())
   assert value['stage'] == 'score' and value['kind'] == 'Verdict'
   assert [part['rows'] for part in value['parts']] == [1, 1, 1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inner(configuration.Configuration):
+  size: int = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Earlier(configuration.Configuration):
+  """A configuration as an earlier version of the package had it."""
+
+  rate: float
+  inner: Inner = Inner()
+  many: tuple[Inner, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GrownInner(Inner):
+  shape: str = 'round'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Later(configuration.Configuration):
+  """The same, with fields that did not exist yet."""
+
+  rate: float
+  inner: GrownInner = GrownInner()
+  many: tuple[GrownInner, ...] = ()
+  cap: float | None = None
+  hints: tuple[str, ...] = dataclasses.field(default_factory=tuple)
+
+
+EARLIER = {'config': Earlier(rate=0.5, many=(Inner(),)), 'number': 3}
+LATER = {
+  'config': Later(rate=0.5, many=(GrownInner(),)),
+  'number': 3,
+  'kind': 'plain',
+}
+ABSENT = {'kind': 'plain'}
+
+
+def test_a_folder_from_before_a_field_existed_stands_for_its_default(folder):
+  made = []
+  first = stage(folder, semantic=EARLIER, made=made)
+  again = stage(folder, semantic=LATER, absent=ABSENT, made=made)
+  assert made == [0, 1, 2]
+  assert again == first  # so nothing that was made of it is made again
+
+
+@pytest.mark.parametrize(
+  'change, named',
+  [
+    ({'kind': 'fancy'}, "kind: stands as 'plain', asked for 'fancy'"),
+    ({'config': Later(rate=0.5, many=(GrownInner(),), cap=1.0)}, 'config.cap'),
+    (
+      {'config': Later(rate=0.5, many=(GrownInner(shape='x'),))},
+      r'\[0\].shape',
+    ),
+    (
+      {
+        'config': Later(
+          rate=0.5, many=(GrownInner(),), inner=GrownInner(shape='x')
+        )
+      },
+      'config.inner.shape',
+    ),
+    ({'config': Later(rate=0.25, many=(GrownInner(),))}, 'config.rate'),
+  ],
+)
+def test_a_new_field_with_another_value_is_refused(folder, change, named):
+  stage(folder, semantic=EARLIER)
+  with pytest.raises(manifests.FingerprintError, match=named):
+    stage(folder, semantic=LATER | change, absent=ABSENT)
+
+
+def test_a_key_without_a_declared_default_is_refused(folder):
+  stage(folder, semantic=EARLIER)
+  with pytest.raises(manifests.FingerprintError, match='kind'):
+    stage(folder, semantic=LATER)
+
+
+def test_a_killed_stage_goes_on_after_a_field_was_added(folder):
+  made = []
+  with pytest.raises(KeyError):
+    stage(folder, semantic=EARLIER, stop=2, made=made)
+
+  with manifests.work_on(
+    folder,
+    stage='score',
+    kind=Verdict,
+    semantic=LATER,
+    inputs={},
+    version=1,
+    absent=ABSENT,
+  ) as work:
+    recorded = json.loads((folder / manifests.STARTED).read_text())
+    assert work.fingerprint == recorded
+    assert 'kind' not in recorded['semantic']
+    assert 'cap' not in recorded['semantic']['config']
+    assert [
+      work.has(
+        records.part_name(part, 3), source=f'source {part} {EARLIER} None'
+      )
+      for part in range(3)
+    ] == [True, True, False]

@@ -12,7 +12,7 @@ from rest_jax.config import configuration, gin_names, gin_parser
 DIRS = ['PROBLEMS_DIRS=[p]', 'SAMPLES_DIRS=[s]', 'VERDICTS_DIRS=[v]']
 MODEL = """
 from __gin__ import dynamic_registration
-from rest_jax.models import architecture as models
+from rest_jax.models import architecture
 MODEL = @architecture.DecoderConfig()
 MY_LAYERS = 2
 architecture.DecoderConfig:
