@@ -1,7 +1,8 @@
 """What an M-step is told: optimiser, loss, batches, when to stop."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from rest_jax.config import configuration
 from rest_jax.config.configuration import operational
@@ -12,26 +13,27 @@ class OptimizerConfig(configuration.Configuration):
   """An optax optimiser and its learning-rate schedule.
 
   Attributes:
-    name: adamw or adafactor.
+    name: of an optax optimiser with a learning rate, such as 'adamw',
+      'adafactor' or 'lion'.
+    options: further arguments of that optimiser, such as {'b1': 0.9}. What is
+      not named has optax's default, but for adamw's b2 (0.95) and adafactor's
+      multiply_by_parameter_scale (False).
     learning_rate: at the top of the schedule.
     schedule: what follows the warm-up: 'constant', or 'cosine' or 'linear'
       down to final_fraction at the last step.
     warmup_steps: steps until learning_rate, linearly; the first is 1/nth.
     final_fraction: of learning_rate, where the schedule ends.
     weight_decay: decoupled; matrices only, never norms.
-    beta1, beta2, epsilon: of adamw.
     clip_norm: global gradient norm; 0 for none.
   """
 
-  name: Literal['adamw', 'adafactor'] = 'adamw'
+  name: str = 'adamw'
+  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   learning_rate: float
   schedule: Literal['constant', 'cosine', 'linear'] = 'cosine'
   warmup_steps: int = 0
   final_fraction: float = 0.1
   weight_decay: float = 0.0
-  beta1: float = 0.9
-  beta2: float = 0.95
-  epsilon: float = 1e-8
   clip_norm: float = 1.0
 
   def check(self):
@@ -39,8 +41,6 @@ class OptimizerConfig(configuration.Configuration):
     self.require(self.warmup_steps >= 0, 'warmup_steps', '>= 0')
     self.require(0 <= self.final_fraction <= 1, 'final_fraction', '0 to 1')
     self.require(self.weight_decay >= 0, 'weight_decay', '>= 0')
-    self.require(0 <= self.beta1 < 1, 'beta1', '0 <= beta1 < 1')
-    self.require(0 <= self.beta2 < 1, 'beta2', '0 <= beta2 < 1')
     self.require(self.clip_norm >= 0, 'clip_norm', '>= 0 (0: none)')
 
 

@@ -129,7 +129,7 @@ def test_bindings_of_other_stages_are_let_through_if_they_are_valid():
     'score',
     *DIRS,
     'train.train.learning_rates=[0.1]',
-    'hyperparameters.OptimizerConfig.beta2=0.9',
+    'hyperparameters.OptimizerConfig.clip_norm=0.9',
     'e_step/streams.Stream.top_p=0.5',
   )
   assert bound['samples_dirs'] == ('s',)
@@ -156,12 +156,12 @@ def test_a_file_may_define_and_use_its_own_macros(model_file):
     'MY_LAYERS=3',
     'EXAMPLES_DIR=e',
     'CHECKPOINTS_DIR=c',
-    'hyperparameters.OptimizerConfig.beta2=0.5',
+    'hyperparameters.OptimizerConfig.clip_norm=0.5',
     'dval/streams.Stream.top_k=7',
     gin_files=[model_file],
   )
   assert bound['model'].num_layers == 3
-  assert bound['optimizer'].beta2 == 0.5
+  assert bound['optimizer'].clip_norm == 0.5
   assert bound['dval_stream'].top_k == 7
 
 

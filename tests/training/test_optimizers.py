@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from rest_jax.config import configuration
 from rest_jax.distributed import partitioning
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.training import optimizers, train_step
@@ -68,7 +69,7 @@ def test_linear_and_cosine_end_at_their_fraction_of_the_rate():
   assert cosine(40) == pytest.approx(0.02 + 0.08 * (1 + np.cos(np.pi / 4)) / 2)
 
 
-@pytest.mark.parametrize('name', ['adamw', 'adafactor'])
+@pytest.mark.parametrize('name', ['adamw', 'adafactor', 'lion', 'adam', 'sgd'])
 def test_weight_decay_is_rate_times_weight_and_spares_the_norms(name):
   grads = jax.tree.map(jnp.zeros_like, PARAMS)
   found = update(grads, name=name, weight_decay=0.5, clip_norm=0.0)
@@ -101,12 +102,37 @@ def test_clipping_bounds_the_global_norm_and_nothing_below_it():
     (big, 0.7),
     (tiny, float(optax.global_norm(tiny))),
   ):
-    whole = optimizers.make(config(clip_norm=0.7, beta1=0.9), 100)
+    whole = optimizers.make(config(clip_norm=0.7, options={'b1': 0.9}), 100)
     _, state = whole.update(grads, whole.init(PARAMS), PARAMS)
     moment = optax.tree_utils.tree_get(state, 'mu')
     assert float(optax.global_norm(moment)) == pytest.approx(
       0.1 * expected, rel=1e-5
     )
+
+
+def test_an_optimiser_of_optax_is_taken_by_its_name():
+  grads = jax.tree.map(lambda w: w * 3, PARAMS)
+  found = update(grads, name='lion', options={'b1': 0.5}, clip_norm=0.0)
+  lion = optax.lion(0.1, b1=0.5, weight_decay=0.0)
+  wanted = lion.update(grads, lion.init(PARAMS), PARAMS)[0]
+  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+@pytest.mark.parametrize(
+  'fields, message',
+  [
+    ({'name': 'adammw'}, 'Nearest: adamw'),
+    ({'name': 'global_norm'}, 'allowed: an optimiser of optax'),
+    ({'name': 'lion', 'options': {'beta': 1}}, "got 'beta'.*allowed.*b1, b2"),
+    (
+      {'name': 'polyak_sgd', 'options': {'max_learning_rate': 1.0}},
+      'OPTIMIZER',
+    ),
+  ],
+)
+def test_what_optax_does_not_have_is_refused(fields, message):
+  with pytest.raises(configuration.ConfigurationError, match=message):
+    optimizers.make(config(**fields), 10)
 
 
 def test_adams_moments_are_split_as_their_parameters():
