@@ -69,7 +69,9 @@ def test_linear_and_cosine_end_at_their_fraction_of_the_rate():
   assert cosine(40) == pytest.approx(0.02 + 0.08 * (1 + np.cos(np.pi / 4)) / 2)
 
 
-@pytest.mark.parametrize('name', ['adamw', 'adafactor', 'lion', 'adam', 'sgd'])
+@pytest.mark.parametrize(
+  'name', ['adamw', 'adafactor', 'lion', 'nadamw', 'adam', 'sgd']
+)
 def test_weight_decay_is_rate_times_weight_and_spares_the_norms(name):
   grads = jax.tree.map(jnp.zeros_like, PARAMS)
   found = update(grads, name=name, weight_decay=0.5, clip_norm=0.0)
@@ -124,10 +126,7 @@ def test_an_optimiser_of_optax_is_taken_by_its_name():
     ({'name': 'adammw'}, 'Nearest: adamw'),
     ({'name': 'global_norm'}, 'allowed: an optimiser of optax'),
     ({'name': 'lion', 'options': {'beta': 1}}, "got 'beta'.*allowed.*b1, b2"),
-    (
-      {'name': 'polyak_sgd', 'options': {'max_learning_rate': 1.0}},
-      'OPTIMIZER',
-    ),
+    ({'name': 'lbfgs'}, 'more than gradients'),
   ],
 )
 def test_what_optax_does_not_have_is_refused(fields, message):
