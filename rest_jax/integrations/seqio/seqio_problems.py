@@ -10,6 +10,7 @@ from rest_jax.rewards import registry
 from rest_jax.tasks import problem_sets, splits
 from rest_jax.tasks.benchmarks import catalogue
 from rest_jax.tasks.problem_sets import DVAL, TEST, TRAIN, Row
+from rest_jax.tasks.prompts import PromptTemplate
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,29 +178,46 @@ class SeqioConfig(problem_sets.TaskConfig):
     )
 
 
-def published(name: str, **fields) -> SeqioConfig:
-  """A published task with the catalogue's prompt, grader and exemplars.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PublishedConfig(SeqioConfig):
+  """A published task: its row of the catalogue, and the dials of a run.
 
-  Args:
-    name: in the catalogue.
-    **fields: of SeqioConfig, to set otherwise.
+  Fields that are None are taken from the row.
 
-  Raises:
-    ConfigurationError: there is no such task, or a field is wrong.
+  Attributes:
+    task: its name in the catalogue.
+    lead: a text before the prompt, in place of the row's.
   """
-  row = catalogue.get(name)
-  return SeqioConfig(
-    **{
-      'task': name,
-      'train': row.trainable,
+
+  grader: str | None = None
+  prompt: PromptTemplate | None = None
+  num_shots: int | None = None
+  train: bool | None = None
+  exemplars: tuple[str, ...] | None = None
+  exemplars_split: str | None = None
+  exemplars_by_type: bool | None = None
+  answers_only: bool | None = None
+  lead: str | None = operational(None)  # it becomes a part of `prompt`
+
+  def __post_init__(self):
+    row = catalogue.get(self.task)
+    of_row = {
       'grader': row.grader,
       'prompt': row.template,
       'num_shots': row.num_shots,
+      'train': row.trainable,
       'exemplars': row.exemplars,
       'exemplars_split': row.exemplars_split,
       'exemplars_from': row.exemplars_from,
       'exemplars_by_type': bool(row.num_shots and not row.exemplars),
       'answers_only': row.answers_only,
     }
-    | fields
-  )
+    for name, value in of_row.items():
+      if getattr(self, name) is None:
+        object.__setattr__(self, name, value)
+    if self.lead is not None:
+      prompt = dataclasses.replace(self.prompt, lead=self.lead)
+      object.__setattr__(self, 'prompt', prompt)
+      # Only once: a copy of this may get a prompt with another lead.
+      object.__setattr__(self, 'lead', None)
+    super().__post_init__()

@@ -163,8 +163,8 @@ def examples(name, split, **fields):
 
 def prepared(name, vocabulary, data_dir, splits):
   """problem_id to Problem, as the stage prepare writes them."""
-  config = seqio_problems.published(
-    name,
+  config = seqio_problems.PublishedConfig(
+    task=name,
     vocabulary=vocabulary,
     data_dir=data_dir,
     dval_share=0.5,
@@ -446,8 +446,8 @@ def test_bbh_shows_its_worked_examples_in_the_order_of_its_file(data_dir):
   )
   kept = [example['problem_id'] for example in whole.as_numpy_iterator()]
   assert kept != sorted(kept)  # TFDS shuffles: the order has to be made
-  texts = seqio_problems.published(
-    'bbh', data_dir=data_dir, allow_partial=True
+  texts = seqio_problems.PublishedConfig(
+    task='bbh', data_dir=data_dir, allow_partial=True
   ).read(0)
   [test] = texts.sets
   assert [row.key.encode() for row in test.rows] == sorted(kept)
@@ -465,15 +465,15 @@ def test_keys_are_in_the_order_of_their_numbers():
 
 
 def test_a_split_that_a_partial_set_lacks_is_named(data_dir):
-  config = seqio_problems.published(
-    'mbpp',
+  config = seqio_problems.PublishedConfig(
+    task='mbpp',
     data_dir=data_dir,
     allow_partial=True,
     eval_splits=('validation',),
   )
   with pytest.raises(configuration.ConfigurationError, match='eval_splits'):
     config.read(0)
-  rest = seqio_problems.published(
-    'mbpp', data_dir=data_dir, allow_partial=True, eval_splits=()
+  rest = seqio_problems.PublishedConfig(
+    task='mbpp', data_dir=data_dir, allow_partial=True, eval_splits=()
   )
   assert [s.split for s in rest.read(0).sets] == ['train', 'dval']
