@@ -61,7 +61,7 @@ def plan(
   job_builders.check_tasks('TASKS', tasks)
   job_builders.check_tasks('EVAL_TASKS', eval_tasks)
   job_builders.check_streams(eval_streams)
-  builder = job_builders.Steps(
+  builder = job_builders.PlanBuilder(
     layout=Layout(run_dir.rstrip('/'), tuple(tasks), base_checkpoint_path),
     eval_tasks=tuple(eval_tasks),
     resources=resources or Resources(),

@@ -48,7 +48,7 @@ def plan(
   job_builders.check_tasks('TASKS', tasks)
   job_builders.check_streams(eval_streams)
   named = names(checkpoints)
-  builder = job_builders.Steps(
+  builder = job_builders.PlanBuilder(
     layout=Layout(run_dir.rstrip('/'), ()),
     eval_tasks=tuple(tasks),
     resources=resources or Resources(),

@@ -1,11 +1,12 @@
-"""The steps that plans are made of: jobs with what they read and write.
+"""Builds the jobs of a plan: what each reads and writes, and which it needs.
 
-rest_em.py puts them together to Algorithm 1, checkpoint_evaluation.py to the
-evaluation of many checkpoints. Nothing runs here and nothing is read.
+rest_em.py combines them to Algorithm 1, checkpoint_evaluation.py to the
+evaluation of many checkpoints. Nothing runs here and no file is read.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rest_jax.artifacts import run_paths
 from rest_jax.artifacts.run_paths import BASE, EVAL_PREFIX, Layout
@@ -43,14 +44,17 @@ def check_streams(streams: Sequence[str]) -> None:
 
 
 @dataclasses.dataclass
-class Steps:
-  """Collects jobs; knows which of them makes which folder.
+class PlanBuilder:
+  """Collects the jobs of a plan, in an order in which they can run.
+
+  Each method appends one or several jobs. A job needs those before it that
+  write its inputs; nothing else has to be said about their order.
 
   Attributes:
-    layout: where the folders are.
-    eval_tasks: 'task' (its split test) or 'task/split', of `evaluate`.
-    resources: of sampling and training.
-    jobs: what was collected.
+    layout: the run's folders.
+    eval_tasks: the evaluated tasks, 'task' (its split test) or 'task/split'.
+    resources: what sampling and training run on.
+    jobs: the jobs so far.
   """
 
   layout: Layout
@@ -58,11 +62,34 @@ class Steps:
   resources: Resources
   jobs: list[Job] = dataclasses.field(default_factory=list)
 
-  def add(self, name, stage, *, model, iteration, bindings, **fields):
-    """Appends a job that needs whichever jobs write its inputs."""
+  def add(
+    self,
+    name: str,
+    stage: str,
+    *,
+    model: str,
+    iteration: int,
+    bindings: Mapping[str, Any],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+  ) -> Job:
+    """Appends one job.
+
+    Args:
+      name: unique in the plan.
+      stage: of the command line.
+      model: the model that it is about: base, sft_human or iteration_NN.
+      iteration: of the loop, from 1; 0 before it.
+      bindings: gin macros of this job alone.
+      inputs: folders that it reads.
+      outputs: folders that it writes.
+
+    Returns:
+      The job, which needs the earlier jobs that write its inputs.
+    """
     makers = {folder: job.name for job in self.jobs for folder in job.outputs}
-    needs = [makers[folder] for folder in fields['inputs'] if folder in makers]
-    bindings = {'MODEL_NAME': model, 'ITERATION': iteration} | bindings
+    needs = [makers[folder] for folder in inputs if folder in makers]
+    bindings = {'MODEL_NAME': model, 'ITERATION': iteration, **bindings}
     heavy = stage in ('sample', 'train')
     self.jobs.append(
       Job(
@@ -78,16 +105,17 @@ class Steps:
         slices=self.resources.slices if heavy else 1,
         retries=self.resources.retries,
         needs=tuple(dict.fromkeys(needs)),
-        inputs=tuple(fields['inputs']),
-        outputs=tuple(fields['outputs']),
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
       )
     )
+    return self.jobs[-1]
 
-  def tests(self):
+  def _eval_problems(self) -> list[str]:
     return [self.layout.eval_problems(task) for task in self.eval_tasks]
 
-  def prepare(self, *, corpus: bool):
-    """All problems; and the corpus, if a base model learns from it here."""
+  def prepare(self, *, corpus: bool) -> None:
+    """All problems, and with `corpus` the pretraining corpus of the base."""
     splits = [self.layout.problems(split) for split in ('train', 'dval')]
     examples = [self.layout.at(BASE, 'examples')] if corpus else []
     self.add(
@@ -97,11 +125,13 @@ class Steps:
       iteration=0,
       bindings={},
       inputs=[],
-      outputs=dict.fromkeys([*splits[0], *splits[1], *self.tests(), *examples]),
+      outputs=dict.fromkeys(
+        [*splits[0], *splits[1], *self._eval_problems(), *examples]
+      ),
     )
 
-  def pretrain(self):
-    """The base model, by the trainer of the M-step and without D_val."""
+  def pretrain(self) -> None:
+    """The base model, from the corpus, by the stage train without D_val."""
     bindings = {
       'MAX_STEPS': '%PRETRAIN_STEPS',
       'MAX_EPOCHS': 0,
@@ -116,7 +146,23 @@ class Steps:
     }
     self.train(BASE, 0, init=None, bindings=bindings, validate=False)
 
-  def train(self, model, iteration, *, init, bindings=None, validate=True):
+  def train(
+    self,
+    model: str,
+    iteration: int,
+    *,
+    init: str | None,
+    bindings: Mapping[str, Any] | None = None,
+    validate: bool = True,
+  ) -> None:
+    """An M-step on the model's examples.
+
+    Args:
+      model, iteration: see `add`.
+      init: the checkpoint that it starts from; None: fresh weights.
+      bindings: further macros.
+      validate: whether the reward on D_val decides when to stop.
+    """
     examples = self.layout.at(model, 'examples')
     dval = self.layout.problems('dval') if validate else []
     self.add(
@@ -135,11 +181,27 @@ class Steps:
       outputs=[self.layout.at(model, 'checkpoints')],
     )
 
-  def draw(self, name, model, iteration, *, policy, streams, problems, to):
-    """A sampling job and the scoring of what it drew.
+  def draw(
+    self,
+    name: str,
+    model: str,
+    iteration: int,
+    *,
+    policy: str,
+    streams: Sequence[str],
+    problems: Sequence[str],
+    to: Sequence[str],
+  ) -> None:
+    """A sampling job, and a job that scores its samples.
 
-    streams, problems and to are parallel: the stream to['@' = 'samples'] of
-    these problems.
+    Args:
+      name: what follows 'sample' and 'score' in the jobs' names.
+      model, iteration: see `add`.
+      policy: the checkpoint that is sampled.
+      streams: one for each folder of problems.
+      problems: the folders of problems.
+      to: where samples and verdicts go, one for each folder of problems; '@'
+        in it stands for 'samples' or 'verdicts'.
     """
     samples = [folder.replace('@', 'samples') for folder in to]
     verdicts = [folder.replace('@', 'verdicts') for folder in to]
@@ -163,7 +225,8 @@ class Steps:
       outputs=verdicts,
     )
 
-  def difficulty(self):
+  def difficulty(self) -> None:
+    """The base model's samples at T = 1, for the bins of difficulty."""
     self.draw(
       '_difficulty',
       BASE,
@@ -174,8 +237,8 @@ class Steps:
       to=self.layout.per_task(BASE, 'difficulty', '@'),
     )
 
-  def expectation(self, model, iteration, previous):
-    """The E-step: samples of the previous policy, and their rewards."""
+  def expectation(self, model: str, iteration: int, previous: str) -> None:
+    """The E-step: samples of the model `previous`, and their rewards."""
     self.draw(
       '',
       model,
@@ -186,10 +249,11 @@ class Steps:
       to=self.layout.per_task(model, '@'),
     )
 
-  def select(self, model, iteration, *, human=False):
+  def select(self, model: str, iteration: int, *, human: bool = False) -> None:
+    """The examples of an M-step: correct samples, or the human solutions."""
     problems = self.layout.problems('train')
-    # Read for what they share with the kept solutions, and to no other end.
-    tests = self.tests()
+    # Test problems are read only to count what kept solutions share with them.
+    tests = self._eval_problems()
     samples = [] if human else self.layout.per_task(model, 'samples')
     verdicts = [] if human else self.layout.per_task(model, 'verdicts')
     folder = self.layout.at(BASE, 'difficulty', 'verdicts')
@@ -215,10 +279,22 @@ class Steps:
       outputs=[self.layout.at(model, 'examples')],
     )
 
-  def evaluate(self, model, iteration, streams, *, policy=None, folder=None):
+  def evaluate(
+    self,
+    model: str,
+    iteration: int,
+    streams: Sequence[str],
+    *,
+    policy: str | None = None,
+    folder: str | None = None,
+  ) -> None:
     """Samples, verdicts and results of a model on the evaluated tasks.
 
-    policy and folder: of a checkpoint that is no model of this run's loop.
+    Args:
+      model, iteration: see `add`.
+      streams: drawn of each evaluated task.
+      policy: the checkpoint, where it is not that of a model of the loop.
+      folder: the model's folder below the run's, where it is not `model`.
     """
     folder, policy = folder or model, policy or self.layout.policy(model)
     asked = [(task, stream) for task in self.eval_tasks for stream in streams]
@@ -247,13 +323,15 @@ class Steps:
         'VERDICTS_DIRS': list(verdicts),
         'RESULTS_DIR': results,
         'POLICY_DIR': policy,
-        'CHECKPOINTS': [],  # this one stage: not another batch
+        # Of the user's flags: with it, evaluate would plan an evaluation again.
+        'CHECKPOINTS': [],
       },
       inputs=[*dict.fromkeys(problems), *samples, *verdicts],
       outputs=[results],
     )
 
-  def report(self):
+  def report(self) -> None:
+    """The page and the table of everything before it."""
     self.add(
       'report',
       'report',
