@@ -1,10 +1,12 @@
-"""Prompts in, completions out: prefill, then decode in fixed-shape batches.
+"""Prompts in, completions out: prefill, then decode in batches of fixed shape.
 
-A batch is G groups (problems) of N lanes (samples). What a sample gets does
-not depend on its neighbours: its bits are its own (identity.py), its bucket
-follows from its prompt's length, short groups and batches are padded, and the
-attention always spans the whole suffix. Where the batch ends early, it is
-because every lane had.
+A batch is G groups (problems) of N lanes (samples). A sample does not depend on
+what is decoded beside it: its random bits are its own (identity.py), the padded
+length of its prompt follows from that prompt alone, batches with too few
+problems or samples are padded, and attention always spans the whole suffix. A
+batch ends before max_decode_length tokens only when all of its lanes have.
+
+Dimensions: G group, N lane, P prompt, T suffix, V vocabulary, W words of a key.
 """
 
 import dataclasses
@@ -12,14 +14,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rest_jax.config import configuration
-from rest_jax.distributed import multihost, partitioning
+from rest_jax.distributed import multihost
 from rest_jax.models import decoding
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.sampling import identity, stops, token_choice
+from rest_jax.sampling import decode_programs, identity, stops, token_choice
 from rest_jax.sampling.streams import EngineConfig, Stream
 
 
@@ -83,9 +84,15 @@ class Engine:
         "the model's own."
       )
     self.model, self.params, self.config = model, params, config
-    self.mesh, self.text, self.network = mesh, text, network
-    self._prefill = jax.jit(self._prefill_fn)
-    self._decode = jax.jit(self._decode_fn, donate_argnums=(1,))
+    self.text = text
+    self.programs = decode_programs.DecodePrograms(
+      model=model,
+      mesh=mesh,
+      network=network,
+      max_decode_length=config.max_decode_length,
+      vocab_size=text.vocab_size,
+      eos_ids=tuple(text.eos_ids),
+    )
 
   def generate(
     self, requests: Sequence[Request], *, stream: Stream, iteration: int
@@ -144,12 +151,8 @@ class Engine:
           stream.name, iteration, request.problem_id, index
         )
     keys_GNW = identity.keys(self.config.seed, names)
-    settings = (
-      np.float32(stream.temperature),
-      np.int32(stream.top_k),
-      np.float32(stream.top_p),
-    )
-    prompt, lengths, state = self._prefill(
+    settings = token_choice.settings(stream)
+    prompt, lengths, state = self.programs.prefill(
       self.params,
       tokens_GP,
       lengths_G,
@@ -159,8 +162,12 @@ class Engine:
     )
     state = self._decode_until_done(state, prompt, lengths, settings)
     arrays = [
-      multihost.fetch(state[name])
-      for name in ('tokens', 'logprobs', 'sampling_logprobs')
+      multihost.fetch(array)
+      for array in (
+        state.tokens_GNT,
+        state.logprobs_GNT,
+        state.sampling_logprobs_GNT,
+      )
     ]
     for g, request in enumerate(queue):
       for n, index in enumerate(request.sample_indices):
@@ -168,19 +175,26 @@ class Engine:
           request.problem_id, index, *(array[g, n] for array in arrays)
         )
 
-  def _decode_until_done(self, state, prompt, lengths, settings):
+  def _decode_until_done(
+    self,
+    state: decode_programs.DecodeState,
+    prompt: Any,
+    lengths_G: jax.Array,
+    settings: token_choice.Settings,
+  ) -> decode_programs.DecodeState:
+    """Decodes until every lane has ended, looking for stop strings between."""
     total = self.config.max_decode_length
     step = self.config.steps_per_call if self.text.stop else total
     time = 0
     while True:
       time = min(time + step, total - 1)
-      state = self._decode(
-        self.params, state, prompt, lengths, settings, np.int32(time)
+      state = self.programs.decode(
+        self.params, state, prompt, lengths_G, settings, np.int32(time)
       )
-      done_GN = np.array(multihost.fetch(state['done']))
+      done_GN = np.array(multihost.fetch(state.done_GN))
       if done_GN.all() or time == total - 1:
         return state
-      tokens_GNT = multihost.fetch(state['tokens'])
+      tokens_GNT = multihost.fetch(state.tokens_GNT)
       for g, n in zip(*np.nonzero(~done_GN), strict=True):
         ids = tokens_GNT[g, n, : time + 1].tolist()
         done_GN[g, n] = stops.is_stopped(
@@ -188,10 +202,16 @@ class Engine:
         )
       if done_GN.all():
         return state
-      state['done'] = jax.device_put(done_GN, state['done'].sharding)
+      done = jax.device_put(done_GN, state.done_GN.sharding)
+      state = state._replace(done_GN=done)
 
   def _complete(
-    self, problem_id, index, ids_T, logprobs_T, sampling_T
+    self,
+    problem_id: str,
+    index: int,
+    ids_T: np.ndarray,
+    logprobs_T: np.ndarray,
+    sampling_T: np.ndarray,
   ) -> Completion:
     text = self.text
     end = stops.find_end(
@@ -215,67 +235,6 @@ class Engine:
       sampling_logprobs=sampling_T[: end.num_tokens].tolist(),
       finish_reason=end.finish_reason,
     )
-
-  def _prefill_fn(self, params, tokens_GP, lengths_G, keys_GNW, done_GN, how):
-    with partitioning.use(self.mesh):
-      constrain = partitioning.constrain
-      tokens_GP = constrain(tokens_GP, 'group', 'length')
-      lengths_G = constrain(lengths_G, 'group')
-      cache, logits_GV = self.network.prefill(
-        self.model, params, tokens_GP, lengths_G
-      )
-      G, N = done_GN.shape
-      T = self.config.max_decode_length
-      logits_GNV = jnp.repeat(logits_GV[:, None], N, axis=1)
-      first = self._choose(logits_GNV, keys_GNW, jnp.int32(0), how)
-      state = {
-        'time': jnp.int32(0),
-        'keys': keys_GNW,
-        'done': done_GN | self._is_eos(first[0]),
-        'suffix': self.network.empty_suffix(self.model, G, N, T),
-        'tokens': jnp.zeros((G, N, T), jnp.int32),
-        'logprobs': jnp.zeros((G, N, T), jnp.float32),
-        'sampling_logprobs': jnp.zeros((G, N, T), jnp.float32),
-      }
-      return cache, lengths_G, _record(state, first, jnp.int32(0))
-
-  def _decode_fn(self, params, state, prompt, lengths_G, how, until):
-    def unfinished(state):
-      return (state['time'] < until) & ~jnp.all(state['done'])
-
-    def body(state):
-      time = state['time']
-      newest_GN = jax.lax.dynamic_index_in_dim(state['tokens'], time, 2, False)
-      logits_GNV, suffix = self.network.step(
-        self.model, params, newest_GN, time, prompt, lengths_G, state['suffix']
-      )
-      chosen = self._choose(logits_GNV, state['keys'], time + 1, how)
-      state = state | {
-        'time': time + 1,
-        'suffix': suffix,
-        'done': state['done'] | self._is_eos(chosen[0]),
-      }
-      return _record(state, chosen, time + 1)
-
-    with partitioning.use(self.mesh):
-      return jax.lax.while_loop(unfinished, body, state)
-
-  def _choose(self, logits_GNV, keys_GNW, position, how):
-    G, N, V = logits_GNV.shape
-    if self.text.vocab_size < V:
-      known_V = jnp.arange(V) < self.text.vocab_size
-      logits_GNV = jnp.where(known_V[None, None], logits_GNV, -jnp.inf)
-    logits_RV = partitioning.constrain(
-      logits_GNV.reshape(G * N, V), 'group', None
-    )
-    chosen = token_choice.choose(
-      logits_RV, keys_GNW.reshape(-1, 2), position, *how
-    )
-    return [values_R.reshape(G, N) for values_R in chosen]
-
-  def _is_eos(self, tokens_GN):
-    eos = jnp.asarray(list(self.text.eos_ids), jnp.int32)
-    return jnp.any(tokens_GN[..., None] == eos[None, None], axis=-1)
 
 
 def layout(config: EngineConfig, stream: Stream) -> tuple[int, int]:
@@ -305,14 +264,4 @@ def fingerprint(
     'device': f'{device.platform} {device.device_kind}',
     'jax': jax.__version__,
     'jaxlib': jaxlib.__version__,
-  }
-
-
-def _record(state: dict, chosen: Sequence[jax.Array], time: jax.Array) -> dict:
-  names = ('tokens', 'logprobs', 'sampling_logprobs')
-  return state | {
-    name: jax.lax.dynamic_update_slice(
-      state[name], values_GN[:, :, None], (0, 0, time)
-    )
-    for name, values_GN in zip(names, chosen, strict=True)
   }

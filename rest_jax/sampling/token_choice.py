@@ -12,10 +12,14 @@ order of summation, and with it on the mesh.
 Dimensions: R rows, C candidates, V vocabulary.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rest_jax.sampling import identity
+from rest_jax.sampling.streams import Stream
 
 SHORT_LIST = 64  # candidates, where 0 < top_k <= this
 _SCALE_BITS = 26  # masses are multiples of 2**-26 of the best token's
@@ -23,28 +27,48 @@ _LOW_BITS = 13  # summed in two halves: 2**18 tokens cannot overflow uint32
 _NEVER = -jnp.inf
 
 
+class Settings(NamedTuple):
+  """How a token is chosen; scalars that a compiled program takes as they come.
+
+  Attributes:
+    temperature: float32; 0 is greedy.
+    top_k: int32; 0 is no limit.
+    top_p: float32 in (0, 1].
+  """
+
+  temperature: jax.Array | np.generic
+  top_k: jax.Array | np.generic
+  top_p: jax.Array | np.generic
+
+
+def settings(stream: Stream) -> Settings:
+  """The settings of a stream, in the types that `choose` takes."""
+  return Settings(
+    temperature=np.float32(stream.temperature),
+    top_k=np.int32(stream.top_k),
+    top_p=np.float32(stream.top_p),
+  )
+
+
 def choose(
   logits_RV: jax.Array,
   keys_RW: jax.Array,
   position: jax.Array,
-  temperature: jax.Array,
-  top_k: jax.Array,
-  top_p: jax.Array,
+  settings: Settings,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Chooses one token per row.
 
   Args:
-    logits_RV: scores, float32.
-    keys_RW: key data of each row's sample (identity.keys).
-    position: of the new token in the completion.
-    temperature: scalar; 0 is greedy.
-    top_k: scalar; 0 is no limit.
-    top_p: scalar in (0, 1].
+    logits_RV: scores, float32; minus infinity for ids that are no token.
+    keys_RW: key data of each row's sample (identity.keys), uint32.
+    position: of the new token in the completion, from 0.
+    settings: of the stream.
 
   Returns:
     tokens_R; logprobs_R, natural log under the softmax of the logits;
     sampling_logprobs_R, under the distribution that was drawn from.
   """
+  temperature, top_k, top_p = settings
   short = min(SHORT_LIST, logits_RV.shape[1])
 
   def greedy(logits_RV):

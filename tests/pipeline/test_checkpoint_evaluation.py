@@ -209,7 +209,7 @@ def place(tmp_path_factory):
   (folder / 'model.gin').write_text(
     'from __gin__ import dynamic_registration\n'
     'from rest_jax.models import architecture\n'
-    'MODEL = @architecture.DecoderConfig()\nmodels.DecoderConfig:\n'
+    'MODEL = @architecture.DecoderConfig()\narchitecture.DecoderConfig:\n'
     + '\n'.join(lines)
     + '\n'
   )

@@ -18,7 +18,7 @@ from rest_jax.distributed import partitioning
 from rest_jax.models import decoding, network
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
-from rest_jax.sampling import identity, sampling_engine
+from rest_jax.sampling import identity, sampling_engine, token_choice
 from rest_jax.sampling.streams import EngineConfig, Stream
 
 MODEL = DecoderConfig(
@@ -184,7 +184,8 @@ def test_integer_logits_give_the_same_tokens_on_every_layout_and_mesh(
   expected = stub_tokens()
   config = dataclasses.replace(CONFIG, **layout)
   assert stub_tokens(config, mesh(**axes)) == expected
-  assert len({tuple(ids) for ids in expected.values()}) > 20
+  # Different samples: of equal ones the comparison would say nothing.
+  assert len({tuple(ids) for ids in expected.values()}) >= len(expected) / 2
 
 
 def test_a_sample_is_bit_identical_whatever_its_neighbours():
@@ -343,7 +344,7 @@ def test_another_temperature_compiles_nothing():
   results, sizes = [], []
   for stream in streams:
     results.append(generate(requests(1), stream=stream))
-    sizes.append(engine()._decode._cache_size())
+    sizes.append(engine().programs.decode._cache_size())
   assert sizes == sizes[:1] * 3
   assert results[0] != results[1] != results[2]
 
@@ -351,7 +352,7 @@ def test_another_temperature_compiles_nothing():
 def test_decoding_writes_its_cache_in_place():
   """The donated suffix cache is no second copy in the compiled step."""
   sampler = engine()
-  how = (np.float32(1), np.int32(0), np.float32(1))
+  how = token_choice.settings(STREAM)
   args = (
     sampler.params,
     np.zeros((4, 24), np.int32),
@@ -360,8 +361,8 @@ def test_decoding_writes_its_cache_in_place():
     np.zeros((4, 4), bool),
     how,
   )
-  cache, lengths, state = sampler._prefill(*args)
-  compiled = sampler._decode.lower(
+  cache, lengths, state = sampler.programs.prefill(*args)
+  compiled = sampler.programs.decode.lower(
     sampler.params, state, cache, lengths, how, np.int32(5)
   ).compile()
   suffix = decoding.empty_suffix(MODEL, 4, 4, 20)

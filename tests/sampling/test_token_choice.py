@@ -20,9 +20,9 @@ def draw(logits, keys, position=0, temperature=1.0, top_k=0, top_p=1.0):
     jnp.asarray(logits, jnp.float32),
     keys,
     np.int32(position),
-    np.float32(temperature),
-    np.int32(top_k),
-    np.float32(top_p),
+    token_choice.Settings(
+      np.float32(temperature), np.int32(top_k), np.float32(top_p)
+    ),
   )
   return np.asarray(tokens), np.asarray(logprobs), np.asarray(sampling)
 
@@ -119,9 +119,7 @@ def test_the_short_list_chooses_as_the_whole_vocabulary_does(monkeypatch):
         jnp.asarray(logits),
         keys,
         np.int32(3),
-        np.float32(0.9),
-        np.int32(40),
-        np.float32(0.9),
+        token_choice.Settings(np.float32(0.9), np.int32(40), np.float32(0.9)),
       )[0]
     )
   np.testing.assert_array_equal(choices[64], choices[4])
