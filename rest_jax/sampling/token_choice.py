@@ -109,6 +109,8 @@ def choose(
     chosen_R = jnp.take_along_axis(logprobs_RC, place_R1, axis=1)[:, 0]
     return tokens_R.astype(jnp.int32), chosen_R
 
+  # One program for all settings: a `switch` runs one branch, so that greedy
+  # decoding pays for no noise, and a small top-k for 64 candidates only.
   road = jnp.where(
     temperature <= 0, 0, jnp.where((top_k > 0) & (top_k <= short), 1, 2)
   )
@@ -127,7 +129,9 @@ def keep_top_k(logits_RV: jax.Array, top_k: jax.Array) -> jax.Array:
   def count(threshold_R):
     return jnp.sum(order_RV >= threshold_R[:, None], axis=-1) >= top_k
 
-  # The largest threshold that at least top_k tokens reach: the k-th best.
+  # The largest threshold that at least top_k tokens reach is the k-th best
+  # score. Found by bisecting the bits of the scores: 32 counts over the
+  # vocabulary instead of a sort of it.
   kth_R = _largest(count, logits_RV.shape[0], 32)
   above_RV = order_RV > kth_R[:, None]
   equal_RV = order_RV == kth_R[:, None]
@@ -139,11 +143,14 @@ def keep_top_k(logits_RV: jax.Array, top_k: jax.Array) -> jax.Array:
 
 def keep_top_p(scaled_RC: jax.Array, top_p: jax.Array) -> jax.Array:
   """Masks all but the fewest best tokens of mass >= top_p; ties survive."""
+  # Integer masses: their sum is the same in any order, hence on any mesh, and
+  # so are the survivors. Relative to the best token's, so that none overflows.
   best_R1 = jnp.max(scaled_RC, axis=-1, keepdims=True)
   mass_RC = jnp.floor(jnp.exp(scaled_RC - best_R1) * 2.0**_SCALE_BITS)
   mass_RC = mass_RC.astype(jnp.uint32)
 
   def total(keep_RC):
+    # Halves of 13 bits each: 2**18 tokens of 2**26 would overflow 32 bits.
     kept = jnp.where(keep_RC, mass_RC, jnp.uint32(0))
     low = jnp.sum(kept & ((1 << _LOW_BITS) - 1), axis=-1, dtype=jnp.uint32)
     high = jnp.sum(kept >> _LOW_BITS, axis=-1, dtype=jnp.uint32)
@@ -172,7 +179,12 @@ def _largest(holds, rows: int, bits: int) -> jax.Array:
 
 
 def _sortable(x: jax.Array) -> jax.Array:
-  """float32 to uint32 with the same order (negative zero equals zero)."""
+  """float32 to uint32 with the same order (negative zero equals zero).
+
+  The bits of non-negative floats rise with their value, those of negative ones
+  fall; so the sign bit is set for the first, and all bits flipped for the
+  others.
+  """
   bits = jax.lax.bitcast_convert_type(x + 0.0, jnp.uint32)
   negative = (bits >> 31).astype(bool)
   return jnp.where(negative, ~bits, bits | jnp.uint32(1 << 31))

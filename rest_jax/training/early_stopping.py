@@ -5,9 +5,35 @@ counts: an M-step that never helps gives the base back.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rest_jax.training.hyperparameters import ValidationConfig
+
+
+@dataclasses.dataclass
+class Progress:
+  """What a training must know of its past to go on; saved with its state.
+
+  Attributes:
+    validations: (step, mean reward on D_val) in order of their steps.
+    stopped: whether the training has ended, by the rule or by its steps.
+  """
+
+  validations: list[tuple[int, float]] = dataclasses.field(default_factory=list)
+  stopped: bool = False
+
+  @classmethod
+  def from_json(cls, value: Mapping[str, Any]) -> 'Progress':
+    """From what `dataclasses.asdict` gave, read from JSON."""
+    pairs = [
+      (int(step), float(reward)) for step, reward in value['validations']
+    ]
+    return cls(validations=pairs, stopped=bool(value['stopped']))
+
+  def validated(self, step: int) -> bool:
+    """Whether D_val was sampled at this step."""
+    return any(at == step for at, _ in self.validations)
 
 
 @dataclasses.dataclass(frozen=True)

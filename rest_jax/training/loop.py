@@ -1,18 +1,29 @@
-"""The trainings of an M-step's grid: validate, save, step; resumed exactly."""
+"""The trainings of an M-step, one per learning rate of its grid.
+
+A training validates, saves and steps in a loop, and is resumed exactly where it
+was: batches are a function of the step, and the state of early stopping is
+saved with the parameters.
+"""
 
 import contextlib
+import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
-from rest_jax.artifacts import storage
+from rest_jax.artifacts import manifests, storage
 from rest_jax.distributed import multihost, partitioning, preemption
+from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
 from rest_jax.training import early_stopping, optimizers, train_step
 from rest_jax.training.checkpointing import Saver
-from rest_jax.training.hyperparameters import OptimizerConfig
+from rest_jax.training.dval import Validator
+from rest_jax.training.early_stopping import Progress
+from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig
 from rest_jax.training.metric_writer import MetricsLog, StepMeter
 from rest_jax.training.packing import Packer
 
@@ -20,9 +31,31 @@ RESULT = 'result.json'  # of a finished training of the grid
 
 
 class Grid:
-  """What the trainings of a grid share: examples, mesh, compiled step."""
+  """What the trainings of a grid share: examples, mesh, settings.
 
-  def __init__(self, folder, examples, init_path, model, config, mesh):
+  Attributes:
+    mesh: of the devices.
+    packer: the examples as rows.
+    total: optimiser steps of each training, at most.
+  """
+
+  def __init__(
+    self,
+    folder: storage.Path,
+    examples: manifests.Manifest,
+    init_path: str | None,
+    model: DecoderConfig,
+    config: TrainConfig,
+    mesh: partitioning.MeshConfig,
+  ):
+    """Args:
+    folder: of the stage; each training has a folder below it.
+    examples: finished folder of Example records.
+    init_path: the policy that trainings start from; None: fresh weights.
+    model: the network.
+    config: steps, batches, loss.
+    mesh: of the devices.
+    """
     self.started = time.monotonic()
     self.folder, self.init_path = folder, init_path
     self.model, self.config = model, config
@@ -46,12 +79,23 @@ class Grid:
       rows = config.max_epochs * self.packer.rows_per_epoch
       self.total = min(self.total, int(np.ceil(rows / config.batch_rows)))
 
-  def train(self, optimizer: OptimizerConfig, validator) -> dict[str, Any]:
-    """One training of the grid, from its start or from where it was."""
+  def train(
+    self, optimizer: OptimizerConfig, validator: Validator | None
+  ) -> dict[str, Any]:
+    """One training of the grid, from its start or from where it was.
+
+    Args:
+      optimizer: with this training's learning rate.
+      validator: samples D_val; None: all steps are done, the last one counts.
+
+    Returns:
+      JSON-ready: folder, learning_rate, best_step, best_reward, validations.
+    """
     name = f'lr_{optimizer.learning_rate!r}'
     folder = self.folder / name
     with contextlib.closing(Saver(folder)) as saver:
-      # There already where the grid was stopped in a later training.
+      # This training had already finished, where the stage was stopped in a
+      # later one of the grid.
       result = multihost.from_writer(
         lambda: (
           storage.read_json(folder / RESULT)
@@ -67,18 +111,24 @@ class Grid:
       saver.prune(result['best_step'])
     return result
 
-  def _run(self, name, optimizer, saver, validator) -> dict[str, Any]:
+  def _run(
+    self,
+    name: str,
+    optimizer: OptimizerConfig,
+    saver: Saver,
+    validator: Validator | None,
+  ) -> dict[str, Any]:
     transform = optimizers.make(optimizer, self.total)
     abstract, shardings = train_step.shardings(self.model, transform, self.mesh)
     restored = saver.restore(abstract, shardings)
     if restored is None:
       state = self._first_state(transform, shardings)
-      progress = {'validations': [], 'stopped': False}
+      progress = Progress()
       log = MetricsLog(self.folder / name, first_step=0)
     else:
-      state, progress = restored
+      state, progress = restored[0], Progress.from_json(restored[1])
       log = MetricsLog(self.folder / name, first_step=int(state.step) + 1)
-    if not progress['stopped']:
+    if not progress.stopped:
       step = jax.jit(
         train_step.make_step(
           self.model,
@@ -92,26 +142,32 @@ class Grid:
       self._loop(state, progress, step, saver, log, validator)
     saver.wait()
     best = self._best_step(progress, validator)
-    validations = progress['validations']
     return {
       'folder': name,
       'learning_rate': optimizer.learning_rate,
       'best_step': best,
-      'best_reward': dict(map(tuple, validations)).get(best),
-      'validations': validations,
+      'best_reward': dict(progress.validations).get(best),
+      'validations': [list(pair) for pair in progress.validations],
     }
 
-  def _loop(self, state, progress, step, saver, log, validator) -> None:
-    """Validate, save, step; every line of it safe to be killed in."""
+  def _loop(
+    self,
+    state: train_step.TrainState,
+    progress: Progress,
+    step: Callable[..., Any],
+    saver: Saver,
+    log: MetricsLog,
+    validator: Validator | None,
+  ) -> None:
+    """Validates, saves and steps; the process may be killed at any line."""
     done, folder = int(state.step), log.folder
     meter = StepMeter(self.started)
     rows = self.config.batch_rows
     vote = multihost.Vote()
     while True:
-      seen = [at for at, _ in progress['validations']]
       due = (
         validator is not None
-        and done not in seen
+        and not progress.validated(done)
         and (done % validator.config.every == 0 or done == self.total)
       )
       if due:
@@ -120,30 +176,36 @@ class Grid:
         try:
           reward = validator.reward(state.params, place / f'step_{done}')
         except preemption.Preempted:
-          if done:  # this step is validated again then
+          # Saved without this validation: the restart does it again, and
+          # samples the same completions. Step 0 is the base, which is at hand.
+          if done:
             self._save(state, progress, saver, log, validator)
             saver.wait()
           raise
-        progress['validations'].append([done, reward])
+        progress.validations.append((done, reward))
         log.write(done, {'dval_reward': reward})
         multihost.say(
           f'train: {folder.name} step {done}: D_val reward {reward:.4f}'
         )
-        progress['stopped'] = early_stopping.decide(
-          validator.config, progress['validations']
+        progress.stopped = early_stopping.decide(
+          validator.config, progress.validations
         ).stop
-      progress['stopped'] |= done == self.total
-      stop = progress['stopped'] or vote.asked()
+      progress.stopped |= done == self.total
+      # Asked at every step by every process, in the same order: a vote that
+      # some hosts skip would leave the others waiting.
+      stop = progress.stopped or vote.asked()
       if due or stop or (done and done % self.config.save_every == 0):
         meter.settle()
         self._save(state, progress, saver, log, validator)
-      if progress['stopped']:
+      if progress.stopped:
         return
       if stop:
         saver.wait()
         raise preemption.Preempted(
           f'train: step {done}: stopped by SIGTERM, state saved; start it again'
         )
+      # jax dispatches the step and returns: the host builds the next batch
+      # while the device works. Metrics are read later, by the meter's report.
       began = time.monotonic()
       batch = train_step.put_batch(self.packer, done * rows, rows, self.where)
       state, metrics = step(state, batch)
@@ -160,25 +222,43 @@ class Grid:
           f'{values["tokens_per_second"]:,.0f} tokens/s'
         )
 
-  def _save(self, state, progress, saver, log, validator) -> None:
-    log.flush()  # first: lines beyond a save are dropped, none is missed
-    saver.save(state, progress, best=self._best_step(progress, validator))
+  def _save(
+    self,
+    state: train_step.TrainState,
+    progress: Progress,
+    saver: Saver,
+    log: MetricsLog,
+    validator: Validator | None,
+  ) -> None:
+    # The log first: a restart drops lines beyond the saved step, and so no line
+    # up to it may be missing.
+    log.flush()
+    best = self._best_step(progress, validator)
+    saver.save(state, dataclasses.asdict(progress), best=best)
 
   def _padding(self, done: int) -> float:
-    """The share of padding since the line before, whatever was resumed."""
+    """The share of padding since the last line of metrics.
+
+    A function of the step alone, so that a resumed training logs the same.
+    """
     every, rows = self.config.log_every, self.config.batch_rows
     before = (done - 1) // every * every
     count = (done - before) * rows
     tokens = self.packer.tokens_in(before * rows, count)
     return 1 - tokens / (count * self.packer.row_length)
 
-  def _best_step(self, progress: dict, validator) -> int:
+  def _best_step(self, progress: Progress, validator: Validator | None) -> int:
     if validator is None:
       return self.total
-    pairs = [tuple(pair) for pair in progress['validations']]
-    return early_stopping.decide(validator.config, pairs).best_step
+    decision = early_stopping.decide(validator.config, progress.validations)
+    return decision.best_step
 
-  def _first_state(self, transform, shardings) -> train_step.TrainState:
+  def _first_state(
+    self,
+    transform: optax.GradientTransformation,
+    shardings: train_step.TrainState,
+  ) -> train_step.TrainState:
+    """The parameters to start from, with a fresh optimiser."""
     if self.init_path:
       params = policies.load(self.init_path, self.model, self.mesh)
     else:

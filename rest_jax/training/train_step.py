@@ -1,8 +1,12 @@
 """One optimiser step: pure, sharded, the same for 1 or K micro-batches.
 
-loss = sum(weight * nll) / normaliser, where the normaliser is summed over the
-whole global batch, so that neither packing nor the number of devices or
-micro-batches changes the gradient (beyond the order of floating-point sums).
+    loss = sum(weight * nll) / normaliser
+
+The normaliser is summed over the whole global batch before it divides, so that
+neither packing nor the number of devices or micro-batches changes the gradient,
+beyond the order of floating-point sums.
+
+Dimensions: B rows, L tokens of a row, D model, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -101,10 +105,14 @@ def loss_sums(
     params, batch['tokens'], batch['positions'], batch['segment_ids']
   )
   logits_BLV = net.apply(params, x_BLD, method='logits')
+  # logsumexp minus the target's score, instead of log_softmax: no second array
+  # of the size of the logits is made.
   norms_BL = jax.nn.logsumexp(logits_BLV, axis=-1)
   scores_BL = jnp.take_along_axis(
     logits_BLV, batch['targets'][..., None], axis=-1
   )[..., 0]
+  # Sums, not means: rows, devices and micro-batches hold different numbers of
+  # target tokens, and a mean of their means would weigh tokens unequally.
   weights_BL = batch['loss_weights']
   return jnp.sum(weights_BL * (norms_BL - scores_BL)), jnp.sum(weights_BL)
 
@@ -139,7 +147,9 @@ def make_step(
       batch,
     )
 
-    def body(total, piece):  # in float32, whatever the parameters are
+    # In float32 whatever the parameters are: a bfloat16 sum of many gradients
+    # loses each that is less than 1/256 of the sum so far.
+    def body(total, piece):
       return jax.tree.map(jnp.add, total, gradient(params, piece)), None
 
     zero = jnp.float32(0)
@@ -148,6 +158,8 @@ def make_step(
 
   def step(state: TrainState, batch: Batch):
     (total, weight), grads = accumulate(state.params, batch)
+    # The bound only matters for a batch without any target: its sums are zero,
+    # and so is its update.
     normalizer = jnp.maximum(jnp.sum(batch['normalizers']), 1e-9)
     grads = jax.tree.map(
       lambda g, p: (g / normalizer).astype(p.dtype), grads, state.params
