@@ -58,9 +58,9 @@ def plan(
     raise configuration.ConfigurationError(
       f'NUM_ITERATIONS: got {num_iterations}; allowed: >= 0.'
     )
-  job_builders.check_tasks('TASKS', tasks)
-  job_builders.check_tasks('EVAL_TASKS', eval_tasks)
-  job_builders.check_streams(eval_streams)
+  run_paths.check_tasks('TASKS', tasks)
+  run_paths.check_tasks('EVAL_TASKS', eval_tasks)
+  run_paths.check_streams(eval_streams)
   builder = job_builders.PlanBuilder(
     layout=Layout(run_dir.rstrip('/'), tuple(tasks), base_checkpoint_path),
     eval_tasks=tuple(eval_tasks),

@@ -10,10 +10,12 @@ from `init_path`, always with a fresh optimiser, or resumes exactly.
 
 import contextlib
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 
-from rest_jax.artifacts import manifests
+from rest_jax.artifacts import manifests, storage
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
 from rest_jax.models.architecture import DecoderConfig
@@ -98,34 +100,55 @@ def train(
     on_new_inputs='set_aside',
   ) as work:
     if work.done is None:
-      run = Grid(work.folder, examples, init_path, model, config, mesh)
+      grid = Grid(work.folder, examples, init_path, model, config, mesh)
       with contextlib.ExitStack() as stack:
         validator = None
         if dvals:
           validator = stack.enter_context(
             Validator(
-              dvals, model, engine, run.mesh, dval_stream, validation, iteration
+              dvals,
+              model,
+              engine,
+              grid.mesh,
+              dval_stream,
+              validation,
+              iteration,
             )
           )
         results = [
-          run.train(
+          grid.train(
             dataclasses.replace(optimizer, learning_rate=rate), validator
           )
           for rate in learning_rates
         ]
-      _finish(work, run, results)
-    if multihost.is_writer():
-      for folder in work.folder.glob('lr_*/*/' + OPTIMIZER):
-        folder.rmtree()  # only needed to resume
-    chosen = work.done.statistics
-    multihost.say(
-      f'train: {checkpoints_dir}: step {chosen["chosen_step"]} of learning '
-      f'rate {chosen["learning_rate"]:g}'
-      + (f', D_val reward {chosen["reward"]:.4f}' if dvals else '')
-    )
+      _finish(work, grid, results)
+    _remove_optimizers(work.folder)
+    _say_what_was_chosen(checkpoints_dir, work.done, validated=bool(dvals))
 
 
-def _check(learning_rates, dval_dirs, dval_stream) -> None:
+def _remove_optimizers(folder: storage.Path) -> None:
+  """Deletes the optimisers' states: they are needed only to resume."""
+  if multihost.is_writer():
+    for state in folder.glob('lr_*/*/' + OPTIMIZER):
+      state.rmtree()
+
+
+def _say_what_was_chosen(
+  checkpoints_dir: str, done: manifests.Manifest, *, validated: bool
+) -> None:
+  chosen = done.statistics
+  multihost.say(
+    f'train: {checkpoints_dir}: step {chosen["chosen_step"]} of learning '
+    f'rate {chosen["learning_rate"]:g}'
+    + (f', D_val reward {chosen["reward"]:.4f}' if validated else '')
+  )
+
+
+def _check(
+  learning_rates: Sequence[float],
+  dval_dirs: Sequence[str],
+  dval_stream: Stream,
+) -> None:
   if not learning_rates or len(set(learning_rates)) < len(learning_rates):
     raise configuration.ConfigurationError(
       f'LEARNING_RATES: got {list(learning_rates)}; name at least one, and '
@@ -142,7 +165,10 @@ def _check(learning_rates, dval_dirs, dval_stream) -> None:
     )
 
 
-def _finish(work: manifests.Work, run: Grid, results: list) -> None:
+def _finish(
+  work: manifests.Work, grid: Grid, results: Sequence[Mapping[str, Any]]
+) -> None:
+  """Writes the manifest, which names the step that D_val chose."""
   best = max(
     range(len(results)), key=lambda i: (results[i]['best_reward'] or 0, -i)
   )
@@ -155,16 +181,16 @@ def _finish(work: manifests.Work, run: Grid, results: list) -> None:
       'reward': chosen['best_reward'],
       'validations': chosen['validations'],
       'trainings': results,
-      'examples': run.packer.num_examples,
-      'examples_too_long': run.packer.num_too_long,
-      'rows_per_epoch': run.packer.rows_per_epoch,
-      'fill': round(run.packer.fill, 4),
-      'parameters': run.model.num_parameters,
+      'examples': grid.packer.num_examples,
+      'examples_too_long': grid.packer.num_too_long,
+      'rows_per_epoch': grid.packer.rows_per_epoch,
+      'fill': round(grid.packer.fill, 4),
+      'parameters': grid.model.num_parameters,
     },
     recorded={
       'jax': jax.__version__,
-      'device': str(run.mesh.devices.flat[0].device_kind),
-      'mesh': {axis: int(size) for axis, size in run.mesh.shape.items()},
+      'device': str(grid.mesh.devices.flat[0].device_kind),
+      'mesh': {axis: int(size) for axis, size in grid.mesh.shape.items()},
     },
     content=[chosen['folder'], chosen['best_step']],
   )

@@ -13,6 +13,9 @@ E-step's samples and verdicts have a folder for each, below the one above.
 """
 
 import dataclasses
+from collections.abc import Sequence
+
+from rest_jax.config import configuration
 
 MODELS = 'models'  # below it: checkpoints that are no model of the loop
 EVAL_PREFIX = 'eval/'
@@ -35,6 +38,33 @@ def eval_folder(task: str) -> str:
   """The folder of an evaluated task's results."""
   name, split = eval_split(task)
   return name if split == 'test' else f'{name}_{split}'
+
+
+def check_tasks(name: str, tasks: Sequence[str]) -> None:
+  """Raises unless there is a task, and no split of one twice.
+
+  Args:
+    name: of the macro, for the message.
+    tasks: 'task' or 'task/split'.
+  """
+  if not tasks or len(set(tasks)) != len(tasks):
+    raise configuration.ConfigurationError(
+      f'{name}: got {list(tasks)}; name at least one task, none twice.'
+    )
+  folders = [eval_folder(task) for task in tasks]
+  if len(set(folders)) != len(folders):
+    raise configuration.ConfigurationError(
+      f'{name}: got {list(tasks)}; two of them are the same split.'
+    )
+
+
+def check_streams(streams: Sequence[str]) -> None:
+  """Raises unless these are streams of an evaluation."""
+  if not streams or any(not s.startswith(EVAL_PREFIX) for s in streams):
+    raise configuration.ConfigurationError(
+      f'EVAL_STREAMS: got {list(streams)}; allowed: streams named '
+      'eval/<name>, at least one.'
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ too. Nothing runs here and nothing is read.
 import re
 from collections.abc import Mapping, Sequence
 
+from rest_jax.artifacts import run_paths
 from rest_jax.artifacts.run_paths import MODELS, Layout
 from rest_jax.config import configuration
 from rest_jax.executors.jobs import Job, Resources
@@ -45,8 +46,8 @@ def plan(
   Raises:
     ConfigurationError: there is nothing to evaluate, or a name is not valid.
   """
-  job_builders.check_tasks('TASKS', tasks)
-  job_builders.check_streams(eval_streams)
+  run_paths.check_tasks('TASKS', tasks)
+  run_paths.check_streams(eval_streams)
   named = names(checkpoints)
   builder = job_builders.PlanBuilder(
     layout=Layout(run_dir.rstrip('/'), ()),

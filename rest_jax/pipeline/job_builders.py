@@ -8,39 +8,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts import run_paths
-from rest_jax.artifacts.run_paths import BASE, EVAL_PREFIX, Layout
-from rest_jax.config import configuration
+from rest_jax.artifacts.run_paths import BASE, Layout
 from rest_jax.executors.jobs import Job, Resources
 
 GREEDY = 'eval/greedy'
-
-
-def check_tasks(name: str, tasks: Sequence[str]) -> None:
-  """Raises unless there is a task, and no split of one twice.
-
-  Args:
-    name: of the macro, for the message.
-    tasks: 'task' or 'task/split'.
-  """
-  if not tasks or len(set(tasks)) != len(tasks):
-    raise configuration.ConfigurationError(
-      f'{name}: got {list(tasks)}; name at least one task, none twice.'
-    )
-  folders = [run_paths.eval_folder(task) for task in tasks]
-  if len(set(folders)) != len(folders):
-    raise configuration.ConfigurationError(
-      f'{name}: got {list(tasks)}; two of them are the same split.'
-    )
-
-
-def check_streams(streams: Sequence[str]) -> None:
-  """Raises unless these are streams of an evaluation."""
-  if not streams or any(not s.startswith(EVAL_PREFIX) for s in streams):
-    raise configuration.ConfigurationError(
-      f'EVAL_STREAMS: got {list(streams)}; allowed: streams named '
-      'eval/<name>, at least one.'
-    )
 
 
 @dataclasses.dataclass
