@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from rest_jax.artifacts import run_paths
-from rest_jax.artifacts.run_paths import BASE, SFT_HUMAN, Layout
+from rest_jax.artifacts.run_paths import BASE, SFT_HUMAN, RunPaths
 from rest_jax.config import configuration
 from rest_jax.executors.jobs import Job, Resources
 from rest_jax.pipeline import job_builders
@@ -62,7 +62,7 @@ def plan(
   run_paths.check_tasks('EVAL_TASKS', eval_tasks)
   run_paths.check_streams(eval_streams)
   builder = job_builders.PlanBuilder(
-    layout=Layout(run_dir.rstrip('/'), tuple(tasks), base_checkpoint_path),
+    paths=RunPaths(run_dir.rstrip('/'), tuple(tasks), base_checkpoint_path),
     eval_tasks=tuple(eval_tasks),
     resources=resources or Resources(),
   )
@@ -74,7 +74,7 @@ def plan(
     builder.difficulty()
   if sft_baseline:
     builder.select(SFT_HUMAN, 0, human=True)
-    builder.train(SFT_HUMAN, 0, init=builder.layout.policy(BASE))
+    builder.train(SFT_HUMAN, 0, init=builder.paths.policy(BASE))
     builder.evaluate(SFT_HUMAN, 0, [GREEDY])
   previous = BASE
   for iteration in range(1, num_iterations + 1):
@@ -82,7 +82,7 @@ def plan(
     builder.expectation(name, iteration, previous)
     builder.select(name, iteration)
     start = previous if init_from == 'previous' else BASE
-    builder.train(name, iteration, init=builder.layout.policy(start))
+    builder.train(name, iteration, init=builder.paths.policy(start))
     final = iteration == num_iterations
     builder.evaluate(name, iteration, eval_streams if final else [GREEDY])
     previous = name

@@ -68,7 +68,7 @@ def check_streams(streams: Sequence[str]) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class RunPaths:
   """The folders of a run.
 
   Attributes:

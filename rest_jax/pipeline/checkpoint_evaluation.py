@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from rest_jax.artifacts import run_paths
-from rest_jax.artifacts.run_paths import MODELS, Layout
+from rest_jax.artifacts.run_paths import MODELS, RunPaths
 from rest_jax.config import configuration
 from rest_jax.executors.jobs import Job, Resources
 from rest_jax.pipeline import job_builders
@@ -50,7 +50,7 @@ def plan(
   run_paths.check_streams(eval_streams)
   named = names(checkpoints)
   builder = job_builders.PlanBuilder(
-    layout=Layout(run_dir.rstrip('/'), ()),
+    paths=RunPaths(run_dir.rstrip('/'), ()),
     eval_tasks=tuple(tasks),
     resources=resources or Resources(),
   )

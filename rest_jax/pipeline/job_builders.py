@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts.run_paths import BASE, Layout
+from rest_jax.artifacts.run_paths import BASE, RunPaths
 from rest_jax.executors.jobs import Job, Resources
 
 GREEDY = 'eval/greedy'
@@ -22,13 +22,13 @@ class PlanBuilder:
   write its inputs; nothing else has to be said about their order.
 
   Attributes:
-    layout: the run's folders.
+    paths: the run's folders.
     eval_tasks: the evaluated tasks, 'task' (its split test) or 'task/split'.
     resources: what sampling and training run on.
     jobs: the jobs so far.
   """
 
-  layout: Layout
+  paths: RunPaths
   eval_tasks: tuple[str, ...]
   resources: Resources
   jobs: list[Job] = dataclasses.field(default_factory=list)
@@ -83,12 +83,12 @@ class PlanBuilder:
     return self.jobs[-1]
 
   def _eval_problems(self) -> list[str]:
-    return [self.layout.eval_problems(task) for task in self.eval_tasks]
+    return [self.paths.eval_problems(task) for task in self.eval_tasks]
 
   def prepare(self, *, corpus: bool) -> None:
     """All problems, and with `corpus` the pretraining corpus of the base."""
-    splits = [self.layout.problems(split) for split in ('train', 'dval')]
-    examples = [self.layout.at(BASE, 'examples')] if corpus else []
+    splits = [self.paths.problems(split) for split in ('train', 'dval')]
+    examples = [self.paths.at(BASE, 'examples')] if corpus else []
     self.add(
       'prepare',
       'prepare',
@@ -134,8 +134,8 @@ class PlanBuilder:
       bindings: further macros.
       validate: whether the reward on D_val decides when to stop.
     """
-    examples = self.layout.at(model, 'examples')
-    dval = self.layout.problems('dval') if validate else []
+    examples = self.paths.at(model, 'examples')
+    dval = self.paths.problems('dval') if validate else []
     self.add(
       f'{model}/train',
       'train',
@@ -143,13 +143,13 @@ class PlanBuilder:
       iteration=iteration,
       bindings={
         'EXAMPLES_DIR': examples,
-        'CHECKPOINTS_DIR': self.layout.at(model, 'checkpoints'),
+        'CHECKPOINTS_DIR': self.paths.at(model, 'checkpoints'),
         'INIT_PATH': init,
         'DVAL_DIRS': dval,
       }
       | (bindings or {}),
       inputs=[examples, *dval, *([init] if init else [])],
-      outputs=[self.layout.at(model, 'checkpoints')],
+      outputs=[self.paths.at(model, 'checkpoints')],
     )
 
   def draw(
@@ -202,10 +202,10 @@ class PlanBuilder:
       '_difficulty',
       BASE,
       0,
-      policy=self.layout.policy(BASE),
-      streams=['difficulty'] * len(self.layout.tasks),
-      problems=self.layout.problems('train'),
-      to=self.layout.per_task(BASE, 'difficulty', '@'),
+      policy=self.paths.policy(BASE),
+      streams=['difficulty'] * len(self.paths.tasks),
+      problems=self.paths.problems('train'),
+      to=self.paths.per_task(BASE, 'difficulty', '@'),
     )
 
   def expectation(self, model: str, iteration: int, previous: str) -> None:
@@ -214,22 +214,22 @@ class PlanBuilder:
       '',
       model,
       iteration,
-      policy=self.layout.policy(previous),
-      streams=['e_step'] * len(self.layout.tasks),
-      problems=self.layout.problems('train'),
-      to=self.layout.per_task(model, '@'),
+      policy=self.paths.policy(previous),
+      streams=['e_step'] * len(self.paths.tasks),
+      problems=self.paths.problems('train'),
+      to=self.paths.per_task(model, '@'),
     )
 
   def select(self, model: str, iteration: int, *, human: bool = False) -> None:
     """The examples of an M-step: correct samples, or the human solutions."""
-    problems = self.layout.problems('train')
+    problems = self.paths.problems('train')
     # Test problems are read only to count what kept solutions share with them.
     tests = self._eval_problems()
-    samples = [] if human else self.layout.per_task(model, 'samples')
-    verdicts = [] if human else self.layout.per_task(model, 'verdicts')
-    folder = self.layout.at(BASE, 'difficulty', 'verdicts')
+    samples = [] if human else self.paths.per_task(model, 'samples')
+    verdicts = [] if human else self.paths.per_task(model, 'verdicts')
+    folder = self.paths.at(BASE, 'difficulty', 'verdicts')
     drawn = any(job.name == 'base/score_difficulty' for job in self.jobs)
-    binned = self.layout.per_task(BASE, 'difficulty', 'verdicts')
+    binned = self.paths.per_task(BASE, 'difficulty', 'verdicts')
     if human or not drawn:
       binned = []
     self.add(
@@ -243,11 +243,11 @@ class PlanBuilder:
         'SAMPLES_DIRS': samples,
         'VERDICTS_DIRS': verdicts,
         'DIFFICULTY_DIR': folder if binned else None,
-        'EXAMPLES_DIR': self.layout.at(model, 'examples'),
+        'EXAMPLES_DIR': self.paths.at(model, 'examples'),
         'EVAL_PROBLEMS_DIRS': tests,
       },
       inputs=[*problems, *samples, *verdicts, *binned, *tests],
-      outputs=[self.layout.at(model, 'examples')],
+      outputs=[self.paths.at(model, 'examples')],
     )
 
   def evaluate(
@@ -267,9 +267,9 @@ class PlanBuilder:
       policy: the checkpoint, where it is not that of a model of the loop.
       folder: the model's folder below the run's, where it is not `model`.
     """
-    folder, policy = folder or model, policy or self.layout.policy(model)
+    folder, policy = folder or model, policy or self.paths.policy(model)
     asked = [(task, stream) for task in self.eval_tasks for stream in streams]
-    problems = [self.layout.eval_problems(task) for task, _ in asked]
+    problems = [self.paths.eval_problems(task) for task, _ in asked]
     self.draw(
       '_eval',
       model,
@@ -278,11 +278,11 @@ class PlanBuilder:
       streams=[stream for _, stream in asked],
       problems=problems,
       to=[
-        self.layout.evaluation(folder, task, stream) for task, stream in asked
+        self.paths.evaluation(folder, task, stream) for task, stream in asked
       ],
     )
     samples, verdicts = self.jobs[-2].outputs, self.jobs[-1].outputs
-    results = self.layout.at(folder, 'evaluation', 'results')
+    results = self.paths.at(folder, 'evaluation', 'results')
     self.add(
       f'{model}/evaluate',
       'evaluate',
@@ -310,5 +310,5 @@ class PlanBuilder:
       iteration=0,
       bindings={},
       inputs=[f for job in self.jobs for f in job.outputs],
-      outputs=[self.layout.at('report')],
+      outputs=[self.paths.at('report')],
     )
