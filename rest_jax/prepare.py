@@ -11,11 +11,10 @@ Everything downstream reads token ids from here; no text is encoded again.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow.compute as pc
 
-from rest_jax.artifacts import manifests, records, run_paths, storage
+from rest_jax.artifacts import manifests, records, run_paths, storage, task_card
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.tasks import (
@@ -136,7 +135,7 @@ def _problems(
       work.write(records.part_name(part, parts), some, source=source)
     return work.finish(
       statistics={
-        'task': _card(problem_set, config, vocabulary, folder, run),
+        **_card(problem_set, config, vocabulary, run).to_statistics(),
         'num_shots': len(texts.exemplars),
         'num_shots_asked': config.num_shots,
         'longest_prompt': max(
@@ -153,9 +152,8 @@ def _card(
   problem_set: problem_sets.ProblemSet,
   config: problem_sets.TaskConfig,
   vocabulary: vocabularies.Vocabulary,
-  folder: storage.Path,
   run: storage.Path,
-) -> dict[str, Any]:
+) -> task_card.TaskCard:
   """What later stages need to know of a task."""
   spec = vocabulary.spec
   if spec == vocabulary_files.resolve(
@@ -164,18 +162,20 @@ def _card(
     spec = (
       f'../../{run_paths.VOCABULARY}'  # so that a run's folder can be moved
     )
-  return {
-    'task': problem_set.task,
-    'split': problem_set.split,
-    'grader': config.grader,
-    'stop': prompts.stop_strings(config.prompt, vocabulary),
-    'vocabulary': spec,
-    'vocab_size': vocabulary.size,
-    'eos_id': prompts.eos_id(config.prompt, vocabulary),
-    'bos_id': vocabulary.bos_id,
-    'num_problems': len(problem_set.rows),
-    'skipped': dict(problem_set.skipped),
-  }
+  eos_id = prompts.eos_id(config.prompt, vocabulary)
+  return task_card.TaskCard(
+    task=problem_set.task,
+    split=problem_set.split,
+    grader=config.grader,
+    stop=tuple(prompts.stop_strings(config.prompt, vocabulary)),
+    vocabulary=spec,
+    vocab_size=vocabulary.size,
+    eos_id=eos_id,
+    eos_ids=(eos_id,),
+    bos_id=vocabulary.bos_id,
+    num_problems=len(problem_set.rows),
+    skipped=dict(problem_set.skipped),
+  )
 
 
 def _corpus(
@@ -234,16 +234,16 @@ def _summary(
   """Lines for the terminal: what was left out, and one with all counts."""
   lines, counts = [], []
   for manifest in done:
-    card = manifest.statistics['task']
-    name = f'{card["task"]}/{card["split"]}'
-    counts.append(f'{name} {card["num_problems"]}')
-    for reason, number in card['skipped'].items():
+    card = task_card.of(manifest)
+    name = f'{card.task}/{card.split}'
+    counts.append(f'{name} {card.num_problems}')
+    for reason, number in card.skipped.items():
       where = ', '.join(manifest.statistics['skipped_rows'].get(reason, ()))
       lines.append(f'{name}: left out {number}: {reason} ({where})')
     shots, asked = (
       manifest.statistics[key] for key in ('num_shots', 'num_shots_asked')
     )
-    if shots < asked and card['split'] == problem_sets.TRAIN:
+    if shots < asked and card.split == problem_sets.TRAIN:
       lines.append(
         f'{name}: {shots} worked examples in the few-shot prompt, not {asked}: '
         'the input has no more solutions'

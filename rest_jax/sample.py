@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import manifests, records, task_card
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
 from rest_jax.models.architecture import DecoderConfig
@@ -87,8 +87,8 @@ class _Sampler:
 
   def engine(self, problems: manifests.Manifest) -> sampling_engine.Engine:
     """The engine for these problems; tasks of one text share it."""
-    card = problems.statistics['task']
-    key = (card['vocabulary'], card['eos_id'], tuple(card['stop']))
+    card = task_card.of(problems)
+    key = (card.vocabulary, card.eos_ids, card.stop)
     if self._params is None:
       self._params = policies.load(
         self.policy_dir, self.model, self.mesh, dtype=self.model.dtype
@@ -105,7 +105,7 @@ class _Sampler:
 
   def sample(self, problems_dir: str, samples_dir: str, stream: Stream) -> None:
     problems = manifests.load(problems_dir, stage='prepare')
-    stream = stream.of_task(problems.statistics['task']['task'])
+    stream = stream.of_task(task_card.of(problems).task)
     if not stream.num_samples:
       raise configuration.ConfigurationError(
         f'STREAMS: {stream.name!r} has num_samples = 0 for {problems_dir}: '

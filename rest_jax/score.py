@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import manifests, records, task_card
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.rewards import pool, registry, verdicts
@@ -80,8 +80,8 @@ def _score_task(
 ) -> None:
   samples = manifests.load(samples_dir, stage='sample')
   problems = manifests.load(problems_dir)
-  card = _card(problems)
-  grader = registry.get(card['grader'])
+  card = task_card.of(problems)
+  grader = registry.get(card.grader)
   with manifests.work_on(
     verdicts_dir,
     stage='score',
@@ -170,17 +170,6 @@ def _storable(text: str | None) -> str | None:
   return text and text.encode('utf-8', 'replace').decode()
 
 
-def _card(problems: manifests.Manifest) -> Mapping:
-  card = problems.statistics.get('task')
-  if problems.kind != 'Problem' or not card:
-    raise configuration.ConfigurationError(
-      f'{problems.folder}: holds no problems (made by the stage '
-      f'{problems.stage}). PROBLEMS_DIRS must name folders that the stage '
-      'prepare wrote.'
-    )
-  return card
-
-
 def _references(
   problems: manifests.Manifest, grader: registry.Grader
 ) -> dict[str, str | None]:
@@ -193,7 +182,7 @@ def _references(
 def _statistics(
   work: manifests.Work,
   samples: manifests.Manifest,
-  card: Mapping,
+  card: task_card.TaskCard,
   grader: registry.Grader,
   alarm_rate: float,
 ) -> dict:
@@ -221,8 +210,8 @@ def _statistics(
     if counts[stream][name] > alarm_rate * total
   ]
   return {
-    'task': card['task'],
-    'split': card['split'],
+    'task': card.task,
+    'split': card.split,
     'grader': grader.label,
     'samples': sum(totals.values()),
     'classes': {

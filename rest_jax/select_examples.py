@@ -124,7 +124,7 @@ def _choose_samples(
   number, found = 0, []
   for task, (correct, classes) in zip(tasks, graded, strict=True):
     preemption.check('select')
-    kept = keep(correct, config.of_task(task.card['task']))
+    kept = keep(correct, config.of_task(task.card.task))
     prompts = task.prompts(config.train_prompt)
     target_tokens = 0
     for row in task.samples.parts:
@@ -137,7 +137,7 @@ def _choose_samples(
       name = records.part_name(number, parts)
       work.write_table(name, table, source=manifests.digest_of(row['content']))
       number += 1
-    name, bins = task.card['task'], {}
+    name, bins = task.card.task, {}
     if difficulty_dir is not None:
       bins = difficulty_bins.bins(difficulty_dir, name)
     found.append(
@@ -176,9 +176,7 @@ def _choose_human(
       )
       solutions = table['solution_ids'].to_pylist()
       targets = [np.array(ids, np.int32) for ids in solutions]
-      table, tokens = examples.build(
-        rows, targets, prompts, task.card['eos_id']
-      )
+      table, tokens = examples.build(rows, targets, prompts, task.card.eos_id)
       name = records.part_name(number, parts)
       work.write_table(name, table, source=manifests.digest_of(row['content']))
       written, target_tokens = written + size, target_tokens + tokens
@@ -190,7 +188,7 @@ def _choose_human(
       )
     found.append(
       {
-        'task': task.card['task'],
+        'task': task.card.task,
         'problems': len(prompts),
         'kept': written,
         'solved_problems': written,

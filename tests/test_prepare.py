@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from rest_jax import prepare
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import manifests, records, task_card
 from rest_jax.config import configuration
 from rest_jax.tasks import jsonl, prompts
 from rest_jax.tasks.synthetic import arithmetic
@@ -70,14 +70,14 @@ def test_prompt_parts_are_the_encodings_of_their_texts(run):
   shots = [(row.question, row.solution) for row in texts.exemplars]
   for folder in FOLDERS:
     manifest = manifests.load(run / 'problems' / folder, stage='prepare')
-    card = manifest.statistics['task']
-    vocabulary = vocabulary_files.load(card['vocabulary'], base=manifest.folder)
+    card = task_card.of(manifest)
+    vocabulary = vocabulary_files.load(card.vocabulary, base=manifest.folder)
     problems = manifest.records()
-    assert card['num_problems'] == len(problems) > 0
-    assert card['task'] == folder.split('/')[0]
-    assert card['stop'] == ['\n\n']
-    assert (card['eos_id'], card['bos_id']) == (vocabulary.eos_id, None)
-    assert card['vocab_size'] == vocabulary.size
+    assert card.num_problems == len(problems) > 0
+    assert card.task == folder.split('/')[0]
+    assert card.stop == ('\n\n',)
+    assert (card.eos_id, card.bos_id) == (vocabulary.eos_id, None)
+    assert card.vocab_size == vocabulary.size
     for problem in problems:
       assert problem.id.startswith(folder + '/')
       ids = [token for part in problem.prompt_parts for token in part]
@@ -195,7 +195,7 @@ def test_a_run_can_grow_by_a_task_with_its_vocabulary(run, tmp_path):
   before.pop('problems/overlap.json')  # of all tasks: tests/tasks/test_overlap
   assert {name: after[name] for name in before} == before
   manifest = manifests.load(copy / 'problems/mine/train')
-  spec = manifest.statistics['task']['vocabulary']
+  spec = task_card.of(manifest).vocabulary
   assert vocabulary_files.load(spec, base=manifest.folder).size == 400
 
 
@@ -206,9 +206,9 @@ def test_own_problems_need_no_corpus_and_keep_their_counts(tmp_path, capsys):
   own = jsonl.JsonlConfig(input=str(path), vocabulary='bytes')
   prepare.prepare(run_dir=str(tmp_path / 'r'), tasks=[own], seed=0)
   manifest = manifests.load(tmp_path / 'r/problems/own/train')
-  card = manifest.statistics['task']
-  assert card['skipped'] == {'not valid JSON': 1}
-  assert card['vocabulary'] == 'bytes' and card['grader'] == 'number'
+  card = task_card.of(manifest)
+  assert card.skipped == {'not valid JSON': 1}
+  assert card.vocabulary == 'bytes' and card.grader == 'number'
   assert not (tmp_path / 'r/base').exists()
   out = capsys.readouterr().out
   assert 'line 1' in out and '0 worked examples' in out

@@ -34,6 +34,7 @@ def problems(folder, answers, *, grader='number'):
     ]
     work.write(records.part_name(0, 1), rows, source=str(answers))
     card = {'task': 't', 'split': 'train', 'grader': grader, 'eos_id': 2}
+    card |= {'vocabulary': 'bytes'}
     work.finish(statistics={'task': card})
   return os.fspath(folder)
 
@@ -104,7 +105,7 @@ def test_what_a_person_grades_waits_and_earns_nothing(run, capsys):
   }
   assert manifest.statistics['mean_reward'] == {'e_step': 0.0}
   assert manifest.statistics['alarm'] is None
-  assert '1 wait for a person: rest-jax points' in capsys.readouterr().out
+  assert '1 wait for a person: rest-jax grading-sheet' in capsys.readouterr().out
 
 
 PARTS = [

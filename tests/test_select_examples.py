@@ -12,6 +12,13 @@ from rest_jax.config import configuration
 from rest_jax.rewards import verdicts
 
 EOS = 2
+CARD = {
+  'task': 't',
+  'split': 'train',
+  'grader': 'number',
+  'vocabulary': 'bytes',
+  'eos_id': EOS,
+}
 
 
 def write(folder, stage, kind, parts, *, inputs=None, **more):
@@ -47,7 +54,7 @@ def write_evaluated(folder, questions, *, task='e'):
     )
     for key, question in questions.items()
   ]
-  statistics = {'task': {'task': task, 'split': 'test'}}
+  statistics = {'task': CARD | {'task': task, 'split': 'test'}}
   return write(
     folder, 'prepare', records.Problem, [rows], statistics=statistics
   )
@@ -65,7 +72,7 @@ def write_problems(folder, keys, *, task='t', card=None, solutions=()):
     )
     for key in keys
   ]
-  card = {'task': task, 'split': 'train', 'eos_id': EOS} | (card or {})
+  card = CARD | {'task': task} | (card or {})
   statistics = {'task': card}
   parts = [rows[:2], rows[2:]]
   return write(folder, 'prepare', records.Problem, parts, statistics=statistics)

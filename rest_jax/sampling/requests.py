@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import manifests, records, task_card
 from rest_jax.sampling.sampling_engine import Completion, Request, Text
 from rest_jax.tokenizers import vocabulary_files
 
@@ -25,13 +25,13 @@ def requests(
 
 def text_of(problems: manifests.Manifest) -> Text:
   """What the engine must know of the text of a folder of problems."""
-  card = problems.statistics['task']
-  vocabulary = vocabulary_files.load(card['vocabulary'], base=problems.folder)
+  card = task_card.of(problems)
+  vocabulary = vocabulary_files.load(card.vocabulary, base=problems.folder)
   return Text(
     decode=vocabulary.decode,
     vocab_size=vocabulary.size,
-    eos_ids=[card['eos_id']],
-    stop=list(card['stop']),
+    eos_ids=card.eos_ids,
+    stop=card.stop,
   )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rest_jax.artifacts import manifests
+from rest_jax.artifacts import manifests, task_card
 from rest_jax.config import configuration
 from rest_jax.rewards import verdicts
 from rest_jax.selection import examples
@@ -17,28 +17,23 @@ STREAM = 'e_step'  # the only stream that is ever trained on
 _FINISHED = ('eos', 'stop')
 
 
-def problems(folder: str, dial: str) -> manifests.Manifest:
-  """A finished set of problems, which `dial` names, with its card."""
-  manifest = manifests.load(folder)
-  if manifest.kind != 'Problem' or not manifest.statistics.get('task'):
-    raise configuration.ConfigurationError(
-      f'{folder}: holds no problems (made by the stage {manifest.stage}). '
-      f'{dial} must name folders that the stage prepare wrote.'
-    )
-  return manifest
-
-
 class TaskInputs:
-  """A task's inputs, and its problems by id."""
+  """What the M-step can learn from of one task.
 
-  def __init__(self, problems_dir, samples_dir=None, verdicts_dir=None):
-    self.problems = problems(problems_dir, 'PROBLEMS_DIRS')
-    self.card = self.problems.statistics['task']
-    if self.card.get('eos_id') is None:
-      raise configuration.ConfigurationError(
-        f'{problems_dir}: its card names no eos_id. A solution must end with '
-        'EOS to be learned; use a vocabulary that has one.'
-      )
+  Attributes:
+    problems: its finished folder of problems.
+    card: of these problems.
+    samples, verdicts: of the E-step; None where human solutions are taken.
+  """
+
+  def __init__(
+    self,
+    problems_dir: str,
+    samples_dir: str | None = None,
+    verdicts_dir: str | None = None,
+  ):
+    self.problems = manifests.load(problems_dir)
+    self.card = task_card.of(self.problems)
     self.samples = self.verdicts = None
     if samples_dir is not None:
       self.samples = manifests.load(samples_dir, stage='sample')
@@ -163,5 +158,5 @@ def examples_of_part(
       )
     targets.append(ids[starts[row] : starts[row] + lengths[row]])
   return examples.build(
-    chosen.select([*KEY, 'weight']), targets, prompts, task.card['eos_id']
+    chosen.select([*KEY, 'weight']), targets, prompts, task.card.eos_id
   )

@@ -9,9 +9,8 @@ select; which solutions are kept does not depend on it.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts import manifests, records, storage
+from rest_jax.artifacts import manifests, records, storage, task_card
 from rest_jax.distributed import preemption
-from rest_jax.selection import graded_samples
 from rest_jax.selection.filtering import KEY
 from rest_jax.selection.graded_samples import STREAM, TaskInputs
 from rest_jax.tasks.decontamination import overlap
@@ -31,9 +30,9 @@ class Leaks:
     overlap.check(ngram)
     self.ngram, self.sets = ngram, {}
     for folder in eval_problems_dirs if ngram else ():
-      manifest = graded_samples.problems(folder, 'EVAL_PROBLEMS_DIRS')
-      card = manifest.statistics['task']
-      self.sets[f'{card["task"]}/{card["split"]}'] = manifest
+      manifest = manifests.load(folder)
+      card = task_card.of(manifest, 'EVAL_PROBLEMS_DIRS')
+      self.sets[f'{card.task}/{card.split}'] = manifest
 
   def statistics(
     self,

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rest_jax.artifacts import manifests, records, storage
+from rest_jax.artifacts import manifests, records, storage, task_card
 from rest_jax.distributed import multihost
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.rewards import pool, registry
@@ -48,10 +48,10 @@ class Validator:
     self.config = config
     self._stream, self._iteration = stream, iteration
     self._sets = [
-      (_limited(manifest, config.num_problems), manifest.statistics['task'])
+      (_limited(manifest, config.num_problems), task_card.of(manifest))
       for manifest in problem_sets
     ]
-    needed = {card['grader'] for _, card in self._sets}
+    needed = {card.grader for _, card in self._sets}
     self._pools: dict[str, pool.Pool] = {}
     for name in sorted(needed):
       grader = registry.get(name)  # process 0 alone grades
@@ -92,7 +92,7 @@ class Validator:
     for engine, (problems, card) in zip(self._engines, self._sets, strict=True):
       engine.params = view
       by_id = {problem.id: problem for problem in problems}
-      stream = self._stream.of_task(card['task'])
+      stream = self._stream.of_task(card.task)
       asked = requests.requests(
         problems, range(stream.num_samples), stream.few_shot
       )
@@ -110,7 +110,7 @@ class Validator:
     verdicts = []
     # Sorted by problem, whose id begins with its task.
     for card, rows in itertools.groupby(made, key=lambda row: row[2]):
-      workers = self._pools[card['grader']]
+      workers = self._pools[card.grader]
       verdicts += _verdicts([row[:2] for row in rows], workers)
     self._write(folder, [row[0] for row in made], verdicts)
     uncounted = ('harness_error', 'ungraded')

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rest_jax import prepare
-from rest_jax.artifacts import manifests, storage
+from rest_jax.artifacts import manifests, storage, task_card
 from rest_jax.config import configuration
 from rest_jax.tasks import jsonl
 
@@ -180,9 +180,9 @@ def test_dropped_problems_are_counted_and_shared_with_no_test_set(
   for name in ('t/test', 'u/train', 'u/dval', 'u/test'):
     assert ids(folder, name) == ids(plain, name)
   manifest = manifests.load(folder / 'problems/t/train')
-  card = manifest.statistics['task']
-  assert card['skipped'] == {DROPPED: 4}
-  assert card['num_problems'] == len(ids(folder, 't/train'))
+  card = task_card.of(manifest)
+  assert card.skipped == {DROPPED: 4}
+  assert card.num_problems == len(ids(folder, 't/train'))
   assert sorted(manifest.statistics['skipped_rows'][DROPPED]) == sorted(shared)
   assert f't/train: left out 4: {DROPPED} (t2, t3' in capsys.readouterr().out
   for pair in report['pairs']:
