@@ -76,7 +76,14 @@ def sample(
 class _Sampler:
   """The policy, loaded when the first folder turns out to need it."""
 
-  def __init__(self, policy_dir, iteration, model, config, mesh):
+  def __init__(
+    self,
+    policy_dir: str,
+    iteration: int,
+    model: DecoderConfig,
+    config: EngineConfig,
+    mesh: partitioning.MeshConfig,
+  ):
     self.policy_dir, self.iteration = policy_dir, iteration
     self.model, self.config = model, config
     self.policy_digest = policies.digest(policy_dir)
@@ -175,7 +182,15 @@ class _Sampler:
       )
     self._finish(work, blocks, rows, tokens, time.monotonic() - started)
 
-  def _part(self, problems, chunk, indices, stream, digest):
+  def _part(
+    self,
+    problems: manifests.Manifest,
+    chunk: Sequence[records.Problem],
+    indices: range,
+    stream: Stream,
+    digest: str,
+  ) -> list[records.Sample]:
+    """The samples of one part, in the order of problem ids and indices."""
     asked = requests.requests(chunk, indices, stream.few_shot)
     prompts = {request.problem_id: request.prompt for request in asked}
     made = [
@@ -192,7 +207,14 @@ class _Sampler:
     ]
     return sorted(made, key=lambda row: (row.problem_id, row.sample_index))
 
-  def _finish(self, work, blocks, rows, tokens, seconds) -> None:
+  def _finish(
+    self,
+    work: manifests.Work,
+    blocks: Sequence[int],
+    rows: Sequence[records.Problem],
+    tokens: int,
+    seconds: float,
+  ) -> None:
     reasons, total = multihost.from_writer(lambda: _counts(work))
     work.finish(
       statistics={

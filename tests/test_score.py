@@ -105,7 +105,9 @@ def test_what_a_person_grades_waits_and_earns_nothing(run, capsys):
   }
   assert manifest.statistics['mean_reward'] == {'e_step': 0.0}
   assert manifest.statistics['alarm'] is None
-  assert '1 wait for a person: rest-jax grading-sheet' in capsys.readouterr().out
+  assert (
+    '1 wait for a person: rest-jax grading-sheet' in capsys.readouterr().out
+  )
 
 
 PARTS = [

@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,19 @@ from rest_jax.distributed import multihost
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.rewards import pool, registry
 from rest_jax.sampling import requests, sampling_engine
+from rest_jax.sampling.sampling_engine import Completion
 from rest_jax.sampling.streams import EngineConfig, Stream
 from rest_jax.training.hyperparameters import ValidationConfig
 
 _COMPLETIONS_PER_CHECK = 64  # between two looks at SIGTERM
+
+
+class _Drawn(NamedTuple):
+  """A completion of D_val, its problem, and the problem's task."""
+
+  completion: Completion
+  problem: records.Problem
+  card: task_card.TaskCard
 
 
 class Validator:
@@ -88,7 +97,7 @@ class Validator:
       Preempted: SIGTERM has come; nothing was written.
     """
     view = self._view(params)
-    made = []
+    drawn: list[_Drawn] = []
     for engine, (problems, card) in zip(self._engines, self._sets, strict=True):
       engine.params = view
       by_id = {problem.id: problem for problem in problems}
@@ -99,25 +108,31 @@ class Validator:
       for completion in engine.generate(
         asked, stream=stream, iteration=self._iteration
       ):
-        if len(made) % _COMPLETIONS_PER_CHECK == 0:
+        if len(drawn) % _COMPLETIONS_PER_CHECK == 0:
           multihost.check_preemption('train: validation')
-        made.append((completion, by_id[completion.problem_id], card))
+        problem = by_id[completion.problem_id]
+        drawn.append(_Drawn(completion, problem, card))
       engine.params = None
-    made.sort(key=lambda row: (row[0].problem_id, row[0].sample_index))
-    return multihost.from_writer(lambda: self._grade(made, folder))
+    drawn.sort(key=lambda one: (one.problem.id, one.completion.sample_index))
+    return multihost.from_writer(lambda: self._grade(drawn, folder))
 
-  def _grade(self, made: list, folder: storage.Path) -> float:
+  def _grade(self, drawn: Sequence[_Drawn], folder: storage.Path) -> float:
     verdicts = []
     # Sorted by problem, whose id begins with its task.
-    for card, rows in itertools.groupby(made, key=lambda row: row[2]):
+    for card, some in itertools.groupby(drawn, key=lambda one: one.card):
       workers = self._pools[card.grader]
-      verdicts += _verdicts([row[:2] for row in rows], workers)
-    self._write(folder, [row[0] for row in made], verdicts)
+      verdicts += _verdicts([*some], workers)
+    self._write(folder, [one.completion for one in drawn], verdicts)
     uncounted = ('harness_error', 'ungraded')
     counted = [v.reward for v in verdicts if v.outcome not in uncounted]
     return float(sum(counted) / max(len(counted), 1))
 
-  def _write(self, folder, samples, verdicts) -> None:
+  def _write(
+    self,
+    folder: storage.Path,
+    samples: Sequence[Completion],
+    verdicts: Sequence[records.Verdict],
+  ) -> None:
     rows = [
       requests.to_sample(
         sample,
@@ -140,36 +155,36 @@ class Validator:
       )
 
 
-def _verdicts(made: list, workers: pool.Pool) -> list[records.Verdict]:
-  """Of one task's (completion, problem) pairs; programs run in a sandbox."""
+def _verdicts(
+  drawn: Sequence[_Drawn], workers: pool.Pool
+) -> list[records.Verdict]:
+  """The verdicts on one task's completions; programs run in a sandbox."""
   grader = workers.grader
   graded = workers.grade(
     [
       pool.Item(
-        completion=completion.text,
-        reference=getattr(problem, grader.reads),
-        finish_reason=completion.finish_reason,
+        completion=one.completion.text,
+        reference=getattr(one.problem, grader.reads),
+        finish_reason=one.completion.finish_reason,
       )
-      for completion, problem in made
+      for one in drawn
     ]
   )
   return [
     records.Verdict(
-      problem_id=problem.id,
-      sample_index=completion.sample_index,
+      problem_id=one.problem.id,
+      sample_index=one.completion.sample_index,
       stream='dval',
-      outcome=verdict.outcome,
-      reward=verdict.reward,
-      answer=verdict.answer,
-      detail=verdict.detail,
+      outcome=result.verdict.outcome,
+      reward=result.verdict.reward,
+      answer=result.verdict.answer,
+      detail=result.verdict.detail,
       grader=grader.label,
     )
-    for (completion, problem), verdict in zip(
-      made, (one.verdict for one in graded), strict=True
-    )
+    for one, result in zip(drawn, graded, strict=True)
   ]
 
 
-def _limited(manifest: manifests.Manifest, limit: int) -> list:
+def _limited(manifest: manifests.Manifest, limit: int) -> list[records.Problem]:
   problems = manifest.records()
   return problems[:limit] if limit else problems
