@@ -13,16 +13,17 @@ def pair(text, *, reason='eos', index=0, **columns):
   completion = types.SimpleNamespace(
     text=text, finish_reason=reason, sample_index=index
   )
-  return completion, types.SimpleNamespace(id='t/dval/a', **columns)
+  problem = types.SimpleNamespace(id='t/dval/a', **columns)
+  return dval._Drawn(completion, problem, card=None)
 
 
 def test_answers_are_compared_and_the_unfinished_earn_nothing():
-  made = [
+  drawn = [
     pair('The answer is 7.', answer='7'),
     pair('The answer is 8.', answer='7', index=1),
     pair('The answer is 7.', answer='7', reason='length', index=2),
   ]
-  found = dval._verdicts(made, pool.Pool(registry.get('number')))
+  found = dval._verdicts(drawn, pool.Pool(registry.get('number')))
   assert [verdict.outcome for verdict in found] == [
     verdicts.CORRECT,
     verdicts.WRONG,
@@ -39,10 +40,10 @@ def test_programs_run_in_the_sandbox():
   except programs.SandboxUnavailable as error:
     pytest.skip(str(error))
   tests = programs.Tests.stdin(['3\n'], ['6\n']).to_json()
-  made = [
+  drawn = [
     pair('print(2 * int(input()))', answer=None, tests=tests),
     pair('print(input())', answer=None, tests=tests, index=1),
   ]
   with pool.Pool(registry.get('program')) as workers:
-    found = dval._verdicts(made, workers)
+    found = dval._verdicts(drawn, workers)
   assert [verdict.reward for verdict in found] == [1.0, 0.0]
