@@ -40,6 +40,8 @@ CORE = [
   'etils[epath]>=1.12.0,<2',
   'fsspec>=2024.6.0',
   'gcsfs>=2024.6.0',
+  'jinja2>=3.1.6,<4',  # the report's page, and chat templates
+  'rich>=13.9,<16',  # progress in the terminal
   'tensorboard>=2.20,<2.22',
   # writes the scalars; tensorboard's own writer would import TensorFlow
   'tensorboardX>=2.6.2,<3',
@@ -51,7 +53,6 @@ EXTRAS = {
   # models and tokenizers of other people
   'hf': [
     'gguf>=0.17,<0.20',
-    'jinja2>=3.1.6,<4',  # chat templates
     'tokenizers>=0.21,<0.24',
     'transformers>=4.56,<6',
   ],
