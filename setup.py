@@ -2,7 +2,7 @@
 
 Every bound was chosen so: the lower one is the oldest release whose interface
 the code uses and that supports Python 3.11; the upper one is the next release
-that may break it. third_party/constraints.txt holds the exact set that is
+that may break it. third_party/constraints-*.txt hold the exact sets that are
 tested.
 """
 

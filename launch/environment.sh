@@ -4,7 +4,8 @@
 #   . launch/environment.sh [EXTRAS]     EXTRAS such as dev,hf; none by default
 #
 # Sets PYTHON. Needs python3 >= 3.11 with venv, and pip's usual index. An own
-# interpreter: PYTHON3=/path/to/python3 bash launch/quickstart.sh
+# interpreter: PYTHON3=/path/to/python3 bash launch/quickstart.sh; a folder
+# beside .venv for it: REST_JAX_VENV=.venv-3.12
 
 _root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 _extras=${1:-}
@@ -24,14 +25,18 @@ _find_python() {
 }
 
 _base=$(_find_python) || exit 2
-_venv=$_root/.venv
+_venv=$_root/${REST_JAX_VENV:-.venv}
 PYTHON=$_venv/bin/python
+# jax 0.11 and newer need Python 3.12: there is a tested set for each side.
+_constraints=$_root/third_party/constraints-$("$_base" -c '
+import sys
+print("3.11" if sys.version_info < (3, 12) else "3.12")').txt
 _made_from=$(
   {
     "$_base" --version
     echo "$_root"
     cat "$_root/setup.py" "$_root/pyproject.toml" \
-      "$_root/third_party/constraints.txt"
+      "$_constraints"
   } | "$_base" -c 'import hashlib, sys
 print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'
 )
@@ -46,7 +51,7 @@ if ! { [ -x "$PYTHON" ] && { _stands "$_extras" || _stands dev,hf; }; }; then
   fi
   rm -f "$_venv"/made-from-*
   "$PYTHON" -m pip install --quiet --disable-pip-version-check \
-    -c "$_root/third_party/constraints.txt" \
+    -c "$_constraints" \
     -e "$_root${_extras:+[$_extras]}" || exit 2
   echo "$_made_from" > "$_venv/made-from-$_extras"
 fi
