@@ -7,16 +7,17 @@ beside it), a breakdown of pass@1 by level and type with the averages over
 their groups, and no times: two runs that sampled the same give the same file.
 """
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rest_jax.artifacts import manifests, storage
+from rest_jax.artifacts import manifests, run_paths, storage
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
-from rest_jax.evaluation import grouping, metrics
+from rest_jax.evaluation import grouping, metrics, results
 from rest_jax.rewards import verdicts
 
 _VERSION = 2
@@ -81,18 +82,18 @@ def evaluate(
     if work.done is not None and (work.folder / RESULTS).exists():
       print(f'evaluate: {results_dir} is done already')
       return
-    results = {'rows': [], 'breakdown': [], 'averages': []}
+    made = {'rows': [], 'breakdown': [], 'averages': []}
     for task in tasks:
       preemption.check(f'evaluate: {results_dir}')
       more = _evaluate_task(
         task, model, resamples=bootstrap_resamples, seed=seed
       )
       for key, found in more.items():
-        results[key] += found
-    rows = results['rows']
-    storage.write_json(work.folder / RESULTS, results)
+        made[key] += found
+    rows = made['rows']
+    storage.write_json(work.folder / RESULTS, made)
     work.finish(
-      content=manifests.digest_of(results), statistics={'rows': len(rows)}
+      content=manifests.digest_of(made), statistics={'rows': len(rows)}
     )
   _print(model_name, rows)
 
@@ -110,7 +111,7 @@ def _evaluate_task(
   streams = _streams(task['samples'])
   table = graded.table(columns=metrics.COLUMNS)
   groups = grouping.groups(task['problems'])
-  results = {'rows': [], 'breakdown': [], 'averages': []}
+  made = {'rows': [], 'breakdown': [], 'averages': []}
   for name in sorted(graded.statistics['classes']):
     if name not in streams:
       raise configuration.ConfigurationError(
@@ -126,18 +127,16 @@ def _evaluate_task(
     head = {**model, **where, 'stream': name, **sampling}
     greedy = sampling['temperature'] == 0
     labels, values_PM = _values(found, greedy=greedy)
-    for label, estimate in zip(
-      labels, grouping.estimates(values_PM, resamples, seed), strict=True
-    ):
-      results['rows'].append({**head, **label, **estimate, **_rates(found)})
+    estimates = results.estimate_columns(values_PM, resamples, seed)
+    for label, estimate in zip(labels, estimates, strict=True):
+      estimate = dataclasses.asdict(estimate)
+      made['rows'].append({**head, **label, **estimate, **_rates(found)})
     for by, group_of in groups.items():
       values = grouping.by_group(found, values_PM[:, 0], group_of)
       head_of = {**head, **labels[0], 'by': by}
-      results['breakdown'] += grouping.breakdown(
-        head_of, values, resamples, seed
-      )
-      results['averages'] += grouping.average(head_of, values, resamples, seed)
-  return results
+      made['breakdown'] += grouping.breakdown(head_of, values, resamples, seed)
+      made['averages'] += grouping.average(head_of, values, resamples, seed)
+  return made
 
 
 def _values(
@@ -146,7 +145,7 @@ def _values(
   """Labels {metric, k} of the columns, and (P, M) values per problem."""
   labels, columns = [], []
   for k in metrics.ladder(1 if greedy else found.max_samples) or [1]:
-    metric = 'pass@1_greedy' if greedy else 'pass@1' if k == 1 else 'pass@k'
+    metric = results.GREEDY if greedy else 'pass@1' if k == 1 else 'pass@k'
     labels.append({'metric': metric, 'k': k})
     columns.append(metrics.pass_at_k(found.num_samples, found.num_correct, k))
   if not greedy and found.has_answers:
@@ -222,7 +221,8 @@ def _streams(samples: manifests.Manifest) -> dict[str, Mapping]:
 
 
 def _is_iteration(model_name: str) -> bool:
-  return model_name == 'base' or model_name.startswith('iteration_')
+  is_base = model_name == run_paths.BASE
+  return is_base or run_paths.iteration_number(model_name) is not None
 
 
 def _relative(checkpoint: str | None, results_dir: str) -> str | None:

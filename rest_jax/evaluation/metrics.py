@@ -15,9 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# As in rewards.verdicts, which lies above this package; a test compares them.
-CORRECT, WRONG, HARNESS_ERROR = 'correct', 'wrong', 'harness_error'
-UNGRADED = 'ungraded'
+from rest_jax.rewards import verdicts
+
 _NEGLIGIBLE = 1e-20  # a chance that no sum will show
 COLUMNS = ('problem_id', 'sample_index', 'stream', 'outcome', 'answer')
 
@@ -108,10 +107,10 @@ def outcomes(table: pa.Table, stream: str) -> Outcomes:
   tallies = [{} for _ in ids]  # answer (None: silent) -> [samples, correct]
   for row in grouped.to_pylist():
     i, count = position[row['problem_id']], row['count_all']
-    right = row['outcome'] == CORRECT
+    right = row['outcome'] == verdicts.CORRECT
     n[i] += count
     c[i] += count if right else 0
-    voting = right or row['outcome'] == WRONG
+    voting = right or row['outcome'] == verdicts.WRONG
     tally = tallies[i].setdefault(row['answer'] if voting else None, [0, False])
     tally[0] += count
     tally[1] |= right
@@ -124,9 +123,11 @@ def counting(table: pa.Table) -> pa.ChunkedArray:
   Args:
     table: with the columns stream and outcome.
   """
-  waiting = table.filter(pc.equal(table['outcome'], UNGRADED))['stream']
+  waiting = table.filter(pc.equal(table['outcome'], verdicts.UNGRADED))[
+    'stream'
+  ]
   return pc.and_not(
-    pc.not_equal(table['outcome'], HARNESS_ERROR),
+    pc.not_equal(table['outcome'], verdicts.HARNESS_ERROR),
     pc.is_in(table['stream'], pc.unique(waiting)),
   )
 
