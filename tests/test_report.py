@@ -12,7 +12,7 @@ from rest_jax import evaluate, report
 from rest_jax.artifacts import manifests, records, storage
 from rest_jax.artifacts.records import Problem, Sample, Verdict
 from rest_jax.config import configuration
-from rest_jax.reporting import labels, run_reader, sample_browser
+from rest_jax.reporting import outcome_charts, run_reader, sample_browser
 from rest_jax.rewards import verdicts
 
 HOSTILE = (
@@ -347,6 +347,13 @@ def page_of(folder):
   return (storage.path(folder) / 'report' / 'index.html').read_text()
 
 
+def browser_of(run, found, limits):
+  """The section of the samples."""
+  bootstrap = {'resamples': 10, 'seed': 0}
+  text = report.render(run, found, [], bootstrap, limits)
+  return text.partition('<section id="browser"')[2].partition('</section>')[0]
+
+
 def test_page_is_well_formed_and_needs_nothing_from_outside(whole):
   text = page_of(whole)
   seen = Reader(text)
@@ -529,7 +536,7 @@ def test_policy_allows_the_script_of_the_page_and_no_other(whole):
 
 
 def test_each_verdict_class_has_a_colour_of_its_own():
-  styles = labels.OUTCOME_STYLES
+  styles = outcome_charts.STYLES
   assert set(styles) == set(verdicts.OUTCOMES)
   assert len(set(styles.values())) == len(styles)
 
@@ -539,7 +546,7 @@ def test_browser_shows_each_class_and_keeps_to_its_limits(tmp_path):
   found = run_reader.find(tmp_path / 'run')
   run = run_reader.read(tmp_path / 'run', found)
   limits = sample_browser.Limits(problems=2, completions=3, characters=20)
-  text = sample_browser.section(run, found, limits)
+  text = browser_of(run, found, limits)
   seen = Reader(text)
   shown = {v for _, k, v in seen.attributes if k == 'data-outcome'}
   assert shown == {'correct', 'wrong', 'no_answer', 'truncated'}
@@ -548,7 +555,7 @@ def test_browser_shows_each_class_and_keeps_to_its_limits(tmp_path):
     names = [part.partition('"')[0] for part in by_source]
     assert max(map(names.count, names)) <= 3
   assert 'characters cut]' in text
-  less = sample_browser.section(run, found, sample_browser.Limits(page=3_000))
+  less = browser_of(run, found, sample_browser.Limits(page=3_000))
   assert 'left out to keep this page small' in less and len(less) < 10_000
 
 
@@ -566,7 +573,7 @@ def test_browser_shows_a_completion_with_its_own_verdict(tmp_path):
   )
   found = run_reader.find(tmp_path / 'run')
   run = run_reader.read(tmp_path / 'run', found)
-  text = sample_browser.section(run, found, sample_browser.Limits())
+  text = browser_of(run, found, sample_browser.Limits())
   for article in text.split('<article')[1:]:
     problem_id = article.partition('<h3>')[2].partition('</h3>')[0]
     pieces = article.split('data-outcome="')[1:]
@@ -681,7 +688,9 @@ def test_row_without_a_value_is_shown_as_a_dash_and_drawn_nowhere(tmp_path):
 def test_broken_job_record_costs_a_time_and_no_page(tmp_path):
   write_run(tmp_path / 'run', iterations=1, size=3)
   (tmp_path / 'run' / 'jobs' / 'prepare.json').write_text('{"seconds": 1')
-  assert 'base/train' in page_of(tmp_path / 'run')
+  text = page_of(tmp_path / 'run')
+  assert '<tr><th scope="row">base</th><td>–</td><td>0:00:21</td>' in text
+  assert 'prepare' not in text.partition('id="times"')[2]
 
 
 def test_report_of_a_run_in_a_bucket_is_the_same(bucket, tmp_path):
@@ -706,5 +715,5 @@ def test_class_that_only_one_problem_has_is_in_the_browser(tmp_path):
   )
   found = run_reader.find(tmp_path / 'run')
   run = run_reader.read(tmp_path / 'run', found)
-  text = sample_browser.section(run, found, sample_browser.Limits(problems=1))
+  text = browser_of(run, found, sample_browser.Limits(problems=1))
   assert text.count('<article') == 2 and f'<h3>{odd}</h3>' in text

@@ -22,7 +22,7 @@ from rest_jax.artifacts import manifests, storage
 from rest_jax.commands import points_table
 from rest_jax.config import configuration
 from rest_jax.evaluation import intervals
-from rest_jax.reporting import run_results
+from rest_jax.reporting import run_data
 
 RESAMPLES, SEED = 10_000, 0
 
@@ -114,7 +114,7 @@ def export(
     raise configuration.ConfigurationError(f'{samples_dir}: holds no sample.')
   rows.sort(
     key=lambda row: (
-      run_results.natural(row['problem_id']),
+      run_data.natural(row['problem_id']),
       row['sample_index'],
     )
   )

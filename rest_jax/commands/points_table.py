@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from rest_jax.config import configuration
-from rest_jax.reporting import pages
+from rest_jax.reporting import page
 
 COLUMNS = (
   'row',
@@ -60,7 +60,7 @@ def text_of(raw: str) -> str:
   Line ends are \\n, control characters are named, what a cell cannot hold is
   cut, and said to be.
   """
-  text = pages.visible(_one_line_end(raw))
+  text = page.visible(_one_line_end(raw))
   if len(text) > CELL:
     text = f'{text[:CELL]}\n[cut: {len(text) - CELL:,} characters more]'
   return text
