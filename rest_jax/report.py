@@ -17,10 +17,10 @@ from rest_jax.evaluation import comparison, results
 from rest_jax.reporting import (
   accuracy_charts,
   difficulty_charts,
+  group_tables,
   job_times,
   outcome_charts,
   page,
-  result_groups,
   run_data,
   run_reader,
   sample_browser,
@@ -146,7 +146,10 @@ def compare(
         task=graded.task,
         split=graded.split,
         metric=results.GREEDY,
-        **{k: found[k] for k in ('difference', 'ci_low', 'ci_high', 'n')},
+        difference=found.difference,
+        ci_low=found.ci_low,
+        ci_high=found.ci_high,
+        n=found.n,
       )
 
 
@@ -180,7 +183,7 @@ def render(
     pass_at_k=accuracy_charts.by_num_samples(run),
     difficulty=difficulty_charts.by_difficulty(run, rough),
     bins=difficulty_charts.BINS,
-    groups=result_groups.group_tables(run),
+    groups=group_tables.group_tables(run),
     outcomes=outcome_charts.outcomes(run),
     kept=training_charts.kept_solutions(run),
     selection_counts=training_charts.selection_counts(run),

@@ -328,10 +328,10 @@ def test_two_models_are_compared_on_the_problems_they_share(tmp_path):
   found = comparison.paired_difference(a, b, 'eval/greedy')
   shared = keys[1:]
   expected = np.mean([solved_a[k] - float(solved_b[k]) for k in shared])
-  assert found['difference'] == pytest.approx(expected)
-  assert 0 < found['ci_low'] < expected < found['ci_high']
-  assert (found['n'], found['only_a'], found['only_b']) == (299, 2, 0)
-  assert found['value_a'] - found['value_b'] == pytest.approx(expected)
+  assert found.difference == pytest.approx(expected)
+  assert 0 < found.ci_low < expected < found.ci_high
+  assert (found.n, found.only_a, found.only_b) == (299, 2, 0)
+  assert found.value_a - found.value_b == pytest.approx(expected)
   with pytest.raises(configuration.ConfigurationError, match='no problem'):
     comparison.paired_difference(a, b, 'eval/sampled')
 

@@ -1,4 +1,8 @@
-"""Difficulty of a problem: how often the base model solves it at T = 1."""
+"""Bins of problems by how often the base model solves them at T = 1.
+
+Singh et al. 2023 (arXiv 2312.06585), Figure 8. The stage select can count what
+is kept in each bin; the report shows how success changes in each.
+"""
 
 import numpy as np
 
@@ -6,17 +10,21 @@ from rest_jax.artifacts import manifests, storage
 from rest_jax.evaluation import metrics
 
 STREAM = 'difficulty'
-# Name and least success rate (Singh et al. 2023, Figure 8).
+# The name of each bin and its lowest success rate.
 BINS = (('easy', 0.75), ('medium', 0.5), ('hard', 0.25), ('very_hard', 0.0))
 
 
 def bins(verdicts_dir: storage.PathLike, task: str) -> dict[str, str]:
-  """{problem id: the name of its bin}.
+  """The bin of each problem.
 
   Args:
-    verdicts_dir: verdicts of the base model's stream 'difficulty'; with
-      several tasks the folder of their folders.
-    task: whose folder it then is.
+    verdicts_dir: verdicts of the base model's stream 'difficulty'. With
+      several training tasks it holds a folder for each.
+    task: the name of the folder in it, if there are several.
+
+  Returns:
+    {problem id: the name of its bin}; without problems whose samples were all
+    left out (metrics.counting).
 
   Raises:
     ConfigurationError: there are no verdicts.
@@ -36,5 +44,5 @@ def bins(verdicts_dir: storage.PathLike, task: str) -> dict[str, str]:
 
 
 def bin_of(rate: float) -> str:
-  """The name of the bin of a success rate between 0 and 1."""
+  """The name of the bin that a success rate from 0 to 1 falls into."""
   return next(name for name, least in BINS if rate >= least)
