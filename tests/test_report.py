@@ -4,6 +4,7 @@ import html.parser
 import json
 import math
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -683,6 +684,50 @@ def test_row_without_a_value_is_shown_as_a_dash_and_drawn_nowhere(tmp_path):
   text = page_of(tmp_path / 'run')
   assert 'There is no greedy evaluation to show' in text
   assert '<td>–</td>' in text and 'None' not in text
+
+
+def table_of(page, caption):
+  """{heading of a row: its cells} of a table, and its header."""
+  table = page.partition(f'<caption>{caption}')[2].partition('</table>')[0]
+  header = re.findall('<th scope="col">(.*?)</th>', table)
+  rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', table)
+  cells = {name: re.findall('<td>(.*?)</td>', row) for name, row in rows}
+  return header, cells
+
+
+def test_the_counts_of_select_stand_in_one_order_whatever_a_run_has(tmp_path):
+  writer = write_run(tmp_path / 'run', iterations=1, size=3)
+  statistics = {'zeta': 7, 'weight_sum': 1921.0, 'kept': 1921, 'problems': 2}
+  writer.write('sft_human/examples', stage='select', statistics=statistics)
+  header, rows = table_of(page_of(tmp_path / 'run'), 'What the stage select')
+  assert header[:3] == ['model', 'problems', 'samples']
+  assert header[3:] == ['kept', 'weight sum', 'zeta']
+  assert rows['SFT on human solutions'] == ['2', '–', '1,921', '1,921', '7']
+  assert rows['iteration 1'][1] == '24'
+
+
+def test_an_m_step_that_chose_step_0_is_named(tmp_path):
+  writer = write_run(tmp_path / 'run', iterations=2, size=3)
+  sentence = 'The M-step of iteration 2 chose step 0'
+  assert sentence not in page_of(tmp_path / 'run')
+  (writer.folder / 'iteration_02/checkpoints').rmtree()
+  (writer.folder / 'report').rmtree()
+  statistics = {'chosen_step': 0, 'reward': 0.71, 'learning_rate': 0.006}
+  writer.write('iteration_02/checkpoints', stage='train', statistics=statistics)
+  text = page_of(tmp_path / 'run')
+  assert sentence in text and 'M-step of iteration 1' not in text
+  _, rows = table_of(text, 'M-steps')
+  assert rows['iteration 2'] == ['0.006', '0 (not trained further)', '71.0%']
+
+
+def test_the_last_iteration_has_one_name(whole):
+  text = ' '.join(Reader(page_of(whole)).text)
+  assert 'iteration 3 − base' in text and 'final' not in text.lower()
+
+
+def test_the_page_of_one_run_is_the_same_every_time(whole, tmp_path):
+  write_run(tmp_path / whole.name)
+  assert page_of(tmp_path / whole.name) == page_of(whole)
 
 
 def test_broken_job_record_costs_a_time_and_no_page(tmp_path):

@@ -17,6 +17,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rest_jax.reporting import formatting
+
 NUM_STYLES = 8  # colours of the style sheet
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, TOP, FLOOR = 52, 428, 12, 226  # the edges of the plotted area
@@ -43,8 +45,7 @@ class Axis:
     """A value as a reader sees it."""
     if self.percent:
       return f'{100 * value:.{digits}f}%'
-    whole = f'{value:,.0f}' if value == round(value) else f'{value:.4g}'
-    return dict(self.ticks or ()).get(value, whole)
+    return dict(self.ticks or ()).get(value, formatting.number(value))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,7 @@ class Chart:
     x: the horizontal axis; in a bar chart its ticks are (index, group).
     y: the vertical axis.
     bars: draws a bar for each point instead of a line through them.
+    legend: whether the series are named below the chart.
     verticals: (x, text) of dashed vertical lines, such as a chosen step.
   """
 
@@ -116,6 +118,7 @@ class Chart:
   x: Axis
   y: Axis
   bars: bool = False
+  legend: bool = True
   verticals: Sequence[tuple[float, str]] = ()
 
   @functools.cached_property
@@ -169,8 +172,11 @@ class Chart:
         cells.setdefault(place, {})[column] = point.text(self.y)
     rows = [
       [
-        '–' if x == math.inf else self.x.text(x),
-        *(cells[x].get(column, '–') for column in range(len(self.series))),
+        formatting.NONE if x == math.inf else self.x.text(x),
+        *(
+          cells[x].get(column, formatting.NONE)
+          for column in range(len(self.series))
+        ),
       ]
       for x in sorted(cells)
     ]

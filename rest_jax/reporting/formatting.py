@@ -24,16 +24,17 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def number(value: float | None) -> str:
-  """A number that is no fraction: `1,921`, or four digits of `0.006`."""
+  """A number that is no share: `1,921`, or four digits such as `0.006`."""
   if value is None:
     return NONE
-  return f'{value:,}' if isinstance(value, int) else f'{value:,.4g}'
+  is_whole = value == round(value) or abs(value) >= 1000
+  return f'{value:,.0f}' if is_whole else f'{value:.4g}'
 
 
 def reward(value: float | None) -> str:
   """A mean reward: a percentage if it lies in 0..1, as a pass rate does."""
   is_share = value is None or 0 <= value <= 1
-  return percent(value) if is_share else number(value)
+  return (percent if is_share else number)(value)
 
 
 def share(part: int, whole: int) -> str:

@@ -90,6 +90,7 @@ def _m_step(model: str, m_step: run_data.MStep) -> list[charts.Chart]:
       series=series,
       x=charts.Axis(label='step'),
       y=axis,
+      legend=len(series) > 1,
       verticals=marks,
     )
     for title, axis, series in (
