@@ -129,7 +129,7 @@ def compare(
     other = run.model(baseline)
     for graded in final.evaluation if final and other else ():
       against = other.graded(graded.task, graded.split, graded.stream)
-      if graded.stream != 'eval/greedy' or against is None:
+      if graded.stream != run_paths.GREEDY or against is None:
         continue
       if not graded.rates().keys() & against.rates().keys():
         continue

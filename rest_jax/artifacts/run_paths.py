@@ -19,6 +19,8 @@ MODELS = 'models'  # below it: checkpoints that are no model of the loop
 EVAL_PREFIX = 'eval/'
 VOCABULARY = 'vocabulary.model'  # below problems, where a run trains its own
 BASE, SFT_HUMAN = 'base', 'sft_human'
+# Names of streams; the others of an evaluation begin with EVAL_PREFIX too.
+E_STEP, DIFFICULTY, GREEDY = 'e_step', 'difficulty', 'eval/greedy'
 
 
 def iteration(number: int) -> str:

@@ -6,10 +6,9 @@ is kept in each bin; the report shows how success changes in each.
 
 import numpy as np
 
-from rest_jax.artifacts import manifests, storage
+from rest_jax.artifacts import manifests, run_paths, storage
 from rest_jax.evaluation import metrics
 
-STREAM = 'difficulty'
 # The name of each bin and its lowest success rate.
 BINS = (('easy', 0.75), ('medium', 0.5), ('hard', 0.25), ('very_hard', 0.0))
 
@@ -34,7 +33,7 @@ def bins(verdicts_dir: storage.PathLike, task: str) -> dict[str, str]:
   if (inner / manifests.MANIFEST).exists():
     folder = inner
   table = manifests.load(folder, stage='score').table(columns=metrics.COLUMNS)
-  found = metrics.outcomes(table, STREAM)
+  found = metrics.outcomes(table, run_paths.DIFFICULTY)
   rates = metrics.pass_at_k(found.num_samples, found.num_correct, 1)
   return {
     problem_id: bin_of(float(rate))

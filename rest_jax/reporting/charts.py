@@ -67,10 +67,11 @@ class Point:
   note: str = ''
 
   def text(self, y: Axis) -> str:
-    """Value and interval, such as `70.0% [66.0%, 74.0%]`."""
+    """Value and interval, such as `70.0% [66.0, 74.0]`."""
     if self.low is None:
       return y.text(self.y)
-    return f'{y.text(self.y)} [{y.text(self.low)},\u00a0{y.text(self.high)}]'
+    low, high = (y.text(end).rstrip('%') for end in (self.low, self.high))
+    return f'{y.text(self.y)} [{low},\u00a0{high}]'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ from rest_jax.artifacts import run_paths
 from rest_jax.evaluation import difficulty_bins, results
 from rest_jax.reporting import accuracy_charts, charts, formatting, run_data
 
-_GREEDY = 'eval/greedy'
 # (name, text, least success rate), the hardest first.
 BINS = [
   (name, name.replace('_', ' '), least)
@@ -37,11 +36,11 @@ def _on_tests(
   """Greedy success on test sets; bins by the base's sampled stream."""
   base = run.model(run_paths.BASE)
   for sampled in run.streams_of(base) if base else ():
-    if sampled.stream == _GREEDY or not sampled.temperature:
+    if sampled.stream == run_paths.GREEDY or not sampled.temperature:
       continue
     rates = {}
     for model in filter(None, (base, run.final)):
-      greedy = model.graded(sampled.task, sampled.split, _GREEDY)
+      greedy = model.graded(sampled.task, sampled.split, run_paths.GREEDY)
       if greedy is not None:
         name = formatting.model_name(model.name)
         rates[f'{name}, greedy'] = greedy.rates()

@@ -49,7 +49,7 @@ def read(run_dir: storage.PathLike, found: run_data.Manifests) -> run_data.Run:
   return run_data.Run(
     name=run_dir.name,
     models=[_model(folder, found, graded) for folder in folders],
-    difficulty=[g for g in graded if g.stream == 'difficulty'],
+    difficulty=[g for g in graded if g.stream == run_paths.DIFFICULTY],
     seconds=_seconds(run_dir / 'jobs'),
     config=_text(run_dir / 'config.gin'),
     overlap=overlap(run_dir),
@@ -85,7 +85,7 @@ def _model(
     name=folder.rpartition('/')[2],
     results_json=_results(made_by['evaluate']) if 'evaluate' in made_by else {},
     evaluation=[one for one in graded if one.stream.startswith(prefix)],
-    e_step=[one for one in graded if one.stream == 'e_step'],
+    e_step=[one for one in graded if one.stream == run_paths.E_STEP],
     selection=_selection(made_by['select']) if 'select' in made_by else None,
     m_step=_m_step(made_by['train']) if 'train' in made_by else None,
   )

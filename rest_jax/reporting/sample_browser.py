@@ -144,7 +144,7 @@ def _groups(run: run_data.Run) -> dict[str, _Members]:
   drawn = [(m, g) for m in run.policies for g in m.e_step]
   for model, graded in [*evaluated, *drawn]:
     stream = graded.stream.removeprefix(run_paths.EVAL_PREFIX)
-    stream = 'E-step' if stream == 'e_step' else stream
+    stream = 'E-step' if stream == run_paths.E_STEP else stream
     source = f'{formatting.model_name(model.name)}, {stream}'
     name = f'{graded.task}/{graded.split}'
     groups.setdefault(name, []).append((source, graded))

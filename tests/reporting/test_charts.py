@@ -164,7 +164,7 @@ def test_the_table_of_a_chart_has_every_series_beside_its_position():
   header, rows = chart.table
   assert header == ['iteration', 'one', 'one', 'one']
   assert rows == [
-    ['one', '50.0% [40.0%,\u00a060.0%]', '–', '–'],
+    ['one', '50.0% [40.0,\u00a060.0]', '–', '–'],
     ['2', '70.0%', '25.0%', '–'],
     ['–', '–', '–', '90.0%'],
   ]
