@@ -9,7 +9,6 @@ docs/evaluation.md describes it.
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
 
@@ -261,17 +260,17 @@ def _relative(checkpoint: str | None, results_dir: str) -> str | None:
 
 
 def _print(model_name: str, rows: Sequence[Mapping]) -> None:
-  for row in rows:
-    if row['value'] is None:
-      continue
+  """A line per row; the last line, which the launcher shows, has pass@1."""
+  shown = [row for row in rows if row['value'] is not None]
+  for row in shown:
     name = f'{row["task"]}/{row["split"]}'
     print(
-      f'{name:24} {row["metric"]:14} k {row["k"]:<4} {row["value"]:.4f} '
-      f'[{row["ci_low"]:.4f}, {row["ci_high"]:.4f}] n {row["n"]}'
+      f'{name:24} {row["metric"]:14} k {row["k"]:<4} {row["value"]:.3f} '
+      f'[{row["ci_low"]:.3f}, {row["ci_high"]:.3f}] n {row["n"]:,}'
     )
-  first = {
-    f'{row["task"]}/{row["split"]} {row["metric"]}': round(row['value'], 4)
-    for row in rows
-    if row['k'] == 1 and row['metric'] != 'maj@k' and row['value'] is not None
-  }
-  print(f'evaluate: {model_name}: {json.dumps(first)}')
+  first = [
+    f'{row["task"]}/{row["split"]} {row["metric"]} {row["value"]:.3f}'
+    for row in shown
+    if row['metric'] in (results.GREEDY, 'pass@1')
+  ]
+  print(f'evaluate: {model_name}: {", ".join(first) or "no values"}')

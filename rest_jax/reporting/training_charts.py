@@ -1,12 +1,13 @@
 """Figure 5 and the M-steps: kept solutions, loss, and reward on D_val."""
 
+import re
 from collections.abc import Sequence
 
 from rest_jax.reporting import charts, formatting, run_data
 
 _MAX_POINTS = 300  # of a curve; more would not be seen
 _MAX_BARS = 16
-_ITERATION_STYLES = (0, 1, 2, 3, 4, 5, 7)
+_STYLES = (0, 1, 2, 3, 4, 5, 7)  # of iterations; 6 is that of the base
 # The columns of the table of selections, those of the usual statistics first.
 _COUNTS = (
   'problems',
@@ -23,11 +24,11 @@ _COUNTS = (
 
 def kept_solutions(run: run_data.Run) -> list[charts.Chart]:
   """Figure 5: problems by their number of kept solutions, a chart per task."""
-  kept = {}  # task -> {model: {number of kept solutions: number of problems}}
+  kept = {}  # {task: {model: {number of kept solutions: number of problems}}}
   for model in run.policies:
     if model.iteration and model.selection:
       for task, counts in model.selection.kept_per_problem.items():
-        kept.setdefault(task, {})[model.iteration] = counts
+        kept.setdefault(task, {})[model.name] = counts
   made = []
   for task, of_task in kept.items():
     bars = _bars(max(max(counts) for counts in of_task.values()))
@@ -39,14 +40,18 @@ def kept_solutions(run: run_data.Run) -> list[charts.Chart]:
         detail=f'n = {problems:,} training problems in each iteration',
         series=[
           charts.Series(
-            name=f'iteration {iteration}',
+            name=formatting.model_name(model),
             points=[
-              charts.Point(x=x, y=sum(counts.get(size, 0) for size in sizes))
+              charts.Point(
+                x=x,
+                y=sum(counts.get(size, 0) for size in sizes),
+                note=f'of {problems:,} problems',
+              )
               for x, sizes in enumerate(bars)
             ],
-            style=_ITERATION_STYLES[(iteration - 1) % len(_ITERATION_STYLES)],
+            style=_STYLES[index % len(_STYLES)],
           )
-          for iteration, counts in of_task.items()
+          for index, (model, counts) in enumerate(of_task.items())
         ],
         x=charts.Axis(
           label='kept solutions of a problem', ticks=list(enumerate(names))
@@ -111,7 +116,7 @@ def _curves(
   """A series per training that has any values, by the training's folder."""
   made = []
   for style, (folder, pairs) in enumerate(curves.items()):
-    name = folder.replace('lr_', 'learning rate ') or 'training'
+    name = re.sub('^lr_', 'learning rate ', folder) or 'training'
     pairs = charts.thinned(pairs, _MAX_POINTS)
     points = [charts.Point(x=x, y=y) for x, y in pairs]
     if points:
