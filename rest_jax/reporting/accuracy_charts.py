@@ -1,7 +1,7 @@
 """Figures 1 and 2: pass@1 by iteration, and pass@k and maj@k by k."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from rest_jax.artifacts import run_paths
 from rest_jax.evaluation import results
@@ -37,51 +37,59 @@ def by_iteration(
   last = max((model.iteration for model in run.policies), default=0)
   made = []
   for task, split in run.evaluated:
-    series, details = [], [run.role(task)]
-    test = {
-      model.iteration: found
-      for model in run.policies
-      if (found := model.result(task, split))
-    }
-    if test:
-      series.append(_series('test', test, TEST))
-      n = list(test.values())[-1].n
-      details.append(f'test: split {split}, greedy, n = {n:,}')
-    # The samples of iteration i come from the model of iteration i - 1.
-    drawn = {
-      model.iteration - 1: graded
-      for model in run.policies
-      for graded in model.e_step
-      if graded.task == task and graded.rates()
-    }
-    if drawn:
-      train = {
-        i: results.estimate([*graded.rates().values()], **bootstrap)
-        for i, graded in drawn.items()
-      }
-      series.append(_series('train', train, TRAIN))
-      graded = list(drawn.values())[-1]
-      details.append(
-        f'train: split {graded.split}, '
-        f'{formatting.temperature(graded.temperature)}, '
-        f'n = {len(graded.rates()):,} × {graded.num_samples or "?"} samples'
-      )
-    sft = run.model(run_paths.SFT_HUMAN)
-    if sft and (found := sft.result(task, split)):
-      name = f'{formatting.model_name(sft.name)}, test'
-      series.append(_series(name, {0: found}, SFT, horizontal=True))
-    if series:
+    curves = list(_curves(run, task, split, bootstrap))
+    if curves:
       ticks = [(i, str(i) if i else 'base') for i in range(last + 1)]
       made.append(
         charts.Chart(
           title=f'{task}/{split}',
-          detail='; '.join(details),
-          series=series,
+          detail='; '.join(
+            [run.role(task), *(text for text, _ in curves if text)]
+          ),
+          series=[one for _, one in curves],
           x=charts.Axis(label='iteration', ticks=ticks),
           y=charts.Axis(label='pass@1', percent=True),
         )
       )
   return made
+
+
+def _curves(
+  run: run_data.Run, task: str, split: str, bootstrap: Mapping[str, int]
+) -> Iterator[tuple[str, charts.Series]]:
+  """(what it was measured on, curve) of test, train and SFT, if known."""
+  test = {
+    model.iteration: found
+    for model in run.policies
+    if (found := model.result(task, split))
+  }
+  if test:
+    n = list(test.values())[-1].n
+    detail = f'test: split {split}, greedy, n = {n:,}'
+    yield detail, _series('test', test, TEST)
+  # The samples of iteration i come from the model of iteration i - 1.
+  drawn = {
+    model.iteration - 1: graded
+    for model in run.policies
+    for graded in model.e_step
+    if graded.task == task and graded.rates()
+  }
+  if drawn:
+    graded = list(drawn.values())[-1]
+    detail = (
+      f'train: split {graded.split}, '
+      f'{formatting.temperature(graded.temperature)}, '
+      f'n = {len(graded.rates()):,} × {graded.num_samples or "?"} samples'
+    )
+    train = {
+      i: results.estimate([*graded.rates().values()], **bootstrap)
+      for i, graded in drawn.items()
+    }
+    yield detail, _series('train', train, TRAIN)
+  sft = run.model(run_paths.SFT_HUMAN)
+  if sft and (found := sft.result(task, split)):
+    name = f'{formatting.model_name(sft.name)}, test'
+    yield '', _series(name, {0: found}, SFT, horizontal=True)
 
 
 def by_num_samples(run: run_data.Run) -> list[charts.Chart]:
