@@ -41,6 +41,7 @@ CORE = [
   'fsspec>=2024.6.0',
   'gcsfs>=2024.6.0',
   'jinja2>=3.1.6,<4',  # the report's page, and chat templates
+  'markupsafe>=2.1,<4',
   'rich>=13.9,<16',  # progress in the terminal
   'tensorboard>=2.20,<2.22',
   # writes the scalars; tensorboard's own writer would import TensorFlow
@@ -62,7 +63,13 @@ EXTRAS = {
   'xm': ['xmanager>=0.8.0,<0.9', 'protobuf<7', 'sentencepiece<0.2.3'],
   # a second opinion on math answers, for the tests and the benchmark only
   'oracle': ['math-verify[antlr4_13_2]>=0.9,<0.10'],
-  'dev': ['pytest>=8.0,<10', 'ruff>=0.9,<0.18', 'setuptools>=77', 'wheel'],
+  'dev': [
+    'scipy>=1.13,<2',
+    'pytest>=8.0,<10',
+    'ruff>=0.9,<0.18',
+    'setuptools>=77',
+    'wheel',
+  ],
 }
 
 setup(

@@ -3,24 +3,61 @@
     verdicts ─▶ results.json
 
 results.json holds rows (a number each, with the rates of the verdict classes
-beside it), a breakdown of pass@1 by level and type with the averages over
-their groups, and no times: two runs that sampled the same give the same file.
+beside it) and a breakdown of pass@1 by level and type with the averages over
+the groups. It holds no times: the same samples give the same file.
+docs/evaluation.md describes it.
 """
 
-import json
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rest_jax.artifacts import manifests, storage
+from rest_jax.artifacts import manifests, run_paths, storage
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
-from rest_jax.evaluation import grouping, metrics
+from rest_jax.evaluation import grouping, metrics, results
 from rest_jax.rewards import verdicts
 
 _VERSION = 2
 RESULTS = 'results.json'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Task:
+  """The folders that one set of verdicts is evaluated with.
+
+  Attributes:
+    verdicts: of the stage score.
+    samples: what these are the verdicts of.
+    problems: what was sampled; None: no breakdown by level and type.
+  """
+
+  verdicts: manifests.Manifest
+  samples: manifests.Manifest
+  problems: manifests.Manifest | None
+
+  @property
+  def name(self) -> dict[str, str]:
+    """{'task': …, 'split': …} of its problems."""
+    statistics = self.verdicts.statistics
+    return {'task': statistics['task'], 'split': statistics['split']}
+
+  def sampling(self, stream: str) -> dict[str, float | int]:
+    """{'temperature': …, 'num_samples': …} of one stream of the verdicts."""
+    drawn = self.samples.fingerprint['semantic']
+    known = drawn['stream']['name']
+    if stream != known:
+      raise configuration.ConfigurationError(
+        f'{self.samples.folder}: its manifest does not list the stream '
+        f'{stream!r} that {self.verdicts.folder} has verdicts of (it lists '
+        f'{known!r}). Run sample and score again.'
+      )
+    return {
+      'temperature': drawn['stream']['temperature'],
+      'num_samples': drawn['num_samples'],
+    }
 
 
 @configuration.checked
@@ -39,15 +76,15 @@ def evaluate(
   """Writes RESULTS_DIR/results.json.
 
   Args:
-    verdicts_dirs: a task's verdicts each; all their streams are evaluated.
-    samples_dirs: what these are the verdicts of, in the same order.
+    verdicts_dirs: folders of verdicts; all their streams are evaluated.
+    samples_dirs: the samples that these grade, in the same order.
     results_dir: where to write; <model>/evaluation/results in a run.
-    model_name: base, sft_human, iteration_01, ...
-    problems_dirs: in the same order, for the breakdown by level and type;
-      empty for none.
-    iteration: shown for base and iteration_NN; null in other models' rows.
+    model_name: base, sft_human, iteration_01, … or a checkpoint's own name.
+    problems_dirs: the problems that were sampled, in the same order, for the
+      breakdown by level and type; empty for no breakdown.
+    iteration: of base and iteration_NN; null in the rows of other models.
     checkpoint: shown in the rows, relative to the run if it lies in it.
-    bootstrap_resamples: of the problems, for the 95 % percentile intervals.
+    bootstrap_resamples: of the problems, for the 95 % intervals.
     seed: of the bootstrap.
 
   Raises:
@@ -81,72 +118,58 @@ def evaluate(
     if work.done is not None and (work.folder / RESULTS).exists():
       print(f'evaluate: {results_dir} is done already')
       return
-    results = {'rows': [], 'breakdown': [], 'averages': []}
+    made = {'rows': [], 'breakdown': [], 'averages': []}
     for task in tasks:
       preemption.check(f'evaluate: {results_dir}')
       more = _evaluate_task(
         task, model, resamples=bootstrap_resamples, seed=seed
       )
       for key, found in more.items():
-        results[key] += found
-    rows = results['rows']
-    storage.write_json(work.folder / RESULTS, results)
+        made[key] += found
+    rows = made['rows']
+    storage.write_json(work.folder / RESULTS, made)
     work.finish(
-      content=manifests.digest_of(results), statistics={'rows': len(rows)}
+      content=manifests.digest_of(made), statistics={'rows': len(rows)}
     )
   _print(model_name, rows)
 
 
 def _evaluate_task(
-  task: Mapping[str, manifests.Manifest | None],
-  model: Mapping,
-  *,
-  resamples: int,
-  seed: int,
+  task: _Task, model: Mapping, *, resamples: int, seed: int
 ) -> dict[str, list[dict]]:
   """A task's part of results.json, stream by stream."""
-  graded = task['verdicts']
-  where = {key: graded.statistics[key] for key in ('task', 'split')}
-  streams = _streams(task['samples'])
-  table = graded.table(columns=metrics.COLUMNS)
-  groups = grouping.groups(task['problems'])
-  results = {'rows': [], 'breakdown': [], 'averages': []}
-  for name in sorted(graded.statistics['classes']):
-    if name not in streams:
-      raise configuration.ConfigurationError(
-        f'{task["samples"].folder}: its manifest does not list the stream '
-        f'{name!r} that {graded.folder} has verdicts of (it lists '
-        f'{sorted(streams)}). Run sample and score again.'
-      )
+  table = task.verdicts.table(columns=metrics.COLUMNS)
+  groups = grouping.groups(task.problems)
+  made = {'rows': [], 'breakdown': [], 'averages': []}
+  for name in sorted(task.verdicts.statistics['classes']):
+    sampling = task.sampling(name)
     found = metrics.outcomes(table, name)
-    sampling = {
-      'temperature': streams[name]['temperature'],
-      'num_samples': streams[name]['num_samples'],
-    }
-    head = {**model, **where, 'stream': name, **sampling}
+    head = {**model, **task.name, 'stream': name, **sampling}
     greedy = sampling['temperature'] == 0
     labels, values_PM = _values(found, greedy=greedy)
-    for label, estimate in zip(
-      labels, grouping.estimates(values_PM, resamples, seed), strict=True
-    ):
-      results['rows'].append({**head, **label, **estimate, **_rates(found)})
+    estimates = results.estimate_columns(values_PM, resamples, seed)
+    for label, estimate in zip(labels, estimates, strict=True):
+      estimate = dataclasses.asdict(estimate)
+      made['rows'].append({**head, **label, **estimate, **_rates(found)})
     for by, group_of in groups.items():
       values = grouping.by_group(found, values_PM[:, 0], group_of)
       head_of = {**head, **labels[0], 'by': by}
-      results['breakdown'] += grouping.breakdown(
-        head_of, values, resamples, seed
-      )
-      results['averages'] += grouping.average(head_of, values, resamples, seed)
-  return results
+      made['breakdown'] += grouping.breakdown(head_of, values, resamples, seed)
+      made['averages'] += grouping.average(head_of, values, resamples, seed)
+  return made
 
 
 def _values(
   found: metrics.Outcomes, *, greedy: bool
 ) -> tuple[list[dict], np.ndarray]:
-  """Labels {metric, k} of the columns, and (P, M) values per problem."""
+  """The metrics of a stream.
+
+  Returns:
+    M labels {'metric': …, 'k': …}, and (P, M) values of each problem.
+  """
   labels, columns = [], []
   for k in metrics.ladder(1 if greedy else found.max_samples) or [1]:
-    metric = 'pass@1_greedy' if greedy else 'pass@1' if k == 1 else 'pass@k'
+    metric = results.GREEDY if greedy else 'pass@1' if k == 1 else 'pass@k'
     labels.append({'metric': metric, 'k': k})
     columns.append(metrics.pass_at_k(found.num_samples, found.num_correct, k))
   if not greedy and found.has_answers:
@@ -172,7 +195,7 @@ def _load_tasks(
   verdicts_dirs: Sequence[str],
   samples_dirs: Sequence[str],
   problems_dirs: Sequence[str],
-) -> list[dict[str, manifests.Manifest | None]]:
+) -> list[_Task]:
   tasks = []
   for i, verdicts_dir in enumerate(verdicts_dirs):
     graded = manifests.load(verdicts_dir, stage='score')
@@ -183,16 +206,17 @@ def _load_tasks(
         'the samples have grown since. Run score again.'
       )
     problems = manifests.load(problems_dirs[i]) if problems_dirs else None
-    tasks.append({'verdicts': graded, 'samples': samples, 'problems': problems})
+    tasks.append(_Task(verdicts=graded, samples=samples, problems=problems))
   return tasks
 
 
-def _inputs(tasks: Sequence[Mapping]) -> dict[str, manifests.Manifest]:
+def _inputs(tasks: Sequence[_Task]) -> dict[str, manifests.Manifest]:
+  """What the results depend on, for the fingerprint; by 'verdicts 0', …"""
   return {
-    f'{name} {i}': manifest
+    f'{field.name} {i}': manifest
     for i, task in enumerate(tasks)
-    for name, manifest in task.items()
-    if manifest is not None
+    for field in dataclasses.fields(task)
+    if (manifest := getattr(task, field.name)) is not None
   }
 
 
@@ -214,21 +238,19 @@ def _check_arguments(
     )
 
 
-def _streams(samples: manifests.Manifest) -> dict[str, Mapping]:
-  """{stream name: its name, temperature, num_samples, ...}, from sample."""
-  semantic = samples.fingerprint['semantic']
-  stream = {**semantic['stream'], 'num_samples': semantic['num_samples']}
-  return {stream['name']: stream}
-
-
 def _is_iteration(model_name: str) -> bool:
-  return model_name == 'base' or model_name.startswith('iteration_')
+  is_base = model_name == run_paths.BASE
+  return is_base or run_paths.iteration_number(model_name) is not None
 
 
 def _relative(checkpoint: str | None, results_dir: str) -> str | None:
-  """A checkpoint within the run as seen from it: runs move, results do not.
+  """The checkpoint's path within its run, where it lies in one.
 
-  results_dir is <run>/<model>/evaluation/results.
+  A run can then be moved and still gives the same results.json.
+
+  Args:
+    checkpoint: a path, or None.
+    results_dir: <run>/<model>/evaluation/results.
   """
   if checkpoint is None:
     return None
@@ -238,17 +260,17 @@ def _relative(checkpoint: str | None, results_dir: str) -> str | None:
 
 
 def _print(model_name: str, rows: Sequence[Mapping]) -> None:
-  for row in rows:
-    if row['value'] is None:
-      continue
+  """A line per row; the last line, which the launcher shows, has pass@1."""
+  shown = [row for row in rows if row['value'] is not None]
+  for row in shown:
     name = f'{row["task"]}/{row["split"]}'
     print(
-      f'{name:24} {row["metric"]:14} k {row["k"]:<4} {row["value"]:.4f} '
-      f'[{row["ci_low"]:.4f}, {row["ci_high"]:.4f}] n {row["n"]}'
+      f'{name:24} {row["metric"]:14} k {row["k"]:<4} {row["value"]:.3f} '
+      f'[{row["ci_low"]:.3f}, {row["ci_high"]:.3f}] n {row["n"]:,}'
     )
-  first = {
-    f'{row["task"]}/{row["split"]} {row["metric"]}': round(row['value'], 4)
-    for row in rows
-    if row['k'] == 1 and row['metric'] != 'maj@k' and row['value'] is not None
-  }
-  print(f'evaluate: {model_name}: {json.dumps(first)}')
+  first = [
+    f'{row["task"]}/{row["split"]} {row["metric"]} {row["value"]:.3f}'
+    for row in shown
+    if row['metric'] in (results.GREEDY, 'pass@1')
+  ]
+  print(f'evaluate: {model_name}: {", ".join(first) or "no values"}')

@@ -6,24 +6,25 @@ Reads whatever the run has so far; what is missing becomes a sentence in the
 page. results.json has no times in it: the same run gives the same file.
 """
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts import manifests, storage
+from rest_jax.artifacts import manifests, run_paths, storage
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
-from rest_jax.evaluation import comparison
+from rest_jax.evaluation import comparison, results
 from rest_jax.reporting import (
-  breakdown,
-  contamination,
-  difficulty,
-  figures,
-  headline,
-  pages,
-  run_history,
+  accuracy_charts,
+  difficulty_charts,
+  group_tables,
+  job_times,
+  outcome_charts,
+  page,
+  run_data,
   run_reader,
-  run_results,
   sample_browser,
+  training_charts,
 )
 
 VERSION = 1
@@ -31,6 +32,32 @@ PAGE, RESULTS = 'index.html', 'results.json'
 # Intervals that only the page shows; those in results.json are the stage
 # evaluate's own.
 PAGE_RESAMPLES = 2_000
+# The sections of a run's page, {id and template: title}, and of a batch's.
+RUN_SECTIONS = {
+  'headline': 'Result',
+  'progress': 'Figure 1: pass@1 by iteration',
+  'pass-at-k': 'Figure 2: pass@k and maj@k',
+  'difficulty': 'Figure 3: success by difficulty',
+  'breakdown': 'By level and type',
+  'classes': 'Figure 4: verdict classes',
+  'kept': 'Figure 5: kept solutions per problem',
+  'training': 'M-steps: loss and reward on D_val',
+  'contamination': 'Contamination',
+  'browser': 'Samples',
+  'results': 'All results',
+  'times': 'Time of each job',
+  'configuration': 'Configuration',
+}
+BATCH_SECTIONS = {
+  'checkpoints': 'Result',
+  'breakdown': 'By level and type',
+  'pass-at-k': 'pass@k and maj@k',
+  'classes': 'Verdict classes',
+  'browser': 'Samples',
+  'results': 'All results',
+  'times': 'Time of each job',
+  'configuration': 'Configuration',
+}
 
 
 @configuration.checked
@@ -66,42 +93,43 @@ def report(*, run_dir: str) -> None:
     preemption.check('report')
     run = run_reader.read(run_dir, found)
     bootstrap = _bootstrap(found)
-    results = {
-      'rows': [row for model in run.models for row in _ordered(model.rows)],
-      'breakdown': [
-        row for model in run.models for row in _ordered(model.breakdown)
-      ],
-      'averages': [
-        row for model in run.models for row in _ordered(model.averages)
-      ],
-      'comparisons': compare(run, **bootstrap),
+    differences = list(compare(run, **bootstrap))
+    made = {
+      key: [
+        row
+        for model in run.models
+        for row in _ordered(model.results_json.get(key, ()))
+      ]
+      for key in ('rows', 'breakdown', 'averages')
     }
-    text = page(run, found, results['comparisons'], bootstrap)
+    made['comparisons'] = [dataclasses.asdict(one) for one in differences]
+    text = render(run, found, differences, bootstrap)
     preemption.check('report')
-    storage.write_json(folder / RESULTS, results)
+    storage.write_json(folder / RESULTS, made)
     storage.write_bytes(folder / PAGE, text.encode())
-    work.finish(content=manifests.digest_of(results))
-  print(f'report: {len(results["rows"])} results, {folder / PAGE}')
+    work.finish(content=manifests.digest_of(made))
+  print(f'report: {len(made["rows"])} results, {folder / PAGE}')
 
 
 def compare(
-  run: run_results.Run, *, resamples: int, seed: int
-) -> list[dict[str, Any]]:
-  """Paired differences of greedy accuracy: final - base, final - sft_human.
+  run: run_data.Run, *, resamples: int, seed: int
+) -> Iterator[results.Comparison]:
+  """Paired differences of greedy pass@1: last iteration - base, and - SFT.
 
-  Returns:
-    A row per baseline, task and split that both models were graded on: model,
-    baseline, task, split, metric, difference, ci_low, ci_high (fractions) and
-    n, the number of problems in both.
+  Args:
+    run: what was read.
+    resamples: of the bootstrap over problems.
+    seed: of the bootstrap.
+
+  Yields:
+    One per baseline, task and split that both models were graded on.
   """
-  rows, final = [], run.final
-  for baseline in ('base', 'sft_human'):
+  final = run.final
+  for baseline in (run_paths.BASE, run_paths.SFT_HUMAN):
     other = run.model(baseline)
-    if other is None or final is None:
-      continue
-    for graded in final.evaluation:
+    for graded in final.evaluation if final and other else ():
       against = other.graded(graded.task, graded.split, graded.stream)
-      if graded.stream != 'eval/greedy' or against is None:
+      if graded.stream != run_paths.GREEDY or against is None:
         continue
       if not graded.rates().keys() & against.rates().keys():
         continue
@@ -112,79 +140,61 @@ def compare(
         resamples=resamples,
         seed=seed,
       )
-      rows.append(
-        {
-          'model': final.name,
-          'baseline': baseline,
-          'task': graded.task,
-          'split': graded.split,
-          'metric': run_results.GREEDY,
-          **{k: found[k] for k in ('difference', 'ci_low', 'ci_high', 'n')},
-        }
+      yield results.Comparison(
+        model=final.name,
+        baseline=baseline,
+        task=graded.task,
+        split=graded.split,
+        metric=results.GREEDY,
+        difference=found.difference,
+        ci_low=found.ci_low,
+        ci_high=found.ci_high,
+        n=found.n,
       )
-  return rows
 
 
-def page(
-  run: run_results.Run,
-  found: run_results.Found,
-  differences: Sequence[Mapping[str, Any]],
+def render(
+  run: run_data.Run,
+  found: run_data.Manifests,
+  differences: Sequence[results.Comparison],
   bootstrap: Mapping[str, int],
   limits: sample_browser.Limits | None = None,
 ) -> str:
-  """The whole page as HTML."""
+  """The whole page as HTML.
+
+  Args:
+    run: what was read.
+    found: the manifests that it was read from.
+    differences: of `compare`.
+    bootstrap: {resamples, seed} of the stage evaluate.
+    limits: of the sample browser.
+  """
   resamples = min(bootstrap['resamples'], PAGE_RESAMPLES)
   rough = {**bootstrap, 'resamples': resamples}
-  sections = [
-    *_results_sections(run, differences, rough),
-    sample_browser.section(run, found, limits or sample_browser.Limits()),
-    figures.all_results(run),
-    run_history.times(run),
-    run_history.configuration(run),
-  ]
-  title = f'{"Evaluation" if run.is_batch else "ReST^EM run"} {run.name}'
-  return pages.page(title, _subtitle(run), [text for text in sections if text])
-
-
-def _subtitle(run: run_results.Run) -> str:
-  if run.is_batch:
-    names = ', '.join(model.name for model in run.models)
-    return f'Evaluation of {len(run.models)} checkpoints: {names}.'
-  iterations = max((m.iteration for m in run.policies), default=0)
-  return (
-    f'ReST^EM, {iterations} iteration{"" if iterations == 1 else "s"}; '
-    f'trained on: {", ".join(run.training_tasks) or "nothing yet"}; '
-    f'models: {", ".join(m.name for m in run.models) or "none yet"}.'
+  limits = limits or sample_browser.Limits()
+  sections = BATCH_SECTIONS if run.is_batch else RUN_SECTIONS
+  if not run.compared_texts:
+    sections = {k: v for k, v in sections.items() if k != 'contamination'}
+  return page.render(
+    sections,
+    run=run,
+    differences=differences,
+    progress=accuracy_charts.by_iteration(run, rough),
+    pass_at_k=accuracy_charts.by_num_samples(run),
+    difficulty=difficulty_charts.by_difficulty(run, rough),
+    bins=difficulty_charts.BINS,
+    groups=group_tables.group_tables(run),
+    outcomes=outcome_charts.outcomes(run),
+    kept=training_charts.kept_solutions(run),
+    selection_counts=training_charts.selection_counts(run),
+    training=training_charts.m_steps(run),
+    browser=sample_browser.browse(run, found, limits),
+    limits=limits,
+    times=job_times.job_times(run.seconds),
   )
 
 
-def _results_sections(
-  run: run_results.Run,
-  differences: Sequence[Mapping[str, Any]],
-  bootstrap: Mapping[str, int],
-) -> list[str]:
-  """What came of it; a batch of checkpoints has no iterations to show."""
-  if run.is_batch:
-    return [
-      headline.batch(run),
-      breakdown.section(run),
-      figures.many_samples(run),
-      figures.classes(run),
-    ]
-  return [
-    headline.section(run, differences),
-    figures.progress(run, bootstrap),
-    figures.many_samples(run),
-    difficulty.section(run, bootstrap),
-    breakdown.section(run),
-    figures.classes(run),
-    run_history.kept(run),
-    run_history.training(run),
-    contamination.section(run),
-  ]
-
-
-def _bootstrap(found: run_results.Found) -> dict[str, int]:
+def _bootstrap(found: run_data.Manifests) -> dict[str, int]:
   """The bootstrap that the stage evaluate was told to use."""
   for key, manifest in found.items():
     semantic = manifest.fingerprint['semantic']

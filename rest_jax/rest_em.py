@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from rest_jax.artifacts import run_paths
-from rest_jax.artifacts.run_paths import BASE, SFT_HUMAN, RunPaths
+from rest_jax.artifacts.run_paths import BASE, GREEDY, SFT_HUMAN, RunPaths
 from rest_jax.config import configuration
 from rest_jax.executors.jobs import Job, Resources
 from rest_jax.pipeline import job_builders
-from rest_jax.pipeline.job_builders import GREEDY
 
 
 @configuration.checked

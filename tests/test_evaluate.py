@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from rest_jax import evaluate
 from rest_jax.artifacts import manifests, records
@@ -179,7 +180,12 @@ def test_rows_have_the_columns_of_the_design(run):
 
 @pytest.mark.parametrize(
   ('name', 'given', 'shown'),
-  [('base', 0, 0), ('sft_human', 0, None), ('iteration_03', 3, 3)],
+  [
+    ('base', 0, 0),
+    ('sft_human', 0, None),
+    ('iteration_03', 3, 3),
+    ('iteration_best', 3, None),
+  ],
 )
 def test_only_the_models_of_the_loop_have_an_iteration(run, name, given, shown):
   tasks = {'t': (GREEDY, 1, {'a': answers(1, 0)})}
@@ -219,10 +225,14 @@ def test_what_a_person_has_yet_to_grade_gives_no_number(run):
 
 
 @pytest.mark.parametrize('value', [0, 1])
-def test_all_or_none_correct_gives_an_interval_without_width(run, value):
+def test_all_or_none_correct_does_not_make_the_value_certain(run, value):
+  """Three problems alike: the Wilson interval of 0 or of 3 of 3."""
   graded = {key: answers(4 * value, 4 - 4 * value) for key in 'abc'}
+  oracle = stats.binomtest(3 * value, 3).proportion_ci(method='wilson')
   for row in run({'t': (SAMPLED, 4, graded)})['rows']:
-    assert row['value'] == row['ci_low'] == row['ci_high'] == value
+    assert row['value'] == value
+    found = (row['ci_low'], row['ci_high'])
+    assert found == pytest.approx((oracle.low, oracle.high))
 
 
 def test_programs_without_answers_have_no_majority(run):
@@ -318,10 +328,10 @@ def test_two_models_are_compared_on_the_problems_they_share(tmp_path):
   found = comparison.paired_difference(a, b, 'eval/greedy')
   shared = keys[1:]
   expected = np.mean([solved_a[k] - float(solved_b[k]) for k in shared])
-  assert found['difference'] == pytest.approx(expected)
-  assert 0 < found['ci_low'] < expected < found['ci_high']
-  assert (found['n'], found['only_a'], found['only_b']) == (299, 2, 0)
-  assert found['value_a'] - found['value_b'] == pytest.approx(expected)
+  assert found.difference == pytest.approx(expected)
+  assert 0 < found.ci_low < expected < found.ci_high
+  assert (found.n, found.only_a, found.only_b) == (299, 2, 0)
+  assert found.value_a - found.value_b == pytest.approx(expected)
   with pytest.raises(configuration.ConfigurationError, match='no problem'):
     comparison.paired_difference(a, b, 'eval/sampled')
 

@@ -4,6 +4,7 @@ import html.parser
 import json
 import math
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -12,7 +13,7 @@ from rest_jax import evaluate, report
 from rest_jax.artifacts import manifests, records, storage
 from rest_jax.artifacts.records import Problem, Sample, Verdict
 from rest_jax.config import configuration
-from rest_jax.reporting import labels, run_reader, sample_browser
+from rest_jax.reporting import outcome_charts, run_reader, sample_browser
 from rest_jax.rewards import verdicts
 
 HOSTILE = (
@@ -347,6 +348,13 @@ def page_of(folder):
   return (storage.path(folder) / 'report' / 'index.html').read_text()
 
 
+def browser_of(run, found, limits):
+  """The section of the samples."""
+  bootstrap = {'resamples': 10, 'seed': 0}
+  text = report.render(run, found, [], bootstrap, limits)
+  return text.partition('<section id="browser"')[2].partition('</section>')[0]
+
+
 def test_page_is_well_formed_and_needs_nothing_from_outside(whole):
   text = page_of(whole)
   seen = Reader(text)
@@ -529,7 +537,7 @@ def test_policy_allows_the_script_of_the_page_and_no_other(whole):
 
 
 def test_each_verdict_class_has_a_colour_of_its_own():
-  styles = labels.OUTCOME_STYLES
+  styles = outcome_charts.STYLES
   assert set(styles) == set(verdicts.OUTCOMES)
   assert len(set(styles.values())) == len(styles)
 
@@ -539,7 +547,7 @@ def test_browser_shows_each_class_and_keeps_to_its_limits(tmp_path):
   found = run_reader.find(tmp_path / 'run')
   run = run_reader.read(tmp_path / 'run', found)
   limits = sample_browser.Limits(problems=2, completions=3, characters=20)
-  text = sample_browser.section(run, found, limits)
+  text = browser_of(run, found, limits)
   seen = Reader(text)
   shown = {v for _, k, v in seen.attributes if k == 'data-outcome'}
   assert shown == {'correct', 'wrong', 'no_answer', 'truncated'}
@@ -548,7 +556,7 @@ def test_browser_shows_each_class_and_keeps_to_its_limits(tmp_path):
     names = [part.partition('"')[0] for part in by_source]
     assert max(map(names.count, names)) <= 3
   assert 'characters cut]' in text
-  less = sample_browser.section(run, found, sample_browser.Limits(page=3_000))
+  less = browser_of(run, found, sample_browser.Limits(page=3_000))
   assert 'left out to keep this page small' in less and len(less) < 10_000
 
 
@@ -566,7 +574,7 @@ def test_browser_shows_a_completion_with_its_own_verdict(tmp_path):
   )
   found = run_reader.find(tmp_path / 'run')
   run = run_reader.read(tmp_path / 'run', found)
-  text = sample_browser.section(run, found, sample_browser.Limits())
+  text = browser_of(run, found, sample_browser.Limits())
   for article in text.split('<article')[1:]:
     problem_id = article.partition('<h3>')[2].partition('</h3>')[0]
     pieces = article.split('data-outcome="')[1:]
@@ -678,10 +686,56 @@ def test_row_without_a_value_is_shown_as_a_dash_and_drawn_nowhere(tmp_path):
   assert '<td>–</td>' in text and 'None' not in text
 
 
+def table_of(page, caption):
+  """{heading of a row: its cells} of a table, and its header."""
+  table = page.partition(f'<caption>{caption}')[2].partition('</table>')[0]
+  header = re.findall('<th scope="col">(.*?)</th>', table)
+  rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', table)
+  cells = {name: re.findall('<td>(.*?)</td>', row) for name, row in rows}
+  return header, cells
+
+
+def test_the_counts_of_select_stand_in_one_order_whatever_a_run_has(tmp_path):
+  writer = write_run(tmp_path / 'run', iterations=1, size=3)
+  statistics = {'zeta': 7, 'weight_sum': 1921.0, 'kept': 1921, 'problems': 2}
+  writer.write('sft_human/examples', stage='select', statistics=statistics)
+  header, rows = table_of(page_of(tmp_path / 'run'), 'What the stage select')
+  assert header[:3] == ['model', 'problems', 'samples']
+  assert header[3:] == ['kept', 'weight sum', 'zeta']
+  assert rows['SFT on human solutions'] == ['2', '–', '1,921', '1,921', '7']
+  assert rows['iteration 1'][1] == '24'
+
+
+def test_an_m_step_that_chose_step_0_is_named(tmp_path):
+  writer = write_run(tmp_path / 'run', iterations=2, size=3)
+  sentence = 'The M-step of iteration 2 chose step 0'
+  assert sentence not in page_of(tmp_path / 'run')
+  (writer.folder / 'iteration_02/checkpoints').rmtree()
+  (writer.folder / 'report').rmtree()
+  statistics = {'chosen_step': 0, 'reward': 0.71, 'learning_rate': 0.006}
+  writer.write('iteration_02/checkpoints', stage='train', statistics=statistics)
+  text = page_of(tmp_path / 'run')
+  assert sentence in text and 'M-step of iteration 1' not in text
+  _, rows = table_of(text, 'M-steps')
+  assert rows['iteration 2'] == ['0.006', '0 (not trained further)', '71.0%']
+
+
+def test_the_last_iteration_has_one_name(whole):
+  text = ' '.join(Reader(page_of(whole)).text)
+  assert 'iteration 3 − base' in text and 'final' not in text.lower()
+
+
+def test_the_page_of_one_run_is_the_same_every_time(whole, tmp_path):
+  write_run(tmp_path / whole.name)
+  assert page_of(tmp_path / whole.name) == page_of(whole)
+
+
 def test_broken_job_record_costs_a_time_and_no_page(tmp_path):
   write_run(tmp_path / 'run', iterations=1, size=3)
   (tmp_path / 'run' / 'jobs' / 'prepare.json').write_text('{"seconds": 1')
-  assert 'base/train' in page_of(tmp_path / 'run')
+  text = page_of(tmp_path / 'run')
+  assert '<tr><th scope="row">base</th><td>–</td><td>0:00:21</td>' in text
+  assert 'prepare' not in text.partition('id="times"')[2]
 
 
 def test_report_of_a_run_in_a_bucket_is_the_same(bucket, tmp_path):
@@ -706,5 +760,5 @@ def test_class_that_only_one_problem_has_is_in_the_browser(tmp_path):
   )
   found = run_reader.find(tmp_path / 'run')
   run = run_reader.read(tmp_path / 'run', found)
-  text = sample_browser.section(run, found, sample_browser.Limits(problems=1))
+  text = browser_of(run, found, sample_browser.Limits(problems=1))
   assert text.count('<article') == 2 and f'<h3>{odd}</h3>' in text

@@ -13,6 +13,7 @@ E-step's samples and verdicts have a folder for each, below the one above.
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 from rest_jax.config import configuration
@@ -21,11 +22,36 @@ MODELS = 'models'  # below it: checkpoints that are no model of the loop
 EVAL_PREFIX = 'eval/'
 VOCABULARY = 'vocabulary.model'  # below problems, where a run trains its own
 BASE, SFT_HUMAN = 'base', 'sft_human'
+# Names of streams; the others of an evaluation begin with EVAL_PREFIX too.
+E_STEP, DIFFICULTY, GREEDY = 'e_step', 'difficulty', 'eval/greedy'
 
 
 def iteration(number: int) -> str:
   """The name of an iteration's model, such as iteration_01."""
   return f'iteration_{number:02d}'
+
+
+def iteration_number(model: str) -> int | None:
+  """The inverse of `iteration`; None for every other model's name."""
+  found = re.fullmatch(r'iteration_(\d+)', model)
+  return int(found[1]) if found else None
+
+
+def is_loop_model(name: str) -> bool:
+  """Whether ReST^EM makes a model of that name: base, SFT or an iteration."""
+  return name in (BASE, SFT_HUMAN) or iteration_number(name) is not None
+
+
+def model_folder(key: str) -> str:
+  """The model's folder in a path relative to the run, such as models/NAME."""
+  parts = key.split('/')
+  return '/'.join(parts[: 2 if parts[0] == MODELS else 1])
+
+
+def samples_of(verdicts: str) -> str:
+  """The folder of the samples that a folder of verdicts is about."""
+  head, _, tail = verdicts.rpartition('verdicts')
+  return f'{head}samples{tail}'
 
 
 def eval_split(task: str) -> tuple[str, str]:

@@ -4,11 +4,11 @@
       --output=sheet.csv
     rest-jax grading-sheet --import=sheet.csv --output=results.json
 
-For exams whose answers are graded against a rubric, such as the Hungarian
-finals (grader `by_hand`). The sheet has a row for each completion; fill in
-max_points, points and comment in any spreadsheet, and save it as CSV (UTF-8).
-The score is the points as a share of all that could be had; a problem with
-several samples counts with their mean. Its interval is over problems.
+For exams whose answers a person grades against a rubric, such as the Hungarian
+finals (grader `by_hand`). The sheet has a row for each completion. Fill in
+max_points, points and, if you like, comment with any spreadsheet program, and
+save it as CSV (UTF-8). The score is the share of all possible points; a problem
+with several samples counts with their mean. The 95 % interval is over problems.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from rest_jax.artifacts import manifests, storage
 from rest_jax.commands import points_table
 from rest_jax.config import configuration
 from rest_jax.evaluation import intervals
-from rest_jax.reporting import run_results
+from rest_jax.reporting import run_data
 
 RESAMPLES, SEED = 10_000, 0
 
@@ -51,11 +51,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: Sequence[str]) -> int:
-  """Exports or imports; returns the exit code.
+  """Exports or imports a sheet.
+
+  Args:
+    arguments: the flags.
+
+  Returns:
+    The exit code.
 
   Raises:
-    ConfigurationError: an input is not what it should be; nothing was
-      written then.
+    ConfigurationError: an input cannot be used; nothing was written.
   """
   flags = parser().parse_args(arguments)
   if flags.export:
@@ -77,13 +82,17 @@ def export(
   output: str,
   max_points: float | None = None,
 ) -> None:
-  """Writes the sheet; see the module.
+  """Writes the sheet that a person fills in.
 
   Args:
     samples_dir: a finished folder of samples.
     problems_dir: the problems that were sampled.
-    output: the file; must not be there, it might be graded.
-    max_points: of each problem; None: left empty.
+    output: the file. It must not exist, because it might hold points.
+    max_points: of each problem; None leaves the cells empty.
+
+  Raises:
+    ConfigurationError: the samples are of other problems or there are none,
+      or the file exists.
   """
   samples = manifests.load(samples_dir, stage='sample')
   problems = manifests.load(problems_dir, stage='prepare')
@@ -114,7 +123,7 @@ def export(
     raise configuration.ConfigurationError(f'{samples_dir}: holds no sample.')
   rows.sort(
     key=lambda row: (
-      run_results.natural(row['problem_id']),
+      run_data.natural(row['problem_id']),
       row['sample_index'],
     )
   )
@@ -125,12 +134,15 @@ def export(
 
 
 def import_(source: str, output: str) -> None:
-  """Checks a filled sheet, prints the score, and writes it; see the module.
+  """Checks a filled sheet, prints the score and writes it.
 
   Args:
     source: the sheet.
-    output: JSON: total and problems, each with value (a share of the points),
-      points, max_points and their samples' points.
+    output: a JSON file with what `score` returns and the sheet's SHA-256.
+
+  Raises:
+    ConfigurationError: the sheet is not as it was exported, lacks points or
+      cannot be read; `output` is not written.
   """
   if os.path.abspath(source) == os.path.abspath(output):
     raise configuration.ConfigurationError(
@@ -157,13 +169,16 @@ def import_(source: str, output: str) -> None:
 
 
 def score(answers: Sequence[points_table.Answer]) -> dict:
-  """Total and per problem; values are shares of the points.
+  """The share of the points, in total and of each problem.
+
+  Args:
+    answers: graded completions, at least one.
 
   Returns:
     {'total': {value, ci_low, ci_high, points, max_points, n, num_samples},
     'problems': [{problem_id, value, points, max_points, num_samples, samples,
-    comments}]}; points are the mean of a problem's samples, the interval is
-    the 95 % bootstrap over problems.
+    comments}]}. Values are shares from 0 to 1. The points of a problem are the
+    mean of its samples. The interval is a 95 % bootstrap over problems.
   """
   problems = [
     {

@@ -1,10 +1,11 @@
 """The points sheet: completions as a CSV that a person grades, and back.
 
-A row is a completion. What a spreadsheet does to a CSV on its way is expected:
-another delimiter, another end of line, a decimal comma, rows in another order.
-What it must not do is found: each row carries `row`, such as `3 of 33`, and a
-digest of its completion. A cell that would run as a formula is written with an
-apostrophe before it, which reading takes off again.
+A row is a completion. Spreadsheet programs change a CSV when they save it, and
+`read` accepts this: another delimiter, another end of line, a decimal comma,
+rows in another order. Rows that are lost, doubled or edited are found, because
+each row has a number such as `3 of 33` and a digest of its completion. A cell
+that would run as a formula is written with an apostrophe before it, which
+`read` removes.
 """
 
 import csv
@@ -15,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from rest_jax.config import configuration
-from rest_jax.reporting import pages
+from rest_jax.reporting import page
 
 COLUMNS = (
   'row',
@@ -38,13 +39,14 @@ _SHOWN = 20  # errors at once
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:
-  """A completion that was graded.
+  """A completion that a person graded.
 
   Attributes:
-    problem_id, sample_index: which it is.
+    problem_id: the problem's id.
+    sample_index: the number of the completion among the problem's samples.
     max_points: the most that its problem gives, above 0.
     points: from 0 to max_points.
-    comment: the person's.
+    comment: free text of the person.
   """
 
   problem_id: str
@@ -55,12 +57,12 @@ class Answer:
 
 
 def text_of(raw: str) -> str:
-  """A text as it stands in a cell, before the apostrophe.
+  """A text as a cell holds it, without the apostrophe.
 
-  Line ends are \\n, control characters are named, what a cell cannot hold is
-  cut, and said to be.
+  Lines end in \\n, control characters are replaced by their names, and a text
+  that is longer than a cell can hold is cut, with a note of how much.
   """
-  text = pages.visible(_one_line_end(raw))
+  text = page.visible(_one_line_end(raw))
   if len(text) > CELL:
     text = f'{text[:CELL]}\n[cut: {len(text) - CELL:,} characters more]'
   return text
@@ -69,7 +71,7 @@ def text_of(raw: str) -> str:
 def write(
   rows: Sequence[Mapping[str, object]], max_points: float | None
 ) -> bytes:
-  """The sheet as UTF-8 with a byte order mark, which Excel asks for.
+  """The sheet as UTF-8 with a byte order mark, without which Excel guesses.
 
   Args:
     rows: with problem_id, sample_index, finish_reason, question, completion.
@@ -99,7 +101,7 @@ def read(data: bytes, where: str) -> list[Answer]:
     where: its name, for messages.
 
   Raises:
-    ConfigurationError: with all that is wrong, row by row.
+    ConfigurationError: lists what is wrong, cell by cell.
   """
   names, table = _table(data, where)
   errors, answers, totals, tops = [], {}, set(), {}
@@ -121,7 +123,10 @@ def read(data: bytes, where: str) -> list[Answer]:
     more = len(errors) - _SHOWN
     text = '\n'.join(f'  {line}' for line in errors[:_SHOWN])
     text += f'\n  … and {more} more' if more > 0 else ''
-    raise configuration.ConfigurationError(f'{where}: not imported:\n{text}')
+    raise configuration.ConfigurationError(
+      f'{where}: nothing was imported. Mend these cells and import again:\n'
+      f'{text}'
+    )
   return [answers[index] for index in sorted(answers)]
 
 
@@ -152,7 +157,7 @@ def _table(data: bytes, where: str) -> tuple[list[str], list[dict[str, str]]]:
 
 
 class _Reader:
-  """One row of a sheet; notes what is wrong with it."""
+  """Reads one row of a sheet and adds what is wrong with it to `errors`."""
 
   def __init__(
     self,
@@ -173,7 +178,7 @@ class _Reader:
     self._errors.append(f'cell {letters}{self._number} ({name}): {text}')
 
   def label(self) -> tuple[int, int] | None:
-    """(3, 33) of `3 of 33`."""
+    """The number of the row and of all rows: (3, 33) for `3 of 33`."""
     words = self._cells['row'].split()
     if len(words) == 3 and words[0].isdecimal() and words[2].isdecimal():
       return int(words[0]), int(words[2])
@@ -181,7 +186,11 @@ class _Reader:
     return None
 
   def answer(self, tops: dict[str, float]) -> Answer | None:
-    """What was graded; None where it cannot be used."""
+    """The graded completion; None if anything is wrong with the row.
+
+    Args:
+      tops: max_points by problem id, so far; this row's is added.
+    """
     before, cells = len(self._errors), self._cells
     if _digest(cells) != cells['digest'].strip():
       self.error(
@@ -229,7 +238,7 @@ class _Reader:
 
 
 def _check_whole(there: set[int], totals: set[int], errors: list[str]) -> None:
-  """Notes rows that are missing, and rows of several sheets."""
+  """Adds to `errors` that rows are missing, or are of several sheets."""
   if len(totals) > 1:
     of = ' and '.join(map(str, sorted(totals)))
     errors.append(
@@ -245,7 +254,10 @@ def _check_whole(there: set[int], totals: set[int], errors: list[str]) -> None:
 
 
 def _digest(cells: Mapping[str, object]) -> str:
-  """Of what must not be edited; its letter keeps it from being a number."""
+  """A digest of the cells that must not be edited.
+
+  It begins with a letter, so that no spreadsheet takes it for a number.
+  """
   kept = [str(cells[name]) for name in ('row', 'problem_id', 'sample_index')]
   # A spreadsheet may drop spaces at the ends.
   kept.append(str(cells['completion']).strip())
@@ -266,7 +278,7 @@ def _unescape(cell: str) -> str:
 
 
 def by_problem(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
-  """The answers of each problem."""
+  """The graded completions of each problem, {problem id: [...]}."""
   found: dict[str, list[Answer]] = {}
   for answer in answers:
     found.setdefault(answer.problem_id, []).append(answer)

@@ -1,1 +1,1 @@
-"""Metrics over verdicts: pass@k, maj@k, intervals, plots."""
+"""From verdicts to results: pass@k, maj@k, intervals, comparisons."""

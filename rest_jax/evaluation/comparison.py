@@ -1,10 +1,37 @@
 """Two models on the same problems: the difference and its paired interval."""
 
+import dataclasses
+
 import numpy as np
 
 from rest_jax.artifacts import manifests, storage
 from rest_jax.config import configuration
 from rest_jax.evaluation import intervals, metrics
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairedDifference:
+  """pass@1 of model a minus that of model b.
+
+  Attributes:
+    difference: on the problems that both were graded on.
+    ci_low: the lower end of its 95 % interval.
+    ci_high: the upper end.
+    n: the number of these problems.
+    value_a: pass@1 of model a on them.
+    value_b: pass@1 of model b on them.
+    only_a: problems that only model a was graded on; they are left out.
+    only_b: problems that only model b was graded on.
+  """
+
+  difference: float
+  ci_low: float
+  ci_high: float
+  n: int
+  value_a: float
+  value_b: float
+  only_a: int
+  only_b: int
 
 
 def paired_difference(
@@ -14,8 +41,8 @@ def paired_difference(
   *,
   resamples: int = 10_000,
   seed: int = 0,
-) -> dict[str, float | int | str]:
-  """pass@1 of model a minus that of model b, on the problems both were given.
+) -> PairedDifference:
+  """Compares two models on the problems that both were graded on.
 
   Args:
     verdicts_dir_a: the verdicts of one model.
@@ -23,10 +50,6 @@ def paired_difference(
     stream: such as 'eval/greedy'.
     resamples: of the bootstrap over problems.
     seed: of the bootstrap.
-
-  Returns:
-    {difference, ci_low, ci_high, n, value_a, value_b, only_a, only_b, stream}:
-    n problems are in both; only_a and only_b are counted, not compared.
 
   Raises:
     ConfigurationError: no problem is in both.
@@ -44,20 +67,20 @@ def paired_difference(
   difference, low, high = intervals.paired_bootstrap(
     values_a, values_b, resamples, seed
   )
-  return {
-    'difference': difference,
-    'ci_low': low,
-    'ci_high': high,
-    'n': len(both),
-    'value_a': float(values_a.mean()),
-    'value_b': float(values_b.mean()),
-    'only_a': len(set(a) - set(b)),
-    'only_b': len(set(b) - set(a)),
-    'stream': stream,
-  }
+  return PairedDifference(
+    difference=difference,
+    ci_low=low,
+    ci_high=high,
+    n=len(both),
+    value_a=float(values_a.mean()),
+    value_b=float(values_b.mean()),
+    only_a=len(set(a) - set(b)),
+    only_b=len(set(b) - set(a)),
+  )
 
 
 def _pass_at_1(folder: storage.PathLike, stream: str) -> dict[str, float]:
+  """{problem id: the share of its samples that are correct}."""
   table = manifests.load(folder, stage='score').table(columns=metrics.COLUMNS)
   found = metrics.outcomes(table, stream)
   values = metrics.pass_at_k(found.num_samples, found.num_correct, 1)

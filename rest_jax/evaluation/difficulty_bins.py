@@ -1,22 +1,29 @@
-"""Difficulty of a problem: how often the base model solves it at T = 1."""
+"""Bins of problems by how often the base model solves them at T = 1.
+
+Singh et al. 2023 (arXiv 2312.06585), Figure 8. The stage select can count what
+is kept in each bin; the report shows how success changes in each.
+"""
 
 import numpy as np
 
-from rest_jax.artifacts import manifests, storage
+from rest_jax.artifacts import manifests, run_paths, storage
 from rest_jax.evaluation import metrics
 
-STREAM = 'difficulty'
-# Name and least success rate (Singh et al. 2023, Figure 8).
+# The name of each bin and its lowest success rate.
 BINS = (('easy', 0.75), ('medium', 0.5), ('hard', 0.25), ('very_hard', 0.0))
 
 
 def bins(verdicts_dir: storage.PathLike, task: str) -> dict[str, str]:
-  """{problem id: the name of its bin}.
+  """The bin of each problem.
 
   Args:
-    verdicts_dir: verdicts of the base model's stream 'difficulty'; with
-      several tasks the folder of their folders.
-    task: whose folder it then is.
+    verdicts_dir: verdicts of the base model's stream 'difficulty'. With
+      several training tasks it holds a folder for each.
+    task: the name of the folder in it, if there are several.
+
+  Returns:
+    {problem id: the name of its bin}; without problems whose samples were all
+    left out (metrics.counting).
 
   Raises:
     ConfigurationError: there are no verdicts.
@@ -26,7 +33,7 @@ def bins(verdicts_dir: storage.PathLike, task: str) -> dict[str, str]:
   if (inner / manifests.MANIFEST).exists():
     folder = inner
   table = manifests.load(folder, stage='score').table(columns=metrics.COLUMNS)
-  found = metrics.outcomes(table, STREAM)
+  found = metrics.outcomes(table, run_paths.DIFFICULTY)
   rates = metrics.pass_at_k(found.num_samples, found.num_correct, 1)
   return {
     problem_id: bin_of(float(rate))
@@ -36,5 +43,5 @@ def bins(verdicts_dir: storage.PathLike, task: str) -> dict[str, str]:
 
 
 def bin_of(rate: float) -> str:
-  """The name of the bin of a success rate between 0 and 1."""
+  """The name of the bin that a success rate from 0 to 1 falls into."""
   return next(name for name, least in BINS if rate >= least)

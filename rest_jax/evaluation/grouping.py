@@ -1,34 +1,26 @@
-"""Estimates with their intervals: of all problems, by level and by type."""
+"""pass@1 by level and by type of the problems, and the averages over these."""
 
-import math
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 
 from rest_jax.artifacts import manifests
-from rest_jax.evaluation import intervals, metrics
-
-
-def estimates(values_PM: np.ndarray, resamples: int, seed: int) -> list[dict]:
-  """{value, ci_low, ci_high, n} per column; None where nothing has a value."""
-  low_M, high_M = intervals.bootstrap(values_PM, resamples, seed)
-  there_M = (~np.isnan(values_PM)).sum(axis=0)
-  sum_M = np.nansum(values_PM, axis=0)
-  return [
-    {
-      'value': _number(total / n) if n else None,
-      'ci_low': _number(low),
-      'ci_high': _number(high),
-      'n': int(n),
-    }
-    for total, n, low, high in zip(sum_M, there_M, low_M, high_M, strict=True)
-  ]
+from rest_jax.evaluation import intervals, metrics, results
 
 
 def groups(
   problems: manifests.Manifest | None,
 ) -> dict[str, dict[str, str | None]]:
-  """{'level': {problem id: its level}, 'type': likewise}."""
+  """Which group each problem is in.
+
+  Args:
+    problems: of the stage prepare, or None.
+
+  Returns:
+    {'level': {problem id: its level or None}, 'type': likewise}; {} where
+    there are no problems.
+  """
   if problems is None:
     return {}
   table = problems.table(columns=['id', 'level', 'type'])
@@ -44,7 +36,16 @@ def by_group(
   values_P: np.ndarray,
   group_of: Mapping[str, str | None],
 ) -> dict[str, np.ndarray]:
-  """The problems' values, group by group; without those of no group."""
+  """The values of the problems of each group.
+
+  Args:
+    found: the problems.
+    values_P: (P,) a value per problem, in their order.
+    group_of: {problem id: its group}; None for a problem of no group.
+
+  Returns:
+    {group: (P_group,) values}, by name; problems of no group are left out.
+  """
   names = [group_of.get(problem_id) for problem_id in found.problem_ids]
   return {
     name: values_P[np.array([other == name for other in names])]
@@ -55,18 +56,31 @@ def by_group(
 def breakdown(
   head: Mapping, values: Mapping[str, np.ndarray], resamples: int, seed: int
 ) -> list[dict]:
-  """A row of pass@1 for the problems of each group."""
+  """A row of results.json for each group of problems.
+
+  Args:
+    head: what all rows have in common.
+    values: of each group's problems, as `by_group` gives them.
+    resamples: of the bootstrap over problems.
+    seed: of the bootstrap.
+  """
   rows = []
   for name, values_P in values.items():
-    [estimate] = estimates(values_P[:, None], resamples, seed)
-    rows.append({**head, 'group': name, **estimate})
+    estimate = results.estimate(values_P, resamples, seed)
+    rows.append({**head, 'group': name, **dataclasses.asdict(estimate)})
   return rows
 
 
 def average(
   head: Mapping, values: Mapping[str, np.ndarray], resamples: int, seed: int
 ) -> list[dict]:
-  """A row for the unweighted mean of several groups' pass@1 (macro average)."""
+  """[the row of the macro average], the unweighted mean of the groups.
+
+  Args: as of `breakdown`.
+
+  Returns:
+    A list of one row; of none where fewer than two groups have a value.
+  """
   there = [values_P[~np.isnan(values_P)] for values_P in values.values()]
   there = [values_P for values_P in there if values_P.size]
   if len(there) < 2:
@@ -75,7 +89,3 @@ def average(
   estimate = {'value': mean, 'ci_low': low, 'ci_high': high}
   n = sum(values_P.size for values_P in there)
   return [{**head, 'groups': len(there), **estimate, 'n': n}]
-
-
-def _number(value: float) -> float | None:
-  return None if math.isnan(value) else float(value)

@@ -1,10 +1,12 @@
 """pass@k, maj@k and the rates of the verdict classes, problem by problem.
 
-A sample with the outcome harness_error is our fault, not the model's: it is
-left out of a problem's n samples (and its rate is reported). So are all samples
-of a stream in which a person has yet to grade some: those that need nobody,
-empty ones, would say nothing of the model. A problem that has fewer than k
-samples left has no value at k: NaN here, left out of the mean.
+Not every sample counts. One with the outcome harness_error says nothing of the
+model, because the grader failed; it is left out of the problem's n samples, and
+the rate of such samples is reported. A stream in which some samples still wait
+for a person (ungraded) is left out as a whole: the graded rest of it are the
+empty completions, which alone would make the model look worse than it is. A
+problem with fewer than k counted samples has no value at k. It is NaN here and
+left out of the mean.
 """
 
 import dataclasses
@@ -15,21 +17,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# As in rewards.verdicts, which lies above this package; a test compares them.
-CORRECT, WRONG, HARNESS_ERROR = 'correct', 'wrong', 'harness_error'
-UNGRADED = 'ungraded'
-_NEGLIGIBLE = 1e-20  # a chance that no sum will show
+from rest_jax.rewards import verdicts
+
+_NEGLIGIBLE = 1e-20  # a probability too small to change a float64 sum
 COLUMNS = ('problem_id', 'sample_index', 'stream', 'outcome', 'answer')
 
 
 @dataclasses.dataclass(frozen=True)
 class Votes:
-  """The answers that a problem's samples gave.
+  """The answers that the samples of one problem gave.
 
   Attributes:
-    counts: samples per canonical answer, largest first.
-    correct: whether that answer is correct, in the same order.
-    silent: samples without an answer; they do not vote.
+    counts: number of samples with each canonical answer, largest first.
+    correct: whether each of these answers is correct, in the same order.
+    silent: number of samples without an answer; they do not vote.
   """
 
   counts: tuple[int, ...]
@@ -39,14 +40,14 @@ class Votes:
 
 @dataclasses.dataclass(frozen=True)
 class Outcomes:
-  """One stream's verdicts, per problem.
+  """The verdicts of one stream, counted by problem.
 
   Attributes:
-    problem_ids: sorted.
-    num_samples: (P,) samples that count.
-    num_correct: (P,) of these.
-    votes: (P,) their answers.
-    classes: number of samples per outcome that occurs, harness errors too.
+    problem_ids: (P,) in alphabetical order.
+    num_samples: (P,) number of samples that count; see the module.
+    num_correct: (P,) how many of these are correct.
+    votes: (P,) the answers of these.
+    classes: number of samples of each outcome that occurs, of all samples.
   """
 
   problem_ids: tuple[str, ...]
@@ -57,17 +58,17 @@ class Outcomes:
 
   @property
   def total(self) -> int:
-    """All samples, harness errors too."""
+    """The number of all samples, including those that do not count."""
     return sum(self.classes.values())
 
   @property
   def max_samples(self) -> int:
-    """The largest number of samples that a problem has."""
+    """The largest number of counted samples of any problem."""
     return int(self.num_samples.max(initial=0))
 
   @property
   def has_answers(self) -> bool:
-    """Whether anything can be voted on."""
+    """Whether any sample has an answer that maj@k could vote on."""
     return any(votes.counts for votes in self.votes)
 
   def rates(self) -> dict[str, float]:
@@ -76,7 +77,7 @@ class Outcomes:
 
 
 def outcomes(table: pa.Table, stream: str) -> Outcomes:
-  """Counts one stream's verdicts per problem.
+  """Counts the verdicts of one stream by problem.
 
   Args:
     table: verdicts with at least COLUMNS; other streams are left out.
@@ -108,10 +109,10 @@ def outcomes(table: pa.Table, stream: str) -> Outcomes:
   tallies = [{} for _ in ids]  # answer (None: silent) -> [samples, correct]
   for row in grouped.to_pylist():
     i, count = position[row['problem_id']], row['count_all']
-    right = row['outcome'] == CORRECT
+    right = row['outcome'] == verdicts.CORRECT
     n[i] += count
     c[i] += count if right else 0
-    voting = right or row['outcome'] == WRONG
+    voting = right or row['outcome'] == verdicts.WRONG
     tally = tallies[i].setdefault(row['answer'] if voting else None, [0, False])
     tally[0] += count
     tally[1] |= right
@@ -119,14 +120,19 @@ def outcomes(table: pa.Table, stream: str) -> Outcomes:
 
 
 def counting(table: pa.Table) -> pa.ChunkedArray:
-  """Which of the verdicts say something of the model; see the module.
+  """Which verdicts count; see the module.
 
   Args:
-    table: with the columns stream and outcome.
+    table: verdicts, with the columns stream and outcome.
+
+  Returns:
+    A Boolean per row.
   """
-  waiting = table.filter(pc.equal(table['outcome'], UNGRADED))['stream']
+  waiting = table.filter(pc.equal(table['outcome'], verdicts.UNGRADED))[
+    'stream'
+  ]
   return pc.and_not(
-    pc.not_equal(table['outcome'], HARNESS_ERROR),
+    pc.not_equal(table['outcome'], verdicts.HARNESS_ERROR),
     pc.is_in(table['stream'], pc.unique(waiting)),
   )
 
@@ -136,16 +142,16 @@ def pass_at_k(
 ) -> np.ndarray:
   """The unbiased estimate of pass@k, 1 - C(n-c, k) / C(n, k), per problem.
 
-  As a product over the correct samples (Chen et al. 2021, section 2.1), so
-  that no binomial coefficient is ever formed.
+  Computed as a product (Chen et al. 2021, arXiv 2107.03374, section 2.1),
+  because the binomial coefficients themselves would overflow.
 
   Args:
-    num_samples: (P,) n.
-    num_correct: (P,) c <= n.
-    k: samples drawn without replacement.
+    num_samples: (P,) n, the counted samples of each problem.
+    num_correct: (P,) c, how many of them are correct.
+    k: number of samples drawn without replacement; at least 1.
 
   Returns:
-    (P,) float64; NaN where n < k.
+    (P,) float64 from 0 to 1; NaN where n < k.
   """
   if k < 1:
     raise ValueError(f'k: got {k}; allowed: at least 1.')
@@ -168,17 +174,19 @@ def pass_at_k(
 def maj_at_k(votes: Sequence[Votes], k: int) -> np.ndarray:
   """The expected accuracy of a majority vote of k samples, per problem.
 
-  The expectation is exact, over all subsets of k of the problem's samples and
-  over all ways to break a tie (each of the answers that lead is equally
-  likely to be taken), so that no seed enters. Samples without an answer are
-  drawn like any other but do not vote; if none votes the problem is missed.
+  The expectation is exact. It is taken over all subsets of k of the problem's
+  samples and over the ways to break a tie, in which each of the leading answers
+  is chosen with the same probability; no random seed is involved. Samples
+  without an answer are drawn like any other but do not vote. If no sample of a
+  subset votes, the subset counts as wrong. Every majority vote of the package
+  is computed here.
 
   Args:
-    votes: (P,) per problem.
-    k: samples drawn without replacement.
+    votes: (P,) the answers of each problem.
+    k: number of samples drawn without replacement; at least 1.
 
   Returns:
-    (P,) float64; NaN where the problem has fewer than k samples.
+    (P,) float64 from 0 to 1; NaN where the problem has fewer than k samples.
   """
   if k < 1:
     raise ValueError(f'k: got {k}; allowed: at least 1.')
@@ -186,12 +194,13 @@ def maj_at_k(votes: Sequence[Votes], k: int) -> np.ndarray:
 
 
 def ladder(largest: int) -> list[int]:
-  """1, 2, 4, ... up to `largest`, which is always the last."""
+  """The k of pass@k and maj@k: 1, 2, 4, … and `largest` itself."""
   steps = [2**i for i in range(largest.bit_length()) if 2**i < largest]
   return [*steps, largest] if largest > 0 else []
 
 
-def _votes(tally: dict) -> Votes:
+def _votes(tally: dict[str | None, list]) -> Votes:
+  """From {answer: [samples, whether correct]}; None holds the silent ones."""
   silent = tally.pop(None, [0])[0]
   pairs = sorted((-count, not right) for count, right in tally.values())
   return Votes(
@@ -203,6 +212,7 @@ def _votes(tally: dict) -> Votes:
 
 @functools.lru_cache(maxsize=100_000)
 def _majority(votes: Votes, k: int) -> float:
+  """The probability that a correct answer is the one that is chosen."""
   total = sum(votes.counts) + votes.silent
   if total < k:
     return np.nan
@@ -217,14 +227,23 @@ def _majority(votes: Votes, k: int) -> float:
 
 
 def _wins(own: int, others: Sequence[int], silent: int, k: int) -> float:
-  """The chance that an answer wins the vote of a random subset of size k.
+  """The probability that one answer wins the vote of a random subset of size k.
 
-  The multivariate hypergeometric law is that of independent binomials
-  (probability k / total each) given that they add up to k. With the answer's
-  own votes fixed at j, every rival has fewer, or ties; t rivals that tie leave
-  it 1 / (t + 1), the integral of u^t from 0 to 1. So the rivals' generating
-  function, with a factor u where one has exactly j votes, is multiplied out
-  for all j at once and integrated by Gauss-Legendre, exact for a polynomial.
+  The votes in a subset follow the multivariate hypergeometric distribution.
+  This is the distribution of independent binomials (probability k / total each)
+  given that they add up to k, so the answers can be multiplied in one by one.
+
+  Say the answer has j votes. It wins if every rival has fewer; with t rivals
+  that also have j it wins with probability 1 / (t + 1), which is the integral
+  of u^t for u from 0 to 1. So each rival contributes its binomial, with a
+  factor u where it has exactly j votes; their product is a polynomial in u, and
+  Gauss-Legendre quadrature integrates it exactly.
+
+  Args:
+    own: samples with this answer.
+    others: samples with each other answer.
+    silent: samples without an answer.
+    k: size of the subset.
   """
   total = own + sum(others) + silent
   p = k / total
@@ -234,7 +253,7 @@ def _wins(own: int, others: Sequence[int], silent: int, k: int) -> float:
   ties = min(len(others), k - 1)  # at most: the degree of u
   nodes, weights = np.polynomial.legendre.leggauss(ties // 2 + 1)
   u_Q, weight_Q = (nodes + 1) / 2, weights / 2
-  # J own votes, Q quadrature node, S votes of the rivals and silent samples
+  # J own votes, Q quadrature nodes, S votes of rivals and silent samples
   sums_JQS = np.zeros((len(j_J), len(u_Q), k + 1))
   sums_JQS[:, :, : silent + 1] = _binomial(silent, p)[: k + 1]
   for rival in others:
@@ -253,7 +272,7 @@ def _wins(own: int, others: Sequence[int], silent: int, k: int) -> float:
 
 @functools.lru_cache(maxsize=100_000)
 def _binomial(n: int, p: float) -> np.ndarray:
-  """(n + 1,) the binomial law, by its logarithm."""
+  """(n + 1,) binomial probabilities; by logarithms, so that none overflows."""
   if p >= 1.0:
     return np.eye(1, n + 1, n)[0]
   steps = np.log(np.arange(1, n + 1))

@@ -12,15 +12,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from rest_jax.artifacts import run_paths
-from rest_jax.artifacts.run_paths import MODELS, RunPaths
+from rest_jax.artifacts.run_paths import GREEDY, MODELS, RunPaths
 from rest_jax.config import configuration
 from rest_jax.executors.jobs import Job, Resources
 from rest_jax.pipeline import job_builders
-from rest_jax.pipeline.job_builders import GREEDY
 
 Checkpoints = Sequence[str | Mapping[str, str]] | Mapping[str, str]
-# Names that mean something else in a run, in its jobs and in its report.
-_RESERVED = re.compile(r'base|sft_human|iteration_\d+|prepare|report')
 _FROM_TRAIN = 'checkpoints'  # the folder that the stage train writes
 
 
@@ -92,6 +89,11 @@ def names(checkpoints: Checkpoints) -> dict[str, str]:
   return found
 
 
+def _is_reserved(name: str) -> bool:
+  """Whether a run has a model or a job of this name already."""
+  return run_paths.is_loop_model(name) or name in ('prepare', 'report')
+
+
 def name_of(path: str) -> str:
   """What a checkpoint is called: readable, and a function of its path.
 
@@ -107,7 +109,7 @@ def name_of(path: str) -> str:
     r'[^A-Za-z0-9_.-]+', '_', '-'.join(chosen).removesuffix('.gguf')
   )
   name = name.lstrip('.-_') or 'model'
-  return f'model-{name}' if _RESERVED.fullmatch(name) else name
+  return f'model-{name}' if _is_reserved(name) else name
 
 
 def _check_name(name: str, path: str) -> None:
@@ -120,7 +122,7 @@ def _check_name(name: str, path: str) -> None:
       f'CHECKPOINTS: the name {name!r} of {path}; allowed: letters, digits, '
       "_, - and '.', not first. Give it one: {'name': 'path'}."
     )
-  if _RESERVED.fullmatch(name):
+  if _is_reserved(name):
     raise configuration.ConfigurationError(
       f'CHECKPOINTS: the name {name!r} of {path} means a model or a job of '
       f"ReST^EM in a run; take another, such as 'my_{name}'."

@@ -8,10 +8,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts.run_paths import BASE, RunPaths
+from rest_jax.artifacts.run_paths import BASE, DIFFICULTY, E_STEP, RunPaths
 from rest_jax.executors.jobs import Job, Resources
-
-GREEDY = 'eval/greedy'
 
 
 @dataclasses.dataclass
@@ -203,7 +201,7 @@ class PlanBuilder:
       BASE,
       0,
       policy=self.paths.policy(BASE),
-      streams=['difficulty'] * len(self.paths.tasks),
+      streams=[DIFFICULTY] * len(self.paths.tasks),
       problems=self.paths.problems('train'),
       to=self.paths.per_task(BASE, 'difficulty', '@'),
     )
@@ -215,7 +213,7 @@ class PlanBuilder:
       model,
       iteration,
       policy=self.paths.policy(previous),
-      streams=['e_step'] * len(self.paths.tasks),
+      streams=[E_STEP] * len(self.paths.tasks),
       problems=self.paths.problems('train'),
       to=self.paths.per_task(model, '@'),
     )

@@ -1,15 +1,14 @@
-"""Reads a run's folder into the plain values of run_results.py.
+"""Reads the folder of a run into the values of run_data.py.
 
-    find(run_dir)        the manifests of all that is finished (cheap)
-    read(run_dir, found) results, verdict counts, curves and times
+    find(run_dir)        the manifests of all finished folders (cheap)
+    read(run_dir, found) results, verdict counts, training curves and times
 
-Verdicts are read without their texts, and become counts at once, so that a run
-of a million samples fits into memory. Folders are known by the stage that made
-them, not by their names.
+Verdicts are read without the texts of their samples and are counted at once,
+so that a run of a million samples fits into memory. A folder is recognised by
+the stage that its manifest names, not by its own name.
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,39 +18,38 @@ import pyarrow.compute as pc
 from rest_jax.artifacts import manifests, run_paths, storage
 from rest_jax.config import configuration
 from rest_jax.evaluation import metrics
-from rest_jax.reporting import run_results
+from rest_jax.reporting import run_data
+from rest_jax.rewards import verdicts
 
 RESULTS, OVERLAP = 'results.json', 'overlap.json'
-_MODEL = re.compile(r'base|sft_human|iteration_\d+')
 
 
 def find(run_dir: storage.PathLike) -> dict[str, manifests.Manifest]:
-  """The manifests of all finished folders of a run, by relative path."""
+  """The manifests of a run's finished folders, by path relative to the run."""
   run_dir, found = storage.path(run_dir), {}
   for name in _children(run_dir):
-    if name in ('problems', run_paths.MODELS) or _MODEL.fullmatch(name):
-      _walk(run_dir, name, found)
+    if name in ('problems', run_paths.MODELS) or run_paths.is_loop_model(name):
+      _add_manifests(run_dir, name, found)
   return found
 
 
-def read(
-  run_dir: storage.PathLike, found: run_results.Found
-) -> run_results.Run:
-  """Reads what `find` found; the texts of the samples stay where they are."""
+def read(run_dir: storage.PathLike, found: run_data.Manifests) -> run_data.Run:
+  """Reads what `find` found; the texts of the samples are not read."""
   run_dir = storage.path(run_dir)
-  # A corpus alone, which prepare writes for a base model, is no model.
+  # prepare writes the corpus that a base model is pretrained on into the
+  # base's folder. A folder that holds nothing else is not a model yet.
   made = [key for key, one in found.items() if one.stage != 'prepare']
-  order = sorted({_folder(key) for key in made}, key=_in_order)
+  folders = sorted({run_paths.model_folder(key) for key in made}, key=_rank)
   graded = [
     one
     for key, manifest in sorted(found.items())
     if manifest.stage == 'score'
-    for one in _count(key, manifest, found.get(run_results.samples_key(key)))
+    for one in _count(key, manifest, found.get(run_paths.samples_of(key)))
   ]
-  return run_results.Run(
+  return run_data.Run(
     name=run_dir.name,
-    models=[_model(name, found, graded) for name in order],
-    difficulty=[g for g in graded if g.stream == 'difficulty'],
+    models=[_model(folder, found, graded) for folder in folders],
+    difficulty=[g for g in graded if g.stream == run_paths.DIFFICULTY],
     seconds=_seconds(run_dir / 'jobs'),
     config=_text(run_dir / 'config.gin'),
     overlap=overlap(run_dir),
@@ -59,47 +57,37 @@ def read(
 
 
 def overlap(run_dir: storage.PathLike) -> Mapping[str, Any] | None:
-  """What prepare says that training and evaluated problems share."""
+  """What training and evaluated problems share, as prepare counted it."""
   source = storage.path(run_dir) / 'problems' / OVERLAP
   return storage.read_json(source) if source.exists() else None
 
 
-def task_of(problem_id: str) -> tuple[str, str]:
-  """(task, split) of a problem's id `task/split/key`."""
-  task, _, rest = problem_id.partition('/')
-  return task, rest.partition('/')[0]
-
-
-def _folder(key: str) -> str:
-  """The folder of a model, of the key of one of its manifests."""
-  parts = key.split('/')
-  return '/'.join(parts[:2] if parts[0] == run_paths.MODELS else parts[:1])
-
-
-def _in_order(folder: str) -> tuple:
-  """Base, SFT, iterations, then checkpoints by name."""
-  inside = folder.startswith(f'{run_paths.MODELS}/')
-  rank = (inside, folder != 'base', folder != 'sft_human')
-  return (*rank, run_results.natural(folder))
+def _rank(folder: str) -> tuple[Any, ...]:
+  """Base, SFT, iterations, then the checkpoints of a batch by name."""
+  first = (run_paths.BASE, run_paths.SFT_HUMAN)
+  place = first.index(folder) if folder in first else len(first)
+  of_batch = folder.startswith(f'{run_paths.MODELS}/')
+  return (of_batch, place, run_data.natural(folder))
 
 
 def _model(
-  folder: str, found: run_results.Found, graded: Sequence[run_results.Graded]
-) -> run_results.Model:
+  folder: str,
+  found: run_data.Manifests,
+  graded: Sequence[run_data.GradedStream],
+) -> run_data.Model:
   made_by = {}
   for key, manifest in found.items():
     if key.startswith(f'{folder}/'):
       made_by.setdefault(manifest.stage, manifest)
   graded = [one for one in graded if one.key.startswith(f'{folder}/')]
-  results = _results(made_by['evaluate']) if 'evaluate' in made_by else {}
-  selection = made_by['select'].statistics if 'select' in made_by else None
-  return run_results.Model(
+  prefix = run_paths.EVAL_PREFIX
+  return run_data.Model(
     name=folder.rpartition('/')[2],
-    **{key: results.get(key, []) for key in ('rows', 'breakdown', 'averages')},
-    evaluation=[one for one in graded if one.stream.startswith('eval/')],
-    e_step=[one for one in graded if one.stream == 'e_step'],
-    selection=selection,
-    training=_training(made_by['train']) if 'train' in made_by else None,
+    results_json=_results(made_by['evaluate']) if 'evaluate' in made_by else {},
+    evaluation=[one for one in graded if one.stream.startswith(prefix)],
+    e_step=[one for one in graded if one.stream == run_paths.E_STEP],
+    selection=_selection(made_by['select']) if 'select' in made_by else None,
+    m_step=_m_step(made_by['train']) if 'train' in made_by else None,
   )
 
 
@@ -114,9 +102,70 @@ def _results(manifest: manifests.Manifest) -> dict[str, list]:
   return {'rows': value} if isinstance(value, list) else value
 
 
+def _selection(manifest: manifests.Manifest) -> run_data.Selection:
+  statistics = manifest.statistics
+  return run_data.Selection(
+    counts={
+      name: value
+      for name, value in statistics.items()
+      if isinstance(value, (int, float)) and not isinstance(value, bool)
+    },
+    kept_per_problem={
+      task: {int(k): n for k, n in one['kept_per_problem'].items()}
+      for task, one in statistics.get('tasks', {}).items()
+      if one.get('kept_per_problem')
+    },
+    overlap=statistics.get('overlap'),
+  )
+
+
+def _m_step(manifest: manifests.Manifest) -> run_data.MStep:
+  statistics, folder = manifest.statistics, manifest.folder
+  rewards = {
+    one.get('folder', ''): one.get('validations') or ()
+    for one in statistics.get('trainings') or [statistics]
+  }
+  losses = {
+    name: _losses(folder / name / 'metrics.jsonl')
+    for name in sorted({'', *rewards, *_children(folder)})
+  }
+  return run_data.MStep(
+    trainings=[
+      run_data.Training(
+        name=name,
+        losses=values,
+        rewards=[(step, value) for step, value in rewards.get(name, ())],
+      )
+      for name, values in losses.items()
+      if values or rewards.get(name)
+    ],
+    chosen_step=statistics.get('chosen_step'),
+    learning_rate=statistics.get('learning_rate'),
+    reward=statistics.get('reward'),
+  )
+
+
+def _losses(source: storage.Path) -> list[tuple[int, float]]:
+  """(step, loss) of a metrics.jsonl, which need not be there."""
+  lines = {}
+  for text in _text(source).splitlines():
+    try:
+      line = json.loads(text)
+    except json.JSONDecodeError:
+      continue  # cut by a crash; the step is logged again on resuming
+    if isinstance(line, dict) and 'step' in line:
+      # A resumed training repeats steps: the last line of a step counts.
+      lines.setdefault(line['step'], {}).update(line)
+  found = (
+    (step, line.get('token_loss', line.get('loss')))
+    for step, line in sorted(lines.items())
+  )
+  return [(s, loss) for s, loss in found if isinstance(loss, (int, float))]
+
+
 def _count(
   key: str, graded: manifests.Manifest, samples: manifests.Manifest | None
-) -> Iterator[run_results.Graded]:
+) -> Iterator[run_data.GradedStream]:
   table = graded.table(columns=['problem_id', 'stream', 'outcome'])
   outcomes, problems = {}, {}
   for row in _grouped(table, 'outcome').to_pylist():
@@ -129,15 +178,14 @@ def _count(
   for stream in sorted(outcomes):
     of_stream = dict(sorted(problems.get(stream, {}).items()))
     first = next(iter(of_stream), None) or table['problem_id'][0].as_py()
-    task, split = task_of(first)
-    setting = drawn.get('stream', {})
-    yield run_results.Graded(
+    task, split = first.split('/')[:2]  # of task/split/key
+    yield run_data.GradedStream(
       task=task,
       split=split,
       stream=stream,
       key=key,
       folder=graded.folder,
-      temperature=setting.get('temperature'),
+      temperature=drawn.get('stream', {}).get('temperature'),
       num_samples=drawn.get('num_samples'),
       problems=of_stream,
       outcomes=dict(sorted(outcomes[stream].items())),
@@ -145,37 +193,15 @@ def _count(
 
 
 def _grouped(table: pa.Table, column: str) -> pa.Table:
-  solved = pc.cast(pc.equal(table['outcome'], metrics.CORRECT), pa.int64())
+  solved = pc.cast(pc.equal(table['outcome'], verdicts.CORRECT), pa.int64())
   table = table.append_column('solved', solved)
   return table.group_by(['stream', column]).aggregate(
     [('solved', 'sum'), ('solved', 'count')]
   )
 
 
-def _training(manifest: manifests.Manifest) -> run_results.Training:
-  lines = {}
-  sources = {'': manifest.folder / 'metrics.jsonl'}
-  for name in _children(manifest.folder):
-    sources[name] = manifest.folder / name / 'metrics.jsonl'
-  for label, source in sources.items():
-    if not source.exists():
-      continue
-    for line in source.read_text().splitlines():
-      try:
-        value = json.loads(line)
-      except json.JSONDecodeError:
-        continue  # cut by a crash; the step is logged again on resuming
-      if isinstance(value, dict) and 'step' in value:
-        # A resumed run repeats steps: the last line of a step is the one.
-        lines.setdefault(label, {}).setdefault(value['step'], {}).update(value)
-  curves = {
-    name: [steps[step] for step in sorted(steps)]
-    for name, steps in sorted(lines.items())
-  }
-  return run_results.Training(statistics=manifest.statistics, curves=curves)
-
-
 def _seconds(jobs: storage.Path) -> dict[str, float]:
+  """How long each job ran, by its name; without an earlier report."""
   result = {}
   if not jobs.exists():
     return result
@@ -183,13 +209,13 @@ def _seconds(jobs: storage.Path) -> dict[str, float]:
     try:
       value = storage.read_json(source)
     except ValueError:
-      continue  # a time is missing, no result
+      continue  # a broken record costs a time and no result
     if isinstance(value, dict) and isinstance(
       value.get('seconds'), (int, float)
     ):
       name = str(source)[len(str(jobs)) + 1 :].removesuffix('.json')
       result[str(value.get('name', name))] = float(value['seconds'])
-  result.pop('report', None)  # of an earlier report
+  result.pop('report', None)
   return result
 
 
@@ -197,7 +223,7 @@ def _text(source: storage.Path) -> str:
   return source.read_text() if source.exists() else ''
 
 
-def _walk(
+def _add_manifests(
   run_dir: storage.Path, key: str, found: dict[str, manifests.Manifest]
 ) -> None:
   """Adds the manifest of a folder, or those below it."""
@@ -205,10 +231,10 @@ def _walk(
   if manifest is not None:
     found[key] = manifest
   begun = manifest is not None or (run_dir / key / manifests.STARTED).exists()
-  # That of problems/ itself is the vocabulary's: the sets lie below it.
+  # The manifest of problems/ is about the vocabulary: the sets lie below it.
   if key == 'problems' or not begun:
     for name in _children(run_dir / key):
-      _walk(run_dir, f'{key}/{name}', found)
+      _add_manifests(run_dir, f'{key}/{name}', found)
 
 
 def _children(folder: storage.Path) -> list[str]:

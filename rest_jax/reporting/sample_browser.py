@@ -1,10 +1,10 @@
-"""The sample browser: what the models wrote, with verdicts, ready to filter.
+"""The sample browser: what the models wrote, with their verdicts.
 
-All of it is in the page as escaped text; the page's script only hides what is
-not asked for, so that it can be read without JavaScript too. It is a bounded
-choice of a run's samples: the same problems for each model, and one problem
-more for each verdict class that would else be missing. Only the parts that
-hold these samples are read.
+All of it is in the page as text, so that it can be read without JavaScript;
+the page's script only hides what the reader does not ask for. It shows some of
+a run's samples: the same problems for each model, and one more problem for
+each verdict class that would be missing otherwise. Only the parts that hold
+these samples are read.
 """
 
 import dataclasses
@@ -12,12 +12,17 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import markupsafe
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rest_jax.reporting import labels, pages, run_results
+from rest_jax.artifacts import run_paths
+from rest_jax.reporting import formatting, outcome_charts, run_data
 
+_MARKUP = 300  # bytes of the page around the texts of a completion
 _KEY = ('problem_id', 'sample_index', 'stream')
+_VERDICT = ('outcome', 'answer', 'detail')
+_PROBLEM = ('id', 'question', 'answer', 'tests', 'level', 'type')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +32,8 @@ class Limits:
   Attributes:
     problems: per evaluated set or training set.
     completions: per problem, model and stream.
-    characters: of one text; the rest is cut, and said to be.
-    page: bytes of all texts together.
+    characters: of one text; the rest is cut.
+    page: bytes of all of them together.
   """
 
   problems: int = 24
@@ -37,109 +42,160 @@ class Limits:
   page: int = 2_000_000
 
 
-def section(
-  run: run_results.Run, found: run_results.Found, limits: Limits
-) -> str:
-  """The section with its controls."""
-  title = 'Samples'
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Completion:
+  """A sample with its verdict; the fields of both are in records.py.
+
+  Attributes:
+    source: the model and stream that it is of, such as `base, greedy`.
+  """
+
+  source: str
+  sample_index: int
+  outcome: str
+  answer: str | None
+  detail: str
+  text: str
+  finish_reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Article:
+  """A problem with some of its completions.
+
+  Attributes:
+    id: of the problem.
+    problems: the set that it is in, such as gsm8k/test.
+    facts: its level and type, or ''.
+    question: its text.
+    reference: its answer or tests.
+    completions: of all models and streams.
+  """
+
+  id: str
+  problems: str
+  facts: str
+  question: str
+  reference: str
+  completions: Sequence[Completion]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Browser:
+  """What the section shows.
+
+  Attributes:
+    articles: the problems.
+    total: number of the run's graded completions.
+    left_out: whether `Limits.page` has left out problems.
+  """
+
+  articles: Sequence[Article]
+  total: int
+  left_out: bool
+
+  @property
+  def shown(self) -> int:
+    """The number of completions that are shown."""
+    return sum(len(one.completions) for one in self.articles)
+
+  @property
+  def sources(self) -> list[str]:
+    """The models and streams, in the order of their first completion."""
+    rows = (row for one in self.articles for row in one.completions)
+    return list(dict.fromkeys(row.source for row in rows))
+
+  @property
+  def outcomes(self) -> list[str]:
+    """The verdict classes that occur, in the order of the charts."""
+    seen = {row.outcome for one in self.articles for row in one.completions}
+    return [name for name in outcome_charts.STYLES if name in seen]
+
+
+# (source, verdicts) of one set of problems.
+_Members = Sequence[tuple[str, run_data.GradedStream]]
+
+
+def browse(
+  run: run_data.Run, found: run_data.Manifests, limits: Limits
+) -> Browser | None:
+  """Chooses and reads the samples; None where none has been graded."""
   groups = _groups(run)
   if not groups:
-    absent = pages.absent('No samples have been graded yet.')
-    return pages.section('browser', title, absent)
-  articles, left, shown, total = [], limits.page, 0, 0
-  sources, outcomes, splits = {}, {}, {}
-  for (task, split), members in groups.items():
-    total += sum(sum(g.outcomes.values()) for _, g in members)
+    return None
+  articles, left, total = [], limits.page, 0
+  for problems, members in groups.items():
+    total += sum(sum(graded.outcomes.values()) for _, graded in members)
     chosen = _choose(members, found, limits)
-    problems = _problems(found, task, split, set(chosen))
+    known = _problems(found, problems, set(chosen))
     for problem_id in sorted(chosen):
-      rows = chosen[problem_id]
-      text = _article(
-        problem_id, problems.get(problem_id), rows, f'{task}/{split}', limits
-      )
-      left -= len(text.encode())
+      article = _article(problem_id, problems, known, chosen[problem_id])
+      left -= _size(article, limits)
       if left < 0:
         break
-      articles.append(text)
-      shown += len(rows)
-      splits[f'{task}/{split}'] = None
-      for row in rows:
-        sources[row['source']] = None
-        outcomes[row['outcome']] = None
-  note = (
-    f"{shown:,} of the run's {total:,} completions: at most "
-    f'{limits.problems} problems of each set, the same for each model, and '
-    f'{limits.completions} completions per problem, model and stream; a text '
-    f'is cut after {limits.characters:,} characters.'
-  )
-  if left < 0:
-    note += ' More problems were left out to keep this page small.'
-  controls = _controls(sources, outcomes, splits)
-  more = '<button type="button" class="more" hidden>Show more</button>'
-  body = ''.join(articles) + more
-  return pages.section('browser', title, pages.paragraph(note), controls, body)
+      articles.append(article)
+  return Browser(articles=articles, total=total, left_out=left < 0)
 
 
-def _groups(
-  run: run_results.Run,
-) -> dict[tuple[str, str], list[tuple[str, run_results.Graded]]]:
-  """(source, verdicts) of each set, evaluated sets first."""
-  groups = {pair: [] for pair in labels.sets(run)}
-  for model in run.models:
-    for graded in model.evaluation:
-      name = graded.stream.removeprefix('eval/')
-      source = f'{labels.label(model.name)}, {name}'
-      pair = (graded.task, graded.split)
-      groups.setdefault(pair, []).append((source, graded))
-  for model in run.policies:
-    for graded in model.e_step:
-      source = f'{labels.label(model.name)}, E-step'
-      pair = (graded.task, graded.split)
-      groups.setdefault(pair, []).append((source, graded))
-  return {pair: members for pair, members in groups.items() if members}
+def _groups(run: run_data.Run) -> dict[str, _Members]:
+  """The verdicts of each set of problems, evaluated sets first."""
+  groups = {f'{task}/{split}': [] for task, split in run.evaluated}
+  evaluated = [(m, g) for m in run.models for g in m.evaluation]
+  drawn = [(m, g) for m in run.policies for g in m.e_step]
+  for model, graded in [*evaluated, *drawn]:
+    stream = graded.stream.removeprefix(run_paths.EVAL_PREFIX)
+    stream = 'E-step' if stream == run_paths.E_STEP else stream
+    source = f'{formatting.model_name(model.name)}, {stream}'
+    name = f'{graded.task}/{graded.split}'
+    groups.setdefault(name, []).append((source, graded))
+  return {name: members for name, members in groups.items() if members}
 
 
 def _choose(
-  members: Sequence[tuple[str, run_results.Graded]],
-  found: run_results.Found,
-  limits: Limits,
-) -> dict[str, list[dict[str, Any]]]:
+  members: _Members, found: run_data.Manifests, limits: Limits
+) -> dict[str, list[Completion]]:
   """The completions to show, by problem."""
-  tables = [_verdicts(found, graded) for _, graded in members]
+  tables = [_verdicts(found[graded.key], graded) for _, graded in members]
   first = tables[0].filter(pc.equal(tables[0]['part'], tables[0]['part'][0]))
-  ids = sorted(pc.unique(first['problem_id']).to_pylist(), key=_shuffle)
+  ids = sorted(pc.unique(first['problem_id']).to_pylist(), key=_shuffled)
   ids = set(ids[: limits.problems])
   for table in tables:
-    there = pc.is_in(table['problem_id'], pa.array(sorted(ids)))
-    seen = set(pc.unique(table.filter(there)['outcome']).to_pylist())
-    for outcome in set(pc.unique(table['outcome']).to_pylist()) - seen:
+    outcomes = set(pc.unique(_of(table, ids)['outcome']).to_pylist())
+    for outcome in set(pc.unique(table['outcome']).to_pylist()) - outcomes:
       rare = table.filter(pc.equal(table['outcome'], outcome))
-      ids.add(min(pc.unique(rare['problem_id']).to_pylist(), key=_shuffle))
+      ids.add(min(pc.unique(rare['problem_id']).to_pylist(), key=_shuffled))
   chosen = {}
   for (source, graded), table in zip(members, tables, strict=True):
-    there = pc.is_in(table['problem_id'], pa.array(sorted(ids)))
-    rows = list(_varied(table.filter(there).to_pylist(), limits.completions))
+    rows = list(_varied(_of(table, ids).to_pylist(), limits.completions))
     texts = _texts(found, graded, {row['part'] for row in rows})
     for row in rows:
       key = (row['problem_id'], row['sample_index'])
-      text, finish = texts.get(key, ('(its sample is not there)', '–'))
-      chosen.setdefault(row['problem_id'], []).append(
-        {**row, 'source': source, 'text': text, 'finish_reason': finish}
+      text, finish_reason = texts.get(key, ('(its sample is not there)', '–'))
+      completion = Completion(
+        source=source,
+        text=text,
+        finish_reason=finish_reason,
+        **{name: row[name] for name in _VERDICT},
+        sample_index=row['sample_index'],
       )
+      chosen.setdefault(row['problem_id'], []).append(completion)
   return chosen
 
 
-def _verdicts(found: run_results.Found, graded: run_results.Graded) -> pa.Table:
+def _verdicts(manifest: Any, graded: run_data.GradedStream) -> pa.Table:
   """One stream's verdicts, with the name of the part that each is in."""
   tables = []
-  for row in found[graded.key].parts:
-    table = found[graded.key].table(
-      part=row['name'], columns=[*_KEY, 'outcome', 'answer', 'detail']
-    )
+  for row in manifest.parts:
+    table = manifest.table(part=row['name'], columns=[*_KEY, *_VERDICT])
     table = table.filter(pc.equal(table['stream'], graded.stream))
     names = pa.array([row['name']] * table.num_rows, pa.string())
     tables.append(table.append_column('part', names))
   return pa.concat_tables(tables)
+
+
+def _of(table: pa.Table, problem_ids: set[str]) -> pa.Table:
+  ids = pa.array(sorted(problem_ids), pa.string())
+  return table.filter(pc.is_in(table['problem_id'], ids))
 
 
 def _varied(
@@ -147,126 +203,72 @@ def _varied(
 ) -> Iterator[Mapping[str, Any]]:
   """`limit` rows of each problem: one of each class first, then by index."""
   by_problem = {}
-  for row in sorted(rows, key=lambda r: (r['problem_id'], r['sample_index'])):
+  for row in sorted(rows, key=lambda row: row['sample_index']):
     by_problem.setdefault(row['problem_id'], []).append(row)
   for several in by_problem.values():
-    firsts = list({r['outcome']: r for r in reversed(several)}.values())
-    firsts.sort(key=lambda r: r['sample_index'])
-    others = [row for row in several if row not in firsts]
+    seen, firsts, others = set(), [], []
+    for row in several:
+      (others if row['outcome'] in seen else firsts).append(row)
+      seen.add(row['outcome'])
     picked = [*firsts, *others][:limit]
-    yield from sorted(picked, key=lambda r: r['sample_index'])
+    yield from sorted(picked, key=lambda row: row['sample_index'])
 
 
 def _texts(
-  found: run_results.Found, graded: run_results.Graded, parts: set[str]
+  found: run_data.Manifests, graded: run_data.GradedStream, parts: set[str]
 ) -> dict[tuple[str, int], tuple[str, str]]:
-  manifest = found.get(run_results.samples_key(graded.key))
-  texts = {}
+  """{(problem id, sample index): (text, finish reason)} of some parts."""
+  manifest, texts = found.get(run_paths.samples_of(graded.key)), {}
   for row in manifest.parts if manifest else ():
-    if row['name'] not in parts:
-      continue  # verdicts lie in parts of the same names as the samples
-    table = manifest.table(
-      part=row['name'], columns=[*_KEY, 'text', 'finish_reason']
-    )
-    for one in table.to_pylist():
-      if one['stream'] == graded.stream:
-        key = (one['problem_id'], one['sample_index'])
-        texts[key] = (one['text'], one['finish_reason'])
+    if row['name'] in parts:  # samples and verdicts have parts of equal names
+      columns = [*_KEY, 'text', 'finish_reason']
+      table = manifest.table(part=row['name'], columns=columns)
+      for one in table.to_pylist():
+        if one['stream'] == graded.stream:
+          key = (one['problem_id'], one['sample_index'])
+          texts[key] = (one['text'], one['finish_reason'])
   return texts
 
 
 def _problems(
-  found: run_results.Found, task: str, split: str, ids: set[str]
+  found: run_data.Manifests, problems: str, ids: set[str]
 ) -> dict[str, dict[str, Any]]:
-  manifest = found.get(f'problems/{task}/{split}')
+  manifest = found.get(f'problems/{problems}')
   if manifest is None:
     return {}
-  columns = ['id', 'question', 'answer', 'tests', 'level', 'type']
-  table = manifest.table(columns=columns)
+  table = manifest.table(columns=list(_PROBLEM))
   table = table.filter(pc.is_in(table['id'], pa.array(sorted(ids))))
   return {row['id']: row for row in table.to_pylist()}
 
 
 def _article(
   problem_id: str,
-  problem: Mapping[str, Any] | None,
-  rows: Sequence[Mapping[str, Any]],
-  split: str,
-  limits: Limits,
-) -> str:
-  problem = problem or {'question': '(the problem is not there)'}
-  facts = [
-    f'{name} {problem[name]}' for name in ('level', 'type') if problem.get(name)
-  ]
-  reference = problem.get('answer') or problem.get('tests') or '–'
-  return (
-    f'<article class="problem" data-split="{pages.escape(split)}">'
-    f'<h3>{pages.escape(problem_id)}</h3><div class="question">'
-    f'{pages.paragraph(", ".join(facts), "quiet") if facts else ""}'
-    f'{_text(problem["question"], limits)}'
-    '<p>Reference answer: <bdi>'
-    f'{pages.escape(_cut(reference, limits))}</bdi></p></div>'
-    f'{"".join(_completion(row, limits) for row in rows)}</article>'
+  problems: str,
+  known: Mapping[str, Mapping[str, Any]],
+  completions: Sequence[Completion],
+) -> Article:
+  absent = {'question': '(the problem is not there)'}
+  row = dict.fromkeys(_PROBLEM) | known.get(problem_id, absent)
+  return Article(
+    id=problem_id,
+    problems=problems,
+    facts=', '.join(f'{key} {row[key]}' for key in _PROBLEM[4:] if row[key]),
+    question=row['question'],
+    reference=row['answer'] or row['tests'] or '–',
+    completions=completions,
   )
 
 
-def _completion(row: Mapping[str, Any], limits: Limits) -> str:
-  outcome, source = pages.escape(row['outcome']), pages.escape(row['source'])
-  answer = (
-    ''
-    if row['answer'] is None
-    else (f', answer <bdi>{pages.escape(_cut(row["answer"], limits))}</bdi>')
-  )
-  detail = f' ({_cut(row["detail"], limits)})' if row['detail'] else ''
-  return (
-    f'<div class="completion" data-source="{source}" '
-    f'data-outcome="{outcome}"><p><span class="badge {outcome}">{outcome}'
-    f'</span> <b>{source}</b>, sample {row["sample_index"]}{answer}, ended by '
-    f'{pages.escape(row["finish_reason"])}{pages.escape(detail)}</p>'
-    f'{_text(row["text"], limits)}</div>'
-  )
+def _size(article: Article, limits: Limits) -> int:
+  """About how many bytes of the page it takes."""
+  texts = [article.question, article.reference]
+  for row in article.completions:
+    texts += [row.text, row.answer or '', row.detail]
+  cut = ''.join(formatting.cut(text, limits.characters) for text in texts)
+  markup = _MARKUP * len(article.completions)
+  return len(markupsafe.escape(cut).encode()) + markup
 
 
-def _controls(
-  sources: Mapping[str, None],
-  outcomes: Mapping[str, None],
-  splits: Mapping[str, None],
-) -> str:
-  def select(name: str, title: str, values: Sequence[str]) -> str:
-    options = ''.join(
-      f'<option value="{pages.escape(v)}">{pages.escape(v)}</option>'
-      for v in values
-    )
-    return (
-      f'<label>{title}<select name="{name}"><option value="">all</option>'
-      f'{options}</select></label>'
-    )
-
-  known = [name for name in labels.OUTCOME_STYLES if name in outcomes]
-  known += sorted(outcomes.keys() - set(known))
-  return (
-    '<form class="controls" hidden>'
-    + select('split', 'Set', list(splits))
-    + select('source', 'Model', list(sources))
-    + select('outcome', 'Class', known)
-    + '<label>Text<input type="search" name="words"></label>'
-    '<button type="reset">Reset</button><output aria-live="polite"></output>'
-    '</form>'
-  )
-
-
-def _text(text: str, limits: Limits) -> str:
-  shown = pages.escape(_cut(text, limits))
-  return f'<pre class="text" dir="auto">{shown}</pre>'
-
-
-def _cut(text: str, limits: Limits) -> str:
-  if len(text) <= limits.characters:
-    return text
-  rest = len(text) - limits.characters
-  return f'{text[: limits.characters]}\u2026 [{rest:,} characters cut]'
-
-
-def _shuffle(problem_id: str) -> str:
+def _shuffled(problem_id: str) -> str:
   """A fixed order that has nothing to do with the problems' names."""
   return hashlib.sha256(problem_id.encode()).hexdigest()

@@ -3,12 +3,21 @@
 from collections.abc import Mapping, Sequence
 
 from rest_jax.artifacts import storage
+from rest_jax.evaluation import results
 
-COLUMNS = ('pass@1_greedy', 'pass@1', 'pass@k', 'maj@k')
+COLUMNS = (results.GREEDY, 'pass@1', 'pass@k', 'maj@k')
 
 
 def results_table(run_dir: str) -> str:
-  """A row for each model and task; 95 % intervals beside greedy pass@1."""
+  """A row for each model and task, with a 95 % interval of greedy pass@1.
+
+  Args:
+    run_dir: the run's folder, in which the stage report is done.
+
+  Returns:
+    Lines of aligned columns. Values are fractions; pass@k and maj@k are those
+    of the largest k.
+  """
   value = storage.read_json(storage.path(run_dir) / 'report' / 'results.json')
   rows = value['rows']
   models = list(dict.fromkeys(row['model'] for row in rows))
@@ -41,7 +50,7 @@ def _cell(rows: Sequence[Mapping], metric: str) -> str:
     return '-'
   row = max(found, key=lambda row: row['k'] or 0)
   text = f'{row["value"]:.3f}'
-  if metric == 'pass@1_greedy' and row['ci_low'] is not None:
+  if metric == results.GREEDY and row['ci_low'] is not None:
     text += f' [{row["ci_low"]:.3f}, {row["ci_high"]:.3f}]'
   if metric in ('pass@k', 'maj@k'):
     text += f' (k={row["k"]})'

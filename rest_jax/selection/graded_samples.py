@@ -7,13 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rest_jax.artifacts import manifests, task_card
+from rest_jax.artifacts import manifests, run_paths, task_card
 from rest_jax.config import configuration
 from rest_jax.rewards import verdicts
 from rest_jax.selection import examples
 from rest_jax.selection.filtering import KEY
 
-STREAM = 'e_step'  # the only stream that is ever trained on
 _FINISHED = ('eos', 'stop')
 
 
@@ -78,7 +77,7 @@ def correct(task: TaskInputs) -> tuple[pa.Table, dict[str, int]]:
   columns = [*KEY, 'stream', 'outcome', 'reward']
   for row in task.verdicts.parts:
     table = task.verdicts.table(part=row['name'], columns=columns)
-    table = table.filter(pc.equal(table['stream'], STREAM))
+    table = table.filter(pc.equal(table['stream'], run_paths.E_STEP))
     for count in pc.value_counts(table['outcome'].combine_chunks()).to_pylist():
       classes[count['values']] += count['counts']
     rewarded = pc.and_(
@@ -89,7 +88,8 @@ def correct(task: TaskInputs) -> tuple[pa.Table, dict[str, int]]:
     tables.append(_with_text(task, row['name'], table))
   if not tables or not sum(classes.values()):
     raise configuration.ConfigurationError(
-      f'{task.verdicts.folder}: holds no verdict of the stream {STREAM}. '
+      f'{task.verdicts.folder}: holds no verdict of the stream '
+      f'{run_paths.E_STEP}. '
       'Run sample and score with --gin.STREAMS="[\'e_step\']".'
     )
   return pa.concat_tables(tables), classes
@@ -100,7 +100,7 @@ def _with_text(task: TaskInputs, part: str, correct: pa.Table) -> pa.Table:
   samples = task.samples.table(
     part=part, columns=[*KEY, 'stream', 'finish_reason', 'text']
   )
-  samples = samples.filter(pc.equal(samples['stream'], STREAM))
+  samples = samples.filter(pc.equal(samples['stream'], run_paths.E_STEP))
   joined = correct.join(samples, keys=list(KEY), join_type='left outer')
   if joined.num_rows != correct.num_rows:
     raise configuration.ConfigurationError(
@@ -141,7 +141,9 @@ def examples_of_part(
   table = task.samples.table(
     part=part, columns=[*KEY, 'stream', 'target_length', 'token_ids']
   )
-  table = table.filter(pc.equal(table['stream'], STREAM)).combine_chunks()
+  table = table.filter(
+    pc.equal(table['stream'], run_paths.E_STEP)
+  ).combine_chunks()
   keys = zip(*(table[name].to_pylist() for name in KEY), strict=True)
   row_of = {key: row for row, key in enumerate(keys)}
   lists = table['token_ids'].combine_chunks()

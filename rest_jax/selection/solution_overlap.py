@@ -9,10 +9,10 @@ select; which solutions are kept does not depend on it.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts import manifests, records, storage, task_card
+from rest_jax.artifacts import manifests, records, run_paths, storage, task_card
 from rest_jax.distributed import preemption
 from rest_jax.selection.filtering import KEY
-from rest_jax.selection.graded_samples import STREAM, TaskInputs
+from rest_jax.selection.graded_samples import TaskInputs
 from rest_jax.tasks.decontamination import overlap
 
 STATISTICS = 'overlap'  # their key in the manifest
@@ -109,7 +109,7 @@ def _texts(task: TaskInputs, part: str) -> Iterator[tuple[tuple, str]]:
     return
   columns = [*KEY, 'stream', 'text']
   for row in task.samples.table(part=part, columns=columns).to_pylist():
-    if row['stream'] == STREAM:
+    if row['stream'] == run_paths.E_STEP:
       yield tuple(row[name] for name in KEY), row['text']
 
 

@@ -1,10 +1,11 @@
-"""Bootstrap intervals against laws that are known without a simulation."""
+"""Intervals against SciPy, and against laws known without a simulation."""
 
 import itertools
 import math
 
 import numpy as np
 import pytest
+from scipy import optimize, stats
 
 from rest_jax.evaluation import intervals
 
@@ -78,10 +79,74 @@ def test_a_problem_without_a_value_is_left_out_of_the_mean():
   assert np.isnan(low[2]) and np.isnan(high[2])
 
 
-@pytest.mark.parametrize('value', [0.0, 1.0])
-def test_all_alike_gives_an_interval_without_width(value):
-  low, high = intervals.bootstrap(np.full((30, 1), value), 100, 0)
-  assert low[0] == high[0] == value
+@pytest.mark.parametrize('n', [1, 2, 7, 30, 1000])
+def test_wilson_is_that_of_scipy(n):
+  for count in {0, 1, n // 3, n // 2, n}:
+    oracle = stats.binomtest(count, n).proportion_ci(method='wilson')
+    found = intervals.wilson(count / n, n)
+    assert found == pytest.approx((oracle.low, oracle.high), abs=1e-12)
+    assert 0 <= found[0] <= count / n <= found[1] <= 1
+
+
+@pytest.mark.parametrize('n', [1, 4, 40, 41, 500])
+@pytest.mark.parametrize('value', [0.0, 1 / 3, 1.0])
+def test_all_alike_does_not_make_the_mean_certain(n, value):
+  values = np.full((n, 1), value)
+  low, high = intervals.bootstrap(values, 100, 0)
+  assert high - low == pytest.approx(0)  # what is mended
+  [low], [high] = intervals.means(values, 100, 0)
+  assert 0 <= low <= value <= high <= 1 and high - low > 0
+  if value in (0, 1):
+    oracle = stats.binomtest(int(value * n), n).proportion_ci(method='wilson')
+    assert (low, high) == pytest.approx((oracle.low, oracle.high))
+
+
+def test_equal_but_for_rounding_is_equal():
+  values = np.array([[1.0], [1.0 - 1e-15], [1 - 2e-15]])
+  [low], [high] = intervals.means(values, 100, 0)
+  assert high - low > 0.1
+
+
+def test_a_few_zeros_and_ones_have_the_wilson_interval_and_many_do_not():
+  for n in (2, 40, 41):
+    values = np.repeat([1.0, 0.0], [1, n - 1])[:, None]
+    oracle = stats.binomtest(1, n).proportion_ci(method='wilson')
+    [low], [high] = intervals.means(values, 400, 0)
+    if n <= 40:
+      assert (low, high) == pytest.approx((oracle.low, oracle.high))
+    else:
+      [plain_low], [plain_high] = intervals.bootstrap(values, 400, 0)
+      assert (low, high) == (plain_low, plain_high)
+
+
+def test_each_column_has_its_own_kind_of_interval():
+  values = np.random.default_rng(0).random((50, 4))
+  values[:, 0] = 1.0
+  values[:, 1] = np.nan  # three problems have a value
+  values[[3, 8, 30], 1] = (0.0, 1.0, 1.0)
+  values[:, 2] = np.nan
+  low, high = intervals.means(values, 300, 1)
+  assert (low[0], high[0]) == pytest.approx(intervals.wilson(1.0, 50))
+  assert (low[1], high[1]) == pytest.approx(intervals.wilson(2 / 3, 3))
+  assert np.isnan(low[2]) and np.isnan(high[2])
+  plain_low, plain_high = intervals.bootstrap(values, 300, 1)
+  assert (low[3], high[3]) == (plain_low[3], plain_high[3])
+
+
+@pytest.mark.parametrize('truth', [0.02, 0.1, 0.9, 0.99])
+def test_of_ten_problems_the_interval_covers_the_truth(truth):
+  """Exactly: over all numbers of solved problems, with their chances."""
+  covered = plain = 0.0
+  for count in range(11):
+    chance = stats.binom.pmf(count, 10, truth)
+    values = np.repeat([1.0, 0.0], [count, 10 - count])[:, None]
+    [low], [high] = intervals.means(values, 500, 0)
+    covered += chance * (low <= truth <= high)
+    [low], [high] = intervals.bootstrap(values, 500, 0)
+    plain += chance * (low <= truth <= high)
+  # Brown et al. (2001), Figure 5: it swings about 0.95, and not far below.
+  assert covered > 0.89
+  assert covered > plain
 
 
 def test_no_problems_give_no_interval():
@@ -105,9 +170,46 @@ def test_a_pair_is_compared_problem_by_problem():
   assert back == pytest.approx((-difference, -high, -low), abs=0.005)
 
 
-def test_equal_models_differ_by_nothing():
-  a = np.array([0.0, 1.0, 1.0, 0.0])
-  assert intervals.paired_bootstrap(a, a, 100, 0) == (0, 0, 0)
+def tango(b, c, n):
+  """Tango's score interval of a paired difference, by its definition.
+
+  Tango (1998), Equivalence test and confidence interval for the difference in
+  proportions for the paired-sample design; b and c are the discordant pairs.
+  """
+
+  def statistic(delta):
+    # The constrained estimate of the share that only the second one solves.
+    a_2 = 2 * n
+    a_1 = -b - c + (2 * n - b + c) * delta
+    a_0 = -c * delta * (1 - delta)
+    q = (np.sqrt(max(a_1**2 - 4 * a_2 * a_0, 0.0)) - a_1) / (2 * a_2)
+    spread = np.sqrt(max(n * (2 * q + delta * (1 - delta)), 1e-300))
+    return (b - c - n * delta) / spread
+
+  z, edge, estimate = stats.norm.ppf(0.975), 1 - 1e-9, (b - c) / n
+  ends = []
+  for sign, bound in ((1, -edge), (-1, edge)):
+    if abs(estimate - bound) < 1e-6:
+      ends.append(estimate)
+    else:
+      inside = estimate - sign * 1e-9
+      ends.append(
+        optimize.brentq(lambda d, s=sign: statistic(d) - s * z, bound, inside)
+      )
+  return ends
+
+
+@pytest.mark.parametrize('n', [1, 4, 50, 500])
+@pytest.mark.parametrize('difference', [-1.0, 0.0, 1.0])
+def test_models_that_differ_alike_everywhere_have_tangos_interval(
+  n, difference
+):
+  a = np.full(n, max(difference, 0.0))
+  b = np.full(n, max(-difference, 0.0))
+  found, low, high = intervals.paired_bootstrap(a, b, 100, 0)
+  assert found == difference and low < high
+  only_a, only_b = n * (difference > 0), n * (difference < 0)
+  assert (low, high) == pytest.approx(tango(only_a, only_b, n), abs=1e-5)
 
 
 def test_two_equally_good_models_are_rarely_told_apart():
@@ -146,3 +248,19 @@ def test_a_macro_average_weighs_every_group_alike_and_resamples_within_it():
   # Only the coin moves: half of the binomial interval of 10 and 1/2.
   assert low == pytest.approx((1 + binomial_quantile(10, 0.5, 0.025)) / 2)
   assert high == pytest.approx((1 + binomial_quantile(10, 0.5, 0.975)) / 2)
+
+
+def test_averages_of_groups_that_are_alike_have_a_width():
+  one, other = np.ones(4), np.zeros(9)
+  mean, low, high = intervals.macro_bootstrap([one, other], 100, 0)
+  assert mean == 0.5
+  # Each end of the sum is that of one group: the other's touches its bound.
+  assert low == pytest.approx(intervals.wilson(1.0, 4)[0] / 2)
+  assert high == pytest.approx((1 + intervals.wilson(0.0, 9)[1]) / 2)
+
+
+def test_a_ratio_that_is_the_same_for_every_problem_has_a_width():
+  wholes = np.array([2.0, 10.0, 5.0])
+  ratio, low, high = intervals.ratio_bootstrap(wholes, wholes, 100, 0)
+  oracle = stats.binomtest(3, 3).proportion_ci(method='wilson')
+  assert (ratio, low, high) == pytest.approx((1, oracle.low, 1))

@@ -7,7 +7,7 @@ import pytest
 
 from rest_jax import prepare, report, select_examples
 from rest_jax.artifacts import manifests, storage
-from rest_jax.reporting import contamination, run_reader, run_results
+from rest_jax.reporting import run_data, run_reader
 from rest_jax.tasks import jsonl
 
 WORDS = ' '.join(f'w{i}' for i in range(20))
@@ -115,16 +115,10 @@ def test_ids_are_shown_as_text():
   pair = {'training_set': hostile, 'evaluated_set': 'e', 'examples': [example]}
   counts = ('training', 'training_shared', 'problems', 'shared')
   pair |= dict.fromkeys((*counts, 'half_covered', 'same_question'), 1)
-  text = contamination.section(
-    run_results.Run(
-      name='r',
-      models=[],
-      difficulty=[],
-      seconds={},
-      config='',
-      overlap={'ngram': 13, 'pairs': [pair]},
-    )
-  )
+  run = run_data.Run(name='r', overlap={'ngram': 13, 'pairs': [pair]})
+  text = report.render(run, {}, [], {'resamples': 10, 'seed': 0})
+  text = text.partition('<section id="contamination"')[2]
+  text = text.partition('</section>')[0]
   assert '<script>' not in text and '\u202e' not in text
   assert text.count('&lt;script&gt;') == 2 and '<td>yes</td>' in text
 

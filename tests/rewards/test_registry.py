@@ -5,7 +5,6 @@ import sys
 import pytest
 
 from rest_jax.config import configuration
-from rest_jax.evaluation import metrics
 from rest_jax.rewards import pool, registry, verdicts
 
 
@@ -46,13 +45,6 @@ def test_no_grader_sees_an_unfinished_completion(reason):
     'operator:add', completion='x', reference='4', finish_reason=reason
   )
   assert verdict.outcome == verdicts.TRUNCATED
-
-
-def test_metrics_know_the_outcomes_by_the_same_names():
-  assert metrics.CORRECT == verdicts.CORRECT
-  assert metrics.WRONG == verdicts.WRONG
-  assert metrics.HARNESS_ERROR == verdicts.HARNESS_ERROR
-  assert metrics.UNGRADED == verdicts.UNGRADED
 
 
 @pytest.mark.parametrize(
