@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from rest_jax.rewards.math import math_answer, numeric, trigonometry
+from rest_jax.rewards.math import math_answer, sample_points, trigonometry
 
 # reference, answer
 EQUAL = r"""
@@ -91,6 +91,15 @@ x-y ~ -(y-x)
 \sqrt{ab} ~ \sqrt{a}\sqrt{b}
 30p\sqrt{p} ~ 30\sqrt{p^3}
 \sqrt{x^2} ~ |x|
+\sqrt{x^2-10x+25} ~ |x-5|
+|x-1000000| ~ |1000000-x|
+|x^2+1| ~ x^2+1
+|x-y| ~ |y-x|
+\sqrt{x^2+2xy+y^2} ~ |x+y|
+\sqrt[3]{(x-7)^3} ~ x-7
+|\sin x| ~ \sqrt{1-\cos^2 x}
+\frac{x-1}{|x-1|} ~ \frac{|x-1|}{x-1}
+\sqrt{x^2+1}+x ~ \frac{1}{\sqrt{x^2+1}-x}
 6\sqrt2 ~ \sqrt{72}
 6\sqrt2 ~ \sqrt{50}+\sqrt{2}
 \frac{1}{\sqrt2} ~ \frac{\sqrt{2}}{2}
@@ -214,6 +223,33 @@ x<5 ~ y<5
 1,2,\ldots,n ~ 1,3,5,\ldots,2n-1
 4 ~ 4\sqrt(2)
 x ~ \sqrt{x^2}
+|x+5| ~ x+5
+|x-3| ~ 3-x
+\sqrt{x^2-10x+25} ~ 5-x
+|x^2-9| ~ 9-x^2
+6x-5 ~ 5x - |x - 5|
+x|x| ~ x^2
+|(x-5)(x-6)| ~ (x-5)(x-6)
+|x-y| ~ x-y
+|x^2+y^2-1| ~ x^2+y^2-1
+\sqrt{x^2+2xy+y^2} ~ x+y
+\arctan(\tan x) ~ x
+\sqrt[4]{x^4} ~ x
+((x-100)^2)^{1/2} ~ x-100
+||x|-3| ~ |x|-3
+|\sin x| ~ \sin x
+\sqrt{\frac{x+1}{x-1}} ~ \frac{\sqrt{x^2-1}}{x-1}
+|x-\sqrt2| ~ x-\sqrt2
+|x-10^{-9}| ~ x-10^{-9}
+\frac{x}{|x|} ~ 1
+1 ~ e^{10^{-41}}
+1 ~ \cos(10^{-25}x)
+x ~ x\cos(10^{-21}x)
+10^{-25}x ~ \tan(10^{-25}x)
+\frac{\pi}{2} ~ \arctan(10^{45})
+-1 ~ \cos(\pi+10^{-15})
+\sin x ~ \sin(1.0000000000000000000000000000000000000000000001x)
+e ~ e^{1+10^{-19}}
 f(2x) ~ 2f(x)
 a_1 ~ a_2
 \text{A} ~ \text{B}
@@ -356,12 +392,30 @@ def test_pi_and_e_have_sixty_digits():
 
 def test_random_points_differ_between_pairs_of_expressions():
   seen = {
-    numeric._point(['x'], bytes([seed]), index)['x']
+    sample_points.moderate(['x'], bytes([seed]), index)['x']
     for seed in range(50)
-    for index in range(numeric.POINTS)
+    for index in range(sample_points.MODERATE)
   }
-  assert len(seen) == 50 * numeric.POINTS
+  assert len(seen) == 50 * sample_points.MODERATE
   assert any(value < 0 for value in seen) and any(value > 1 for value in seen)
+
+
+def test_an_absolute_value_is_told_from_its_argument_wherever_it_bends():
+  draw = random.Random(4)
+  for _ in range(150):
+    size = 10 ** draw.uniform(-3, 6)
+    zeros = sorted(
+      round(draw.uniform(-size, size), 6) for _ in range(draw.randint(1, 3))
+    )
+    plain = ''.join(f'(x-({zero:f}))' for zero in zeros)
+    below = zeros[0] - 1  # an odd number of factors is negative here
+    negative = math.prod(below - zero for zero in zeros) < 0
+    if not negative:  # and an even number between the first two zeros
+      assert len(zeros) == 2 and zeros[0] < zeros[1]
+    for bent in (f'|{plain}|', f'\\sqrt{{({plain})^2}}'):
+      assert not math_answer.equivalent(bent, plain), (bent, plain)
+      assert not math_answer.equivalent(bent, f'-{plain}'), (bent, plain)
+      assert math_answer.equivalent(bent, f'|-{plain}|'), (bent, plain)
 
 
 def test_the_same_canonical_spelling_means_the_same_verdict():
