@@ -58,7 +58,10 @@ class ExpressionParser:
   def _set_unit(self, name: str) -> None:
     if name == units.OTHER and self._unit:
       return
-    if units.differ(self._unit, name):
+    if name.startswith('/') and self._unit:  # $5 per hour
+      self._unit += name
+      return
+    if self._unit and self._unit != name:
       raise Undecided(f'two units, {self._unit} and {name}')
     self._unit = self._unit or name
 

@@ -15,6 +15,7 @@ from rest_jax.rewards.math import (
   spelling,
   trees,
   unevaluated,
+  units,
 )
 from rest_jax.rewards.math.answers import Answer
 from rest_jax.rewards.math.parsing import Item
@@ -261,7 +262,12 @@ def _opaque(text: str) -> Answer:
 
 
 def _with_unit(answer: Answer, unit: str) -> Answer:
-  return dataclasses.replace(answer, unit=unit) if unit else answer
+  if not unit:
+    return answer
+  canonical = answer.canonical
+  if units.unknown(unit):  # words that may change the value are no vote for it
+    canonical = f'{canonical} {unit}'
+  return dataclasses.replace(answer, unit=unit, canonical=canonical)
 
 
 def _name(tree: Tree) -> str:

@@ -31,7 +31,7 @@ _TOKEN = re.compile(
   r"|(?P<op>[-+*/^_!=<>()\[\]{}|,;:&%'])"
   r'|(?P<space>[\s$~]+)'
 )
-_ROMAN_UNIT = re.compile(r'\s*\{\s*([a-z]{1,12})\s*\}')
+_ROMAN_UNIT = re.compile(r'\s*\{(?:\s|~|\\[,;: ])*([a-z]{1,12})\s*\}')
 _NOT_DIGITS = re.compile(r'[^0-9.]')
 _TEXT_TOKEN = re.compile(
   r'(?P<num>[0-9]+(?:\.[0-9]+)?)|(?P<letters>[A-Za-z]+)'
