@@ -5,7 +5,14 @@ than an answer (2^100 - 2), but an answer no more than its reference, and a
 reference may state its value twice (0.56 = 56%), which in an answer is a hedge.
 """
 
-from rest_jax.rewards.math import Undecided, Work, algebra, numeric, units
+from rest_jax.rewards.math import (
+  Undecided,
+  Work,
+  algebra,
+  numeric,
+  trees,
+  units,
+)
 from rest_jax.rewards.math.answers import Answer
 
 MAX_PARTS = 40
@@ -72,7 +79,9 @@ class _Comparison:
     return False
 
   def _expressions(self, reference: Answer, answer: Answer) -> bool:
-    if answer.undone & ~reference.undone:
+    if answer.undone.exceeds(reference.undone):
+      return False
+    if _has_other_variables(reference, answer):
       return False
     left, right = reference.form, answer.form
     if left is not None and right is not None:
@@ -115,6 +124,15 @@ class _Comparison:
 def _names_differ(reference: Answer, answer: Answer) -> bool:
   a, b = reference.name, answer.name
   return bool(a) and bool(b) and a != b
+
+
+def _has_other_variables(reference: Answer, answer: Answer) -> bool:
+  """Whether a variable is left that the reference has not: x + 1 - x for 1."""
+  try:
+    names = trees.variables(answer.tree) - trees.variables(reference.tree)
+  except Undecided:  # f(x) and the like, which their normal forms compare
+    return False
+  return bool(names)
 
 
 def _same_shape(reference: Answer, answer: Answer) -> bool:

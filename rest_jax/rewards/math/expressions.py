@@ -121,6 +121,10 @@ class ExpressionParser:
       if op == '*':
         self._at += 1
         factors.append(self._signed_power())
+      elif op == 'div':
+        # a quotient that is still to be worked out, so no fraction
+        self._at += 1
+        factors.append(('pow', self._signed_power(), ('num', -1)))
       elif op == '/':
         self._at += 1
         below = self._signed_power()
@@ -364,6 +368,8 @@ class ExpressionParser:
     argument = self._function_argument()
     if name == 'log':
       tree = ('log', base or ('num', 10), argument)
+    elif name == 'exp':
+      tree = ('pow', ('const', 'e'), argument)
     else:
       tree = ('fn', name, argument)
     return tree if power is None else ('pow', tree, power)
@@ -394,7 +400,7 @@ class ExpressionParser:
         self._implicit(factors)
       else:
         break
-    if self._op() in ('/', '*'):
+    if self._op() in ('/', '*', 'div'):
       raise Undecided('an operator behind an argument')
     return factors[0] if len(factors) == 1 else ('mul', tuple(factors))
 

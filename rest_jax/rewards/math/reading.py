@@ -141,12 +141,12 @@ class _Reader:
     return self._expression(tree)
 
   def _expression(self, tree: Tree) -> Answer:
-    left = unevaluated.undone(tree, self._work)
     try:
       form = algebra.normal_form(tree, self._work)
     except Undecided:
       form = None
-    if form is None or left:
+    left = unevaluated.undone(tree, form, self._work)
+    if form is None or left != unevaluated.NOTHING:
       return Answer(
         kind='expression',
         canonical=spelling.show(tree),

@@ -98,7 +98,7 @@ def _corners(tree: Tree) -> list[Tree]:
       inner = part[1]
     elif part[0] == 'root':
       inner = part[2]
-    elif part[0] == 'pow' and not _is_integer(part[2]):
+    elif part[0] == 'pow' and not trees.is_integer(part[2]):
       inner = part[1]
     elif part[0] == 'fn' and part[1].startswith('arc'):
       inner = part[2]
@@ -106,11 +106,6 @@ def _corners(tree: Tree) -> list[Tree]:
       found.append(inner)
     left.extend(trees.children(part))
   return found
-
-
-def _is_integer(tree: Tree) -> bool:
-  tree = tree[1] if tree[0] == 'neg' else tree
-  return tree[0] == 'num' and tree[1].denominator == 1
 
 
 def _around(
@@ -252,7 +247,7 @@ class _Line:
     return above, below
 
   def _power(self, tree: Tree) -> tuple[Polynomial, Polynomial] | None:
-    if not _is_integer(tree[2]):
+    if not trees.is_integer(tree[2]):
       return None
     exponent = int(self.constant(tree[2]))
     base = self._quotient(tree[1])

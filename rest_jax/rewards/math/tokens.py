@@ -7,7 +7,7 @@ A token is a pair (kind, value):
     fn      a function ('sin', 'frac', 'root', 'binom', 'ln', ...)
     const   'pi', 'e', 'i', 'inf'     begin, end   an environment
     op      + - * / ^ _ ! = < > <= >= != ~ ( ) [ ] { } \\{ \\} | , ; : & \\\\
-            pm mp cup in deg % $ '
+            pm mp cup in div deg % $ '
 
 Spacing, sizes and fonts are dropped. A command that is not listed here raises
 Undecided: the list is the whitelist of what a model may write.
@@ -49,7 +49,7 @@ _OPERATORS = {
   'cdot': '*',
   'times': '*',
   'ast': '*',
-  'div': '/',
+  'div': 'div',
   'pm': 'pm',
   'mp': 'mp',
   'le': '<=',

@@ -30,6 +30,12 @@ def children(tree: Tree) -> list[Tree]:
   return found
 
 
+def is_integer(tree: Tree) -> bool:
+  """Whether a tree is an integer as it was written: 5, -5."""
+  tree = tree[1] if tree[0] == 'neg' else tree
+  return tree[0] == 'num' and tree[1].denominator == 1
+
+
 def has_degrees(tree: Tree) -> bool:
   """Whether a degree sign stands somewhere in the tree."""
   return tree[0] == 'deg' or any(map(has_degrees, children(tree)))

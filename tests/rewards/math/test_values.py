@@ -22,7 +22,6 @@ EQUAL = r"""
 6\frac34 ~ 6.75
 6 3/4 ~ 27/4
 -1\frac23 ~ -\frac53
-1024 ~ 2^{10}
 300000000 ~ 3 \times 10^8
 50\% ~ 50
 \$5 ~ 5\text{ dollars}
@@ -106,14 +105,25 @@ x-y ~ -(y-x)
 2+\sqrt3 ~ \frac{1}{2-\sqrt3}
 2\sqrt[3]{2} ~ \sqrt[3]{16}
 12^{1/7} ~ \sqrt[7]{12}
-\frac{1+i}{2} ~ \frac{1}{1-i}
+2\sqrt2 ~ 2^{3/2}
+\sqrt2 ~ 2^{0.5}
+0.00001 ~ 10^{-5}
+0.00001 ~ 1\times10^{-5}
+2^{10} ~ 4^5
+2^{10} ~ 1024
+x^2-6x+13 ~ (x-3)^2+4
+(x+1)(x-2) ~ x^2-x-2
+30p\sqrt{p} ~ 30p \cdot p^{1/2}
+2(1+i) ~ 2+2i
+\frac12+\frac i2 ~ \frac{1+i}{2}
+e^{16}-1 ~ \exp(16)-1
+e ~ \exp(1)
+\exp(2) ~ e^2
+\log_2 3 ~ \frac{\ln 3}{\ln 2}
 i\sqrt5 ~ \sqrt{-5}
-2i ~ (1+i)^2
--1 ~ i^2
 x^{20000} ~ (x^{10000})^2
 \sqrt{1009}\sqrt{1013} ~ \sqrt{1022117}
 2500\cdot2499! ~ 2500!
-\frac12+\frac{\sqrt3}{2}i ~ e^{i\pi/3}
 \frac{25\pi}{2} ~ \frac{25}{2}\pi
 \tan 15^\circ ~ 2-\sqrt3
 \sin^2 t ~ 1-\cos^2 t
@@ -143,6 +153,42 @@ DIFFERENT = r"""
 5 ~ \text{between 4 and 6}
 5 ~ 5\text{ million}
 5 ~ 2+3
+-16 ~ (-144)\div 9
+0.4 ~ 2.4 \div 6
+3 ~ \frac{1}{31} \div \frac{1}{93}
+6 ~ 36^{10} \div 6^{19}
+7 ~ (7^{-1})^{-1}
+13225 ~ 115^2
+20 ~ (2-2i)(5+5i)
+-11+27i ~ (5-3i)(-4+3i)
+12 ~ (9-4i)-(-3-4i)
+-2-14i ~ -3(1+4i)+i(-2-i)
+1+2i ~ \frac{-3+4i}{1+2i}
+-128-128\sqrt{3}i ~ (-1+i\sqrt{3})^8
+i ~ i^5+i^{-25}+i^{45}
+5i ~ 2i+3i
+-1 ~ (-1)^{1001}
+-1 ~ e^{\pi i}
+\frac25 ~ \frac{0.\overline{3}}{0.8\overline{3}}
+5 ~ 2+3e^0
+5 ~ x+5-x
+5 ~ 25^{0.5}
+4 ~ 8^{2/3}
+169 ~ (\sqrt[3]{13})^6
+54 ~ (\sqrt{6}+\sqrt{24})^2
+\frac14 ~ (\frac{1}{4})^{n+1} \cdot 2^{2n}
+1 ~ \frac{\csc \theta}{\sin \theta}-\frac{\cot \theta}{\tan \theta}
+\cos 13^\circ ~ \sin 17^\circ+\sin 43^\circ
+8x-1 ~ (3x-8)+(5x+7)
+\frac{8t}{3} ~ \frac{24t^3}{15t^4}\cdot\frac{5t^8}{3t^6}
+36x\sqrt{35x} ~ \sqrt{60x}\cdot\sqrt{12x}\cdot\sqrt{63x}
+8\pi ~ 5\pi+3\pi
+x^2 ~ \frac{x^3}{x}
+\frac12+\frac{\sqrt3}{2}i ~ e^{i\pi/3}
+-1 ~ i^2
+2i ~ (1+i)^2
+\frac{1+i}{2} ~ \frac{1}{1-i}
+1024 ~ 2^{10}
 7 ~ 3 + 4
 6 ~ 2\cdot3
 2 ~ \sqrt4
