@@ -15,6 +15,7 @@ END: Token = ('end of text', None)
 _CALLED = frozenset('fgh')  # f(4 - x) is no product
 _CLOSING = {'(': ')', '[': ']'}
 _OPERANDS = frozenset(('num', 'let', 'name', 'const', 'fn', 'begin'))
+_BARE_MATRICES = frozenset(('array', 'matrix', 'smallmatrix'))
 _MATRICES = frozenset(('pmatrix', 'bmatrix', 'vmatrix', 'matrix', 'Bmatrix'))
 
 
@@ -284,8 +285,9 @@ class ExpressionParser:
         return self._argument()
       if value == '\\{':
         self._at += 1
-        items = self._items('\\}')
-        return ('set', items)
+        if self._take('\\}'):
+          return ('set', ())
+        return ('set', self._items('\\}'))
       if value == '|':
         return self._absolute()
       if value == '$':
@@ -313,6 +315,10 @@ class ExpressionParser:
 
   def _bracket(self) -> Tree:
     start = self._next()[1]
+    if self.peek()[0] == 'begin':
+      matrix = self._matrix(bracket=start)
+      self._expect(_CLOSING[start])
+      return matrix
     bars, self._bars = self._bars, 0
     items = [self._sum()]
     while self._take(','):
@@ -339,6 +345,10 @@ class ExpressionParser:
 
   def _absolute(self) -> Tree:
     self._at += 1
+    if self.peek()[0] == 'begin':
+      matrix = self._matrix(bracket='|')
+      self._expect('|')
+      return matrix
     if self._bars:
       raise Undecided('nested bars')
     self._bars += 1
@@ -404,9 +414,11 @@ class ExpressionParser:
       raise Undecided('an operator behind an argument')
     return factors[0] if len(factors) == 1 else ('mul', tuple(factors))
 
-  def _matrix(self) -> Tree:
+  def _matrix(self, bracket: str = '') -> Tree:
+    """A matrix; of an array only the brackets around it say that it is one."""
     environment = self._next()[1]
-    if environment not in _MATRICES:
+    known = _BARE_MATRICES if bracket else _MATRICES
+    if environment not in known:
       raise Undecided(f'the environment {environment}')
     rows, row = [], [self._sum()]
     while True:
@@ -426,7 +438,8 @@ class ExpressionParser:
       raise Undecided('a matrix without an end')
     if len({len(row) for row in rows}) != 1:
       raise Undecided('a matrix of unequal rows')
-    kind = 'vmatrix' if environment == 'vmatrix' else 'matrix'
+    bars = environment == 'vmatrix' or bracket == '|'
+    kind = 'vmatrix' if bars else 'matrix'
     return ('matrix', kind, tuple(rows))
 
 

@@ -41,9 +41,18 @@ _SPACES = frozenset(
   '! , ; : > quad qquad left right big Big bigg Bigg bigl bigr Bigl Bigr biggl '
   'biggr displaystyle textstyle scriptstyle limits thinspace mathstrut strut '
   'mathbf mathit mathsf mathnormal boldsymbol bm bf rm it '
-  'hspace hfill nolimits'.split()
+  'hspace hfill nolimits tiny scriptsize footnotesize small normalsize large '
+  'Large LARGE huge Huge underline scriptscriptstyle pmb ensuremath sf tt '
+  'Biggl Biggr'.split()
 ) | {' '}
-_TEXTS = frozenset('text textbf textit textrm textnormal mbox hbox'.split())
+_TEXTS = frozenset(
+  'text textbf textit textrm textnormal textsf texttt textsc emph mbox '
+  'hbox'.split()
+)
+_COLORS = {'color': 1, 'textcolor': 1, 'colorbox': 1, 'fcolorbox': 2}
+_SETS = {'R': 'R', 'reals': 'R', 'Reals': 'R', 'N': 'N', 'Z': 'Z', 'Q': 'Q'}
+_BLACKBOARD = re.compile(r'\s*(?:\{\s*([A-Z])\s*\}|([A-Z])(?![A-Za-z]))')
+_COLUMNS = re.compile(r'\s*\{[lcr|\s]*\}')
 _PHANTOMS = frozenset(('phantom', 'hphantom', 'vphantom'))
 _OPERATORS = {
   'cdot': '*',
@@ -115,6 +124,7 @@ _SHORT_WORDS = frozenset(
   'yes no odd one two six ten red may mon tue wed thu fri sat sun'.split()
 )
 
+_TEXT_SIGN = re.compile(r'\\[$% ,]')
 _LETTER_UNITS = frozenset('mgsl')  # 5\text{ m}
 
 Token = tuple[str, object]
@@ -230,36 +240,76 @@ def _command(name: str, text: str, position: int, found: list[Token]) -> int:
   elif name in _GREEK:
     found.append(('let', name))
   elif name in _TEXTS:
-    content, position = _group(text, position)
+    content, end = _group(text, position, nested=True)
+    if '\\' in _TEXT_SIGN.sub('', content) or '{' in content:
+      return position  # \textbf{\underline{7}}: the group is read as it is
     _text(content, found)
+    return end
+  elif name in _COLORS:
+    for _ in range(_COLORS[name]):
+      _, position = _group(text, _optional(text, position))
   elif name in _PHANTOMS:
     _, position = _group(text, position)
   elif name in ('begin', 'end'):
     content, position = _group(text, position)
     found.append((name, content))
+    if content == 'array' and name == 'begin':
+      match = _COLUMNS.match(text, position)
+      position = match.end() if match else position
+  elif name in ('emptyset', 'varnothing'):
+    found += [('op', '\\{'), ('op', '\\}')]
   elif name == 'overline':
     content, after = _group(text, position)
     if not (content.isascii() and content.isalpha() and content.isupper()):
       raise Undecided('\\overline')
     return position  # a segment: its name is in the group
-  elif name == 'mathbb' and text[position : position + 3] == '{R}':
-    inf = ('const', 'inf')
-    for token in (('op', '('), ('op', '-'), inf, ('op', ','), inf, ('op', ')')):
-      found.append(token)
-    return position + 3
+  elif name in ('mathbb', 'Bbb'):
+    match = _BLACKBOARD.match(text, position)
+    if match is None:
+      raise Undecided('the set \\mathbb')
+    _number_set(match[1] or match[2], found)
+    return match.end()
+  elif name in _SETS:
+    _number_set(_SETS[name], found)
   else:
     raise Undecided(f'the command \\{name}')
   return position
 
 
-def _group(text: str, position: int) -> tuple[str, int]:
-  """The next argument, without nested braces, and where it ends."""
+def _number_set(letter: str, found: list[Token]) -> None:
+  """All real numbers, as an interval; or the name of another set."""
+  if letter != 'R':
+    found.append(('let', f'\\mathbb{{{letter}}}'))
+    return
+  inf = ('const', 'inf')
+  for token in (('op', '('), ('op', '-'), inf, ('op', ','), inf, ('op', ')')):
+    found.append(token)
+
+
+def _optional(text: str, position: int) -> int:
+  """Where the text goes on behind an argument in brackets, as [rgb]."""
+  if text[position : position + 1] != '[':
+    return position
+  end = text.find(']', position)
+  return position if end < 0 else end + 1
+
+
+def _group(
+  text: str, position: int, *, nested: bool = False
+) -> tuple[str, int]:
+  """The next argument and where it ends.
+
+  Args:
+    text: the answer.
+    position: where the argument begins.
+    nested: whether the end does not matter where there are braces within it.
+  """
   while position < len(text) and text[position] == ' ':
     position += 1
   if text[position : position + 1] != '{':
     return text[position : position + 1], position + 1
   end = text.find('}', position)
-  if end < 0 or '{' in text[position + 1 : end]:
+  if end < 0 or ('{' in text[position + 1 : end] and not nested):
     raise Undecided('braces within text')
   return text[position + 1 : end], end + 1
 
