@@ -23,10 +23,12 @@ def cut(text: str) -> str:
 
   For answers in words or numbers: what follows a mark is another text.
   """
-  if '<' not in text:
-    return text
-  match = _MARK.search(text)
-  return text if match is None else text[: match.start()]
+  start = text.find('<')
+  while start >= 0:  # faster than a search, for most texts have few of them
+    if _MARK.match(text, start) is not None:
+      return text[:start]
+    start = text.find('<', start + 1)
+  return text
 
 
 def stripped(text: str) -> str:

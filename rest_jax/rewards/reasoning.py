@@ -19,8 +19,8 @@ def removed(text: str) -> str:
   Returns:
     '' where reasoning was begun and not closed: there is no answer then.
   """
-  if '<' not in text and '[' not in text:
-    return text
+  if '>' not in text and 'K]' not in text and 'k]' not in text:
+    return text  # quicker than the search, for most texts
   tags = list(_TAG.finditer(text))
   if not tags:
     return text

@@ -47,15 +47,17 @@ class Answer:
   listing: 'Answer | None' = None
 
 
-def of_number(value: int | Fraction, unit: str = '') -> Answer:
-  """A number."""
+def of_number(
+  value: int | Fraction, unit: str = '', tree: Tree | None = None
+) -> Answer:
+  """A number, and the expression that it was written as."""
   if value.denominator == 1:
     value = value.numerator
   return Answer(
     kind='number',
     canonical=spell_value(value),
     value=value,
-    tree=('num', value),
+    tree=tree or ('num', value),
     form={(): value} if value else {},
     unit=unit,
   )

@@ -12,6 +12,7 @@ from rest_jax.rewards.math import units
 
 _WINDOW = 80  # characters looked at on either side
 _SPACING = r'(?:\s|\\[,;:! ]|\\q?quad(?![A-Za-z])|~|&)'
+_SPACES = re.compile(f'{_SPACING}*')
 _SPACE_BEFORE = re.compile(f'{_SPACING}+$')
 _OPERATOR_BEFORE = re.compile(
   r'[/^]$|[A-Za-z0-9})]_$|[0-9)}]\s?\*$|[0-9]$'
@@ -25,6 +26,20 @@ _NEGATED = re.compile(
   r'(?:\s|\\\\|[${(~}]|\\[(\[,; ])*$',
   re.IGNORECASE,
 )
+_NEGATIONS = (
+  'not',
+  'negative',
+  'minus',
+  'neither',
+  'nor',
+  'half',
+  'twice',
+  'double',
+  'plus',
+  "n't",
+)
+_FILL = ' \t\n$({~}[\\,;'
+_NEUTRAL = frozenset(('$', ':', '.', ';', '', '>', '<'))
 # A dash between words, or the bullet of a list: no minus sign.
 _DASH = re.compile(r'(?:^|\n)\s*-\s+$|(?<!\\)\b[A-Za-z]{2,}[:.]?\s+-\s+$')
 _BEHIND = re.compile(
@@ -63,19 +78,27 @@ def is_part(text: str, start: int, end: int) -> bool:
 
 
 def _changed_before(before: str) -> bool:
-  stripped = _SPACE_BEFORE.sub('', before)
-  spaced = stripped != before
-  if _NEGATED.search(before):
+  stripped = before.rstrip()
+  last = stripped[-1:]
+  if last == '=':
+    return False  # nearly always
+  words = stripped.rstrip(_FILL).lower()
+  if words.endswith(_NEGATIONS) and _NEGATED.search(before):
     return True
-  if stripped.endswith('-') or stripped.endswith(('-$', '-\\(')):
+  if last == '-' or stripped.endswith(('-$', '-\\(')):
     return not _DASH.search(before)
-  if stripped[-1:].isdigit():
-    return not spaced  # '2\boxed{3}', but not 'Step 2 \boxed{3}'
-  return bool(_OPERATOR_BEFORE.search(stripped))
+  if last in _NEUTRAL:
+    return False
+  stripped = _SPACE_BEFORE.sub('', stripped)
+  if stripped[-1:].isdigit():  # '2\boxed{3}', but not 'Step 2 \boxed{3}'
+    return len(stripped) == len(before)
+  return bool(_OPERATOR_BEFORE.search(stripped, max(0, len(stripped) - 40)))
 
 
 def _changed_behind(behind: str) -> bool:
-  space = re.match(f'{_SPACING}*', behind).end()
+  if behind.startswith(('$.', '.\n', '.$', '.\\')):
+    return False  # the end of a sentence, nearly always
+  space = _SPACES.match(behind).end()
   rest = behind[space:]
   match = _BEHIND.match(rest)
   # '\boxed{3}5' and '\boxed{3},000', but not '\boxed{3} 5'

@@ -149,6 +149,8 @@ def _extract(
     return None, 'no answer', ()
   if found.is_part:
     return None, _PART, ()
+  if len(found.texts) == 1:
+    return found.texts[0], '', found.texts
   texts = tuple(dict.fromkeys(found.texts))
   if len(texts) > MAX_ANSWERS + 1:
     return None, _TWO, ()
@@ -174,7 +176,7 @@ def _read_reference(reference: str) -> answers.Answer | None:
     if not texts or len(texts) > MAX_ANSWERS + 1 or not _agree(texts):
       return None
     reference = texts[-1]
-  elif _FLOAT.fullmatch(reference):
+  elif 'e' in reference and _FLOAT.fullmatch(reference):
     return answers.of_number(Fraction(Decimal(reference)))
   return reading.read(reference)
 

@@ -156,7 +156,7 @@ class _Reader:
       )
     value = algebra.constant(form)
     if value is not None:
-      return dataclasses.replace(answers.of_number(value), tree=tree)
+      return answers.of_number(value, tree=tree)
     return Answer(
       kind='expression', canonical=spelling.spell(form), tree=tree, form=form
     )

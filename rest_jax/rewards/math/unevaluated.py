@@ -19,6 +19,7 @@ POWER = 2  # 2^10; but 3*10^8 is a number
 FUNCTION = 4  # 5!, sin(60 degrees), e^(i pi)
 TERMS = 8  # 2x+3x, 2x*3x, x^3/x
 _TEN = ('num', 10)
+_LEAVES = frozenset(('num', 'let', 'const'))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,14 +75,20 @@ def undone(tree: Tree, form: Sum | None, work: Work) -> Undone:
   Raises:
     Undecided: it is no expression, or too much work.
   """
-  if tree[0] in ('num', 'let', 'const'):
-    return NOTHING
+  inner = tree[1] if tree[0] == 'neg' else tree
+  if inner[0] in _LEAVES or (
+    inner[0] == 'div'
+    and trees.is_integer(inner[1])
+    and inner[2][0] == 'num'
+    and inner[2][1].denominator == 1
+  ):
+    return NOTHING  # most answers; the rest says the same
   part = _part(tree, work)
   kinds = part.kinds
   if not part.rational and form is not None:
     if algebra.constant(form) is not None:
       kinds |= ARITHMETIC  # (sqrt(2))^2, x+5-x: the value is a plain number
-    elif not kinds and _has_like_terms(tree, work):
+    elif not kinds and _may_share(tree) and _has_like_terms(tree, work):
       kinds |= TERMS
   if not kinds and not part.functions:
     return NOTHING
@@ -119,6 +126,8 @@ def _part(tree: Tree, work: Work) -> _Part:
 
 
 def _with(part: _Part, kinds: int, **changes) -> _Part:
+  if not changes and not kinds & ~part.kinds:
+    return part
   return dataclasses.replace(part, kinds=part.kinds | kinds, **changes)
 
 
@@ -267,6 +276,29 @@ _RULES = {
   'log': _function,
   'binom': _function,
 }
+
+
+def _may_share(tree: Tree) -> bool:
+  """False where no name stands twice and no product has two compound factors.
+
+  Much cheaper than the normal forms of all terms.
+  """
+  names: set[Tree] = set()
+  left = [tree]
+  while left:
+    part = left.pop()
+    if part[0] in ('let', 'const'):
+      if part in names:
+        return True
+      names.add(part)
+      continue
+    inner = trees.children(part)
+    if part[0] in ('mul', 'call'):
+      compound = sum(child[0] not in _LEAVES for child in inner)
+      if compound > 1 or part[0] == 'call':
+        return True
+    left += inner
+  return False
 
 
 def _has_like_terms(tree: Tree, work: Work) -> bool:
