@@ -64,11 +64,28 @@ class _Comparison:
       if _names_differ(reference, answer):
         return False
       return self._expressions(reference, answer)
+    if reference.kind == 'tuple' and answer.kind == 'set':
+      return self._assignments(reference, answer)
     if reference.kind == 'set' and answer.listing is not None:
       return self.equal(reference, answer.listing)
     if answer.kind == 'set' and reference.listing is not None:
       return self.equal(reference.listing, answer)
     return self._equations(reference, answer)
+
+  def _assignments(self, reference: Answer, answer: Answer) -> bool:
+    """x = 2, y = 3 against (2, 3): the names in their alphabetical order."""
+    if reference.shape != '()' or len(reference.parts) != len(answer.parts):
+      return False
+    names = [part.shape for part in answer.parts if part.kind == 'named']
+    if len(set(names)) != len(answer.parts) or not all(
+      len(name) == 1 and name.islower() for name in names
+    ):
+      return False
+    parts = sorted(answer.parts, key=lambda part: part.shape)
+    return all(
+      self.equal(expected, part.parts[0])
+      for expected, part in zip(reference.parts, parts, strict=True)
+    )
 
   def _equations(self, reference: Answer, answer: Answer) -> bool:
     """y = 2x + 1 against 2x - y + 1 = 0."""

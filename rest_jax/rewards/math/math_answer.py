@@ -113,8 +113,8 @@ def grade(
       f'{reading.MAX_ANSWER} characters',
     )
   text, why, texts = _extract(completion, stop)
-  if why == _TWO and expected.kind == 'set' and texts:
-    text = ', '.join(texts)  # one box for each entry of a list
+  if why == _TWO and expected.kind in ('set', 'tuple') and texts:
+    text = ', '.join(texts)  # one box for each entry
     several = reading.read(text)
     if several is None or not comparison.equal(expected, several):
       text = None
