@@ -444,7 +444,9 @@ class ExpressionParser:
 
 
 def _negative(tree: Tree) -> Tree:
-  return ('num', -tree[1]) if tree[0] == 'num' else ('neg', tree)
+  if tree[0] == 'num' and tree[1] >= 0:
+    return ('num', -tree[1])
+  return ('neg', tree)  # -(-7) is still to be worked out
 
 
 def _subscript(tree: Tree) -> str:

@@ -37,6 +37,7 @@ _TEXT_TOKEN = re.compile(
   r'(?P<num>[0-9]+(?:\.[0-9]+)?)|(?P<letters>[A-Za-z]+)'
   r'|(?P<op>[-+*/^_!=<>(),;:])|(?P<space>[\s.$]+|\\[ ,]|~)'
 )
+_RATE = re.compile(r'([a-z]{1,12}) ?/ ?([a-z]{1,12})')
 _SPACES = frozenset(
   '! , ; : > quad qquad left right big Big bigg Bigg bigl bigr Bigl Bigr biggl '
   'biggr displaystyle textstyle scriptstyle limits thinspace mathstrut strut '
@@ -318,6 +319,10 @@ def _text(content: str, found: list[Token]) -> None:
   r"""What stands in \text{...}: letters, numbers and words."""
   if content.strip() in _LETTER_UNITS and found:
     found.append(('word', content.strip()))
+    return
+  rate = _RATE.fullmatch(content.strip())
+  if rate and units.known(rate[1]) and units.known(rate[2]):
+    found += [('word', rate[1]), ('word', 'per'), ('word', rate[2])]
     return
   content = content.replace('a.m.', ' am ').replace('p.m.', ' pm ')
   content = content.replace('\\$', '').replace('\\%', ' percent ')

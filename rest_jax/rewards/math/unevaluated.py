@@ -75,7 +75,7 @@ def undone(tree: Tree, form: Sum | None, work: Work) -> Undone:
   Raises:
     Undecided: it is no expression, or too much work.
   """
-  inner = tree[1] if tree[0] == 'neg' else tree
+  inner = tree[1] if tree[0] == 'neg' and tree[1][0] != 'num' else tree
   if inner[0] in _LEAVES or (
     inner[0] == 'div'
     and trees.is_integer(inner[1])
@@ -104,7 +104,10 @@ def _part(tree: Tree, work: Work) -> _Part:
   if kind == 'const':
     return _Part(complex=tree[1] == 'i')
   if kind in ('neg', 'deg'):
-    return _part(tree[1], work)
+    part = _part(tree[1], work)
+    return (
+      part if tree[1][0] != 'num' or kind == 'deg' else _with(part, ARITHMETIC)
+    )
   if kind == 'call':
     return _Part(constant=False)
   if kind not in _RULES:

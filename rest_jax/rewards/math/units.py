@@ -34,7 +34,7 @@ quart quarts
 cup cups
 s sec secs second seconds
 min minute minutes mins
-hr hrs hour hours
+hr hrs h hour hours
 day days
 week weeks
 month months
