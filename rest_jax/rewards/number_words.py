@@ -50,7 +50,7 @@ OPERATIONS = frozenset(
 # 'minus 5', 'the square root of 5': before a number.
 OPERATORS = frozenset(
   'plus minus negative square squared cube root roots reciprocal inverse '
-  'opposite log logarithm sine cosine tangent'.split()
+  'opposite log logarithm ln sqrt sine cosine tangent'.split()
 )
 # '5 or so', 'not 5', 'anything but 5': perhaps another answer.
 HEDGES = frozenset(

@@ -75,12 +75,9 @@ def undone(tree: Tree, form: Sum | None, work: Work) -> Undone:
   Raises:
     Undecided: it is no expression, or too much work.
   """
-  inner = tree[1] if tree[0] == 'neg' and tree[1][0] != 'num' else tree
-  if inner[0] in _LEAVES or (
-    inner[0] == 'div'
-    and trees.is_integer(inner[1])
-    and inner[2][0] == 'num'
-    and inner[2][1].denominator == 1
+  inner = tree[1] if tree[0] == 'neg' else tree
+  if not _is_negated_twice(tree) and (
+    inner[0] in _LEAVES or _is_fraction(inner)
   ):
     return NOTHING  # most answers; the rest says the same
   part = _part(tree, work)
@@ -105,9 +102,7 @@ def _part(tree: Tree, work: Work) -> _Part:
     return _Part(complex=tree[1] == 'i')
   if kind in ('neg', 'deg'):
     part = _part(tree[1], work)
-    return (
-      part if tree[1][0] != 'num' or kind == 'deg' else _with(part, ARITHMETIC)
-    )
+    return _with(part, ARITHMETIC) if _is_negated_twice(tree) else part
   if kind == 'call':
     return _Part(constant=False)
   if kind not in _RULES:
@@ -126,6 +121,16 @@ def _part(tree: Tree, work: Work) -> _Part:
     complex_sum=constant and any(part.complex_sum for part in parts),
   )
   return _RULES[kind](tree, parts, joined, work)
+
+
+def _is_fraction(tree: Tree) -> bool:
+  return tree[0] == 'div' and all(map(trees.is_integer, tree[1:]))
+
+
+def _is_negated_twice(tree: Tree) -> bool:
+  """-(-7)"""
+  inner = tree[1]
+  return tree[0] == 'neg' and inner[0] == 'num' and inner[1] < 0
 
 
 def _with(part: _Part, kinds: int, **changes) -> _Part:

@@ -61,7 +61,10 @@ _UNIT_POWER = re.compile(
   r'(?<![A-Za-z])([A-Za-z]{1,12})(?:\s?\^\s?[23](?![0-9])|[\u00b2\u00b3])'
 )
 # Words that say nothing between a number and a word that changes it.
-_LINKS = frozenset('a an and of by the to whole times point from'.split())
+_LINKS = frozenset(
+  'a an and of by the to whole times point dot from power over less more '
+  'than'.split()
+)
 _BESIDE = (
   number_words.CARDINALS | number_words.FRACTIONS | number_words.MULTIPLES
 )
@@ -99,6 +102,8 @@ def parse_number(text: str) -> Fraction:
   if len(numbers) > 1:
     raise ValueError(f'more than one number: {text[:60]!r}')
   (at,) = numbers
+  if at and words[at - 1].strip('-+') == '':
+    raise ValueError(f'two signs: {text[:60]!r}')
   before = _lower_words(words[:at])
   negative = bool(before) and before[-1] in ('negative', 'minus')
   if negative:
