@@ -92,7 +92,7 @@ def test_solutions_are_right_by_their_own_box(problems):
       kinds[verdict.detail] += 1
       if verdict.detail == 'two different answers':
         assert solution.count('\\boxed') > 1, solution[-200:]
-  # of 12,498: 35 have two boxes that differ, 16 a box like \boxed{19}x^3
+  # of 12,498: 35 have two boxes that differ, 15 a box like \boxed{19}x^3
   assert set(kinds) == {
     'two different answers',
     'the box is part of a larger expression, or a hedge',

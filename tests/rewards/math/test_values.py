@@ -134,6 +134,72 @@ f(4-x) ~ f(-x+4)
 2^{100}-2 ~ 2(2^{99}-1)
 \frac{1}{2004!} ~ \frac{2005}{2005!}
 0.56 = 56\% ~ 0.56
+5 ~ 5\text{ percent}
+5\text{ pairs} ~ 5
+5\text{ pairs} ~ 5\text{ pairs}
+5\text{ gizmos} ~ 5
+5\text{ gizmos} ~ 5\text{ gizmos}
+5 ~ 5\text{ cm squared}
+5 ~ 5\text{ square units}
+5 ~ 5\text{ miles per hour}
+5\text{ mph} ~ 5\text{ miles per hour}
+5 ~ \$5\text{ per hour}
+5 ~ 5\text{ cups of flour}
+5 ~ 5 ways
+5 ~ 5\text{ different ways}
+18\text{ ways} ~ 18\text{ integers}
+5 ~ 5\mathrm{~cm}
+5 ~ 5\mathrm{cm}^2
+5 ~ 5\text{ cm}^2
+5 ~ 5\,\text{cookies}
+5 ~ 5\text{ squares}
+3 ~ \color{red}{\large 3}
+3 ~ \large 3
+3 ~ \color{blue}{3}
+3 ~ \color{blue} 3
+3 ~ {\color{red} 3}
+3 ~ \textcolor{red}{3}
+3 ~ \underline{3}
+3 ~ \underline{\textbf{3}}
+3 ~ \textbf{\underline{3}}
+3 ~ \mathbf{3}
+3 ~ \mathbf 3
+3 ~ \boldsymbol{3}
+3 ~ \displaystyle 3
+3 ~ \colorbox{yellow}{$3$}
+3 ~ \Large{3}
+3 ~ {\Huge 3}
+3 ~ \textbf{3}
+3 ~ **3**
+3 ~ \color[rgb]{1,0,0}{3}
+\frac12 ~ \color{red}{\dfrac{1}{2}}
+\frac12 ~ \displaystyle\frac{1}{2}
+\frac{\pi}{2} ~ \frac{\color{red}{\pi}}{2}
+x+1 ~ \underline{x}+1
+\text{Evelyn} ~ \textbf{Evelyn}
+\text{Evelyn} ~ \underline{\text{Evelyn}}
+\mathbb{R} ~ \mathbb R
+\mathbb{R} ~ \R
+\mathbb{R} ~ \Bbb{R}
+\mathbb{R} ~ (-\infty,\infty)
+\mathbb{Z} ~ \mathbb Z
+\emptyset ~ \varnothing
+\emptyset ~ \{\}
+\emptyset ~ \{ \}
+\emptyset ~ ∅
+\begin{pmatrix}1\\2\end{pmatrix} ~ \left(\begin{array}{c}1\\2\end{array}\right)
+\begin{pmatrix}1\\2\end{pmatrix} ~ \left[\begin{array}{r}1\\2\end{array}\right]
+\begin{vmatrix}1\\2\end{vmatrix} ~ \left|\begin{array}{c}1\\2\end{array}\right|
+\begin{pmatrix}1\\2\end{pmatrix} ~ \left(\begin{matrix}1\\2\end{matrix}\right)
+1e-05 ~ 0.00001
+1e-05 ~ 10^{-5}
+1e-05 ~ 1\times10^{-5}
+1e-05 ~ 1e-05
+1e+22 ~ 10^{22}
+1.5e-07 ~ 0.00000015
+2e-3 ~ 2e-3
+e^{2^{20000}} ~ e^{2^{20000}}
+5 ~ \text{\$5}
 10\sqrt2 ~ 10√2
 x^2 ~ x²
 """
@@ -153,6 +219,10 @@ DIFFERENT = r"""
 5 ~ \text{between 4 and 6}
 5 ~ 5\text{ million}
 5 ~ 2+3
+7 ~ -(-7)
+5 ~ 7^0+4
+5 ~ 5\cdot1
+36\pi ~ 6^2\pi
 -16 ~ (-144)\div 9
 0.4 ~ 2.4 \div 6
 3 ~ \frac{1}{31} \div \frac{1}{93}
@@ -306,6 +376,52 @@ a_1 ~ a_2
 1 ~ \frac{0}{0}
 \infty ~ -\infty
 3 ~ 4\phantom{3}
+5 ~ 5\text{ millions}
+5 ~ 5\text{ hundreds}
+5 ~ 5\text{ lakh}
+5 ~ 5\text{ halves}
+5 ~ 5\text{ tenths}
+5 ~ 5\text{ hundredths}
+5 ~ 5\text{ cubed}
+5 ~ 5\text{ squared}
+5 ~ 5\text{ factorial}
+5 ~ 5\text{ divided by two}
+5 ~ 5\text{ multiplied by two}
+5 ~ 5\text{ below zero}
+5 ~ 5\text{ degrees below zero}
+5 ~ 5\text{ alternatively six}
+5 ~ 5\text{ and a half}
+5 ~ 5\text{ dozen}
+5 ~ 5\text{ pairs}
+5 ~ 5\text{ times}
+5 ~ 5\text{ thirds}
+5 ~ 5\text{ crore}
+5 ~ 5\text{ mod 7}
+5 ~ 5\text{ k}
+5 ~ 5\text{K}
+5 ~ \text{negative }5
+5 ~ \text{half of }5
+60\text{ mph} ~ 60\text{ km per hour}
+5 ~ 5\text{ ordered pairs}
+5 ~ 5 million
+5 ~ 5 hundredths
+18\text{ feet} ~ 18\text{ boxes}
+5\text{ cm} ~ 5\text{ m}
+5 ~ 5 \text{ less}
+\mathbb{R} ~ \mathbb{Z}
+\mathbb{Z} ~ Z
+\emptyset ~ 0
+\emptyset ~ \{0\}
+\begin{pmatrix}1\\2\end{pmatrix} ~ \left|\begin{array}{c}1\\2\end{array}\right|
+\begin{pmatrix}1\\2\end{pmatrix} ~ \left(\begin{array}{c}1\\3\end{array}\right)
+0.00001 ~ 1e-05
+2e-3 ~ 0.002
+\sqrt2 ~ 10^{5000}
+\sqrt2 ~ 2^{20000}
+e ~ 2^{20000}
+3 ~ \overline{3}
+3 ~ \cancel{3}
+3 ~ \phantom{3}
 3 ~ (lambda: 3)()
 3 ~ __import__('os').getpid()
 16 ~ 0x10
