@@ -8,7 +8,7 @@ reference may state its value twice (0.56 = 56%), which in an answer is a hedge.
 from rest_jax.rewards.math import (
   Undecided,
   Work,
-  algebra,
+  form_arithmetic,
   numeric,
   trees,
   units,
@@ -104,7 +104,7 @@ class _Comparison:
     if left is not None and right is not None:
       if left == right:
         return True
-      if algebra.is_free(left) and algebra.is_free(right):
+      if form_arithmetic.is_free(left) and form_arithmetic.is_free(right):
         return False
     try:
       return numeric.equal(reference.tree, answer.tree, self._work)

@@ -1,15 +1,15 @@
-r"""Final answers of competition mathematics, as MATH's \boxed{...}.
+r"""Grades final answers of competition mathematics, as MATH's \boxed{...}.
 
-Three stages, each bounded in time and memory by construction (no signal, no
-process, no eval, no CAS): one rule says which text is the answer
-(answer_extraction); numbers, texts, tuples, sets, intervals, matrices and
-equations are compared exactly (reading); expressions by their normal
-form, or at points to 60 digits (comparison). docs/rewards.md holds every
-rule and what is decided where mathematics leaves a choice.
+In three stages, each bounded in time and memory (no signal, no process, no
+eval, no computer algebra system): answer_extraction says which text is the
+answer; reading turns it into numbers, tuples, sets, intervals, matrices,
+equations and expressions; comparison compares the first exactly, expressions by
+their normal form or at points to 60 digits. docs/rewards.md holds every rule,
+and what is decided where mathematics leaves a choice.
 
-A false positive is trained on, a false negative is one sample fewer: whatever
-is not understood is wrong. Integrals, sums, limits and equations are never
-worked out for the model.
+A wrong answer that is accepted is trained on; a right one that is refused is
+one sample fewer. So whatever is not understood is wrong. Integrals, sums,
+limits and equations are never worked out for the model.
 """
 
 import itertools

@@ -19,11 +19,13 @@ from rest_jax.rewards.math import (
   Undecided,
   Work,
   algebra,
+  form_arithmetic,
   sample_points,
   spelling,
   trees,
   trigonometry,
 )
+from rest_jax.rewards.math.spelling import Number
 from rest_jax.rewards.math.trees import Tree
 from rest_jax.rewards.math.trigonometry import Undefined
 
@@ -135,7 +137,7 @@ class _Evaluation:
     if kind in ('fn', 'log'):
       return self._function(tree)
     self._work.spend(_INTEGER_FUNCTION)
-    number = algebra.constant(
+    number = form_arithmetic.constant(
       algebra.normal_form(tree, self._work)
     )  # 5!, binomials
     if number is None:
@@ -209,7 +211,7 @@ class _Evaluation:
     return trigonometry.function(name, real), _ZERO
 
 
-def _literal(number: algebra.Number) -> Decimal:
+def _literal(number: Number) -> Decimal:
   """A number as it was written; Undecided where it has too many digits.
 
   1.00...01 x and x would be equal at every point that is looked at.
@@ -222,7 +224,7 @@ def _literal(number: algebra.Number) -> Decimal:
   return _decimal(number)
 
 
-def _decimal(number: algebra.Number) -> Decimal:
+def _decimal(number: Number) -> Decimal:
   if number.denominator == 1:
     return +Decimal(number.numerator)
   return Decimal(number.numerator) / Decimal(number.denominator)

@@ -10,6 +10,7 @@ from rest_jax.rewards.math import (
   Work,
   algebra,
   answers,
+  form_arithmetic,
   parsing,
   plain,
   spelling,
@@ -154,7 +155,7 @@ class _Reader:
         form=form,
         undone=left,
       )
-    value = algebra.constant(form)
+    value = form_arithmetic.constant(form)
     if value is not None:
       return answers.of_number(value, tree=tree)
     return Answer(
@@ -214,9 +215,9 @@ class _Reader:
       return None
     tree = ('add', (left, ('neg', right)))
     form = algebra.normal_form(tree, self._work)
-    if algebra.constant(form) is not None:
+    if form_arithmetic.constant(form) is not None:
       raise Undecided('an equation that says nothing')
-    form = algebra.scaled(form, Fraction(1) / spelling.leading(form))
+    form = form_arithmetic.scaled(form, Fraction(1) / spelling.leading(form))
     return Answer(
       kind='equation', canonical=f'{spelling.spell(form)}=0', form=form
     )
@@ -245,9 +246,11 @@ class _Reader:
       form = algebra.normal_form(
         ('add', (sides[0], ('neg', sides[1]))), self._work
       )
-      if algebra.constant(form) is not None:
+      if form_arithmetic.constant(form) is not None:
         raise Undecided('an inequality of numbers')
-      form = algebra.scaled(form, 1 / abs(Fraction(spelling.leading(form))))
+      form = form_arithmetic.scaled(
+        form, 1 / abs(Fraction(spelling.leading(form)))
+      )
       spelled = f'{spelling.spell(form)}{relations[0]}0'
       return Answer(kind='order', canonical=spelled)
     pieces = [self._leaf(sides[0]).canonical]

@@ -6,7 +6,7 @@ from fractions import Fraction
 from rest_jax.rewards.math.trees import Tree
 
 Number = int | Fraction
-Sum = dict[tuple, Number]  # a normal form, see algebra
+Sum = dict[tuple, Number]  # a normal form, see algebra.py
 
 
 def spell(form: Sum) -> str:

@@ -16,7 +16,7 @@ Undecided: the list is the whitelist of what a model may write.
 import re
 from fractions import Fraction
 
-from rest_jax.rewards.math import Undecided, units
+from rest_jax.rewards.math import Undecided, latex_commands, units
 
 MAX_TOKENS = 400
 MAX_DIGITS = 300  # of one number
@@ -38,87 +38,8 @@ _TEXT_TOKEN = re.compile(
   r'|(?P<op>[-+*/^_!=<>(),;:])|(?P<space>[\s.$]+|\\[ ,]|~)'
 )
 _RATE = re.compile(r'([a-z]{1,12}) ?/ ?([a-z]{1,12})')
-_SPACES = frozenset(
-  '! , ; : > quad qquad left right big Big bigg Bigg bigl bigr Bigl Bigr biggl '
-  'biggr displaystyle textstyle scriptstyle limits thinspace mathstrut strut '
-  'mathbf mathit mathsf mathnormal boldsymbol bm bf rm it '
-  'hspace hfill nolimits tiny scriptsize footnotesize small normalsize large '
-  'Large LARGE huge Huge underline scriptscriptstyle pmb ensuremath sf tt '
-  'Biggl Biggr'.split()
-) | {' '}
-_TEXTS = frozenset(
-  'text textbf textit textrm textnormal textsf texttt textsc emph mbox '
-  'hbox'.split()
-)
-_COLORS = {'color': 1, 'textcolor': 1, 'colorbox': 1, 'fcolorbox': 2}
-_SETS = {'R': 'R', 'reals': 'R', 'Reals': 'R', 'N': 'N', 'Z': 'Z', 'Q': 'Q'}
 _BLACKBOARD = re.compile(r'\s*(?:\{\s*([A-Z])\s*\}|([A-Z])(?![A-Za-z]))')
 _COLUMNS = re.compile(r'\s*\{[lcr|\s]*\}')
-_PHANTOMS = frozenset(('phantom', 'hphantom', 'vphantom'))
-_OPERATORS = {
-  'cdot': '*',
-  'times': '*',
-  'ast': '*',
-  'div': 'div',
-  'pm': 'pm',
-  'mp': 'mp',
-  'le': '<=',
-  'leq': '<=',
-  'leqslant': '<=',
-  'ge': '>=',
-  'geq': '>=',
-  'geqslant': '>=',
-  'lt': '<',
-  'gt': '>',
-  'ne': '!=',
-  'neq': '!=',
-  'approx': '~',
-  'cup': 'cup',
-  'in': 'in',
-  'colon': ':',
-  'circ': 'deg',
-  'degree': 'deg',
-  'prime': "'",
-  '{': '\\{',
-  '}': '\\}',
-  'lbrace': '\\{',
-  'rbrace': '\\}',
-  '%': '%',
-  '$': '$',
-  '\\': '\\\\',
-  'mid': '|',
-  'vert': '|',
-  'lvert': '|',
-  'rvert': '|',
-  '|': '||',
-}
-_FUNCTIONS = {
-  'frac': 'frac',
-  'dfrac': 'frac',
-  'tfrac': 'frac',
-  'cfrac': 'frac',
-  'sqrt': 'root',
-  'binom': 'binom',
-  'dbinom': 'binom',
-  'tbinom': 'binom',
-  'log': 'log',
-  'ln': 'ln',
-  'exp': 'exp',
-}
-_FUNCTIONS.update(
-  (name, name)
-  for name in 'sin cos tan sec csc cot arcsin arccos arctan'.split()
-)
-_CONSTANTS = {'pi': 'pi', 'infty': 'inf'}
-_GREEK = frozenset(
-  'alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota '
-  'kappa lambda mu nu xi rho sigma tau phi varphi chi psi omega Gamma Delta '
-  'Theta Lambda Xi Sigma Phi Psi Omega angle triangle ell'.split()
-)
-# Plain words that are read as the command of that name.
-_PLAIN = {'sqrt': 'root', 'log': 'log', 'ln': 'ln', 'exp': 'exp'}
-_PLAIN.update((name, name) for name in ('sin', 'cos', 'tan', 'sec', 'csc'))
-_PLAIN['cot'] = 'cot'
 
 # Words too short to be told from a product of variables otherwise.
 _SHORT_WORDS = frozenset(
@@ -209,10 +130,10 @@ def _letters(run: str, found: list[Token]) -> None:
     found.append(('const', run) if run in ('e', 'i') else ('let', run))
   elif run == 'pi':
     found.append(('const', 'pi'))
-  elif run in _GREEK:
+  elif run in latex_commands.GREEK:
     found.append(('let', run))
-  elif run in _PLAIN:
-    found.append(('fn', _PLAIN[run]))
+  elif run in latex_commands.PLAIN_FUNCTIONS:
+    found.append(('fn', latex_commands.PLAIN_FUNCTIONS[run]))
   elif run.isupper():
     found.append(('name', run))
   elif len(run) > 3 or units.plain(lower) or lower in _SHORT_WORDS:
@@ -230,26 +151,26 @@ def _command(name: str, text: str, position: int, found: list[Token]) -> int:
       found.append(('word', match[1]))
       return match.end()
     return position
-  if name in _SPACES:
+  if name in latex_commands.SPACES:
     return position
-  if name in _OPERATORS:
-    found.append(('op', _OPERATORS[name]))
-  elif name in _FUNCTIONS:
-    found.append(('fn', _FUNCTIONS[name]))
-  elif name in _CONSTANTS:
-    found.append(('const', _CONSTANTS[name]))
-  elif name in _GREEK:
+  if name in latex_commands.OPERATORS:
+    found.append(('op', latex_commands.OPERATORS[name]))
+  elif name in latex_commands.FUNCTIONS:
+    found.append(('fn', latex_commands.FUNCTIONS[name]))
+  elif name in latex_commands.CONSTANTS:
+    found.append(('const', latex_commands.CONSTANTS[name]))
+  elif name in latex_commands.GREEK:
     found.append(('let', name))
-  elif name in _TEXTS:
+  elif name in latex_commands.TEXTS:
     content, end = _group(text, position, nested=True)
     if '\\' in _TEXT_SIGN.sub('', content) or '{' in content:
       return position  # \textbf{\underline{7}}: the group is read as it is
     _text(content, found)
     return end
-  elif name in _COLORS:
-    for _ in range(_COLORS[name]):
+  elif name in latex_commands.COLORS:
+    for _ in range(latex_commands.COLORS[name]):
       _, position = _group(text, _optional(text, position))
-  elif name in _PHANTOMS:
+  elif name in latex_commands.PHANTOMS:
     _, position = _group(text, position)
   elif name in ('begin', 'end'):
     content, position = _group(text, position)
@@ -270,8 +191,8 @@ def _command(name: str, text: str, position: int, found: list[Token]) -> int:
       raise Undecided('the set \\mathbb')
     _number_set(match[1] or match[2], found)
     return match.end()
-  elif name in _SETS:
-    _number_set(_SETS[name], found)
+  elif name in latex_commands.NUMBER_SETS:
+    _number_set(latex_commands.NUMBER_SETS[name], found)
   else:
     raise Undecided(f'the command \\{name}')
   return position

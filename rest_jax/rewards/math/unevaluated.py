@@ -10,7 +10,15 @@ fraction, sqrt(242) for 11 sqrt(2), a product of polynomials for its expansion.
 import dataclasses
 from fractions import Fraction
 
-from rest_jax.rewards.math import Undecided, Work, algebra, roots, trees
+from rest_jax.rewards.math import (
+  Undecided,
+  Work,
+  algebra,
+  form_arithmetic,
+  like_terms,
+  roots,
+  trees,
+)
 from rest_jax.rewards.math.spelling import Sum
 from rest_jax.rewards.math.trees import Tree
 
@@ -83,9 +91,9 @@ def undone(tree: Tree, form: Sum | None, work: Work) -> Undone:
   part = _part(tree, work)
   kinds = part.kinds
   if not part.rational and form is not None:
-    if algebra.constant(form) is not None:
+    if form_arithmetic.constant(form) is not None:
       kinds |= ARITHMETIC  # (sqrt(2))^2, x+5-x: the value is a plain number
-    elif not kinds and _may_share(tree) and _has_like_terms(tree, work):
+    elif not kinds and like_terms.found(tree, work):
       kinds |= TERMS
   if not kinds and not part.functions:
     return NOTHING
@@ -244,8 +252,8 @@ def _root(tree: Tree, parts: list[_Part], joined: _Part, work: Work) -> _Part:
 
 def _root_kinds(inside: Tree, degree: Tree, work: Work) -> int:
   """ARITHMETIC if the root is rational, as that of 4 and of 8/27."""
-  number = algebra.constant(algebra.normal_form(inside, work))
-  power = algebra.constant(algebra.normal_form(degree, work))
+  number = form_arithmetic.constant(algebra.normal_form(inside, work))
+  power = form_arithmetic.constant(algebra.normal_form(degree, work))
   if number is None or not isinstance(power, int) or not 2 <= power <= 100:
     return ARITHMETIC
   if number.numerator.bit_length() + number.denominator.bit_length() > 2_000:
@@ -284,95 +292,3 @@ _RULES = {
   'log': _function,
   'binom': _function,
 }
-
-
-def _may_share(tree: Tree) -> bool:
-  """False where no name stands twice and no product has two compound factors.
-
-  Much cheaper than the normal forms of all terms.
-  """
-  names: set[Tree] = set()
-  left = [tree]
-  while left:
-    part = left.pop()
-    if part[0] in ('let', 'const'):
-      if part in names:
-        return True
-      names.add(part)
-      continue
-    inner = trees.children(part)
-    if part[0] in ('mul', 'call'):
-      compound = sum(child[0] not in _LEAVES for child in inner)
-      if compound > 1 or part[0] == 'call':
-        return True
-    left += inner
-  return False
-
-
-def _has_like_terms(tree: Tree, work: Work) -> bool:
-  """Whether terms or factors are to be put together: 2x+3x, 2x*3x, x^3/x.
-
-  Not (x-3)^2 + 4, where only numbers could be.
-  """
-  kind = tree[0]
-  if kind in ('neg', 'div'):
-    parts = trees.children(tree)
-    if kind == 'div' and _share_variable(parts, work):
-      return True
-  elif kind == 'add':
-    parts = tree[1]
-    seen: set[tuple] = set()
-    for term in parts:
-      found = {
-        monomial
-        for monomial in _form(term, work)
-        if any(atom[0] in ('v', 'pi', 'o') for atom, _ in monomial)
-      }
-      if seen & found:
-        return True
-      seen |= found
-  elif kind == 'mul':
-    parts = tree[1]
-    rooted = [part for part in parts if _is_root(part)]
-    others = [part for part in parts if not _is_root(part)]
-    if _share_variable(rooted, work) or _share_variable(others, work):
-      return True
-  else:
-    return False
-  return any(_has_like_terms(part, work) for part in parts)
-
-
-def _is_root(tree: Tree) -> bool:
-  return tree[0] == 'root' or (
-    tree[0] == 'pow' and not trees.is_integer(tree[2])
-  )
-
-
-def _share_variable(factors: list[Tree], work: Work) -> bool:
-  """Whether one variable stands in two factors that are single terms."""
-  if len(factors) < 2:
-    return False
-  seen: set[tuple] = set()
-  numbers = 0
-  for factor in factors:
-    form = _form(factor, work)
-    if len(form) != 1:
-      continue
-    ((monomial, number),) = form.items()
-    found = {atom for atom, _ in monomial if atom[0] in ('v', 'pi')}
-    if seen & found:
-      return True
-    seen |= found
-    numbers += bool(found) and abs(number) != 1
-  return numbers > 1
-
-
-def _form(tree: Tree, work: Work) -> Sum:
-  if tree[0] == 'let':  # the usual factor, at no cost
-    return {((('v', tree[1]), 1),): 1}
-  if tree[0] == 'num':
-    return {(): tree[1]}
-  try:
-    return algebra.normal_form(tree, work)
-  except Undecided:
-    return {}
