@@ -1,6 +1,6 @@
 """The grader of exams that a person grades: it only says that one has to.
 
-The points come in by the command `points` (docs/evaluation.md).
+The points come in by the command `grading-sheet` (docs/evaluation.md).
 """
 
 from rest_jax.rewards import end_marks, reasoning, verdicts
