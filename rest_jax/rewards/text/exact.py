@@ -41,6 +41,17 @@ _SENTENCE_END = re.compile(r'[.!?](?=\s|$)')
 _LEAD = re.compile(r'(?:[ \t:\r\n*]|\$\$?[ \t]*\n|\\[(\[])*')
 _OPTION = re.compile(r'\(?([A-Z])\)?')
 _NAMED_OPTION = re.compile(r'(?i:option|choice|answer) +(\([A-Z]\)|[A-Z])')
+# Emphasis, quotes and LaTeX around an answer to BBH.
+_AROUND = ' \t\n"\'`*'
+_WRAPPERS = (
+  ('$', '$'),
+  ('\\(', '\\)'),
+  ('\\[', '\\]'),
+  ('\\boxed{', '}'),
+  ('\\text{', '}'),
+)
+# The calculator's marks in GSM8K's solutions: 9+9=<<9+9=18>>18.
+_CALCULATOR = re.compile(r'<<[^<>\n]{0,100}>>')
 _MINUS = re.compile('[\u2212\u2013](?=[0-9.])')
 _LOWER = {upper: upper + 32 for upper in range(ord('A'), ord('Z') + 1)}
 _BRACKETS = re.compile(r'[()\[\]{}<>\s]+')
@@ -151,7 +162,7 @@ def grade_gsm8k(
     A verdict; its answer is the number's canonical form. harness_error where
     the reference is not a number.
   """
-  text = _cut(_final(completion))
+  text = _CALCULATOR.sub('', _cut(_final(completion)))
   if answer_text(text) is None:
     lines = text.strip().splitlines()
     sentences = _SENTENCE_END.split(lines[-1][-1000:]) if lines else []
@@ -173,7 +184,8 @@ def grade_bbh(
   it and full stops behind it; without the marker there is none. Case of ASCII
   letters does not count, but for the letter of an option, which may stand
   without its parentheses (A is (A)) or behind 'option'; a minus sign is a
-  hyphen; brackets may be spaced in any way. Nothing else is forgiven: never a
+  hyphen; brackets may be spaced in any way; dollars and a box around the whole
+  answer are taken off. Nothing else is forgiven: never a
   substring, never a list.
 
   Args:
@@ -275,8 +287,13 @@ def _cut(completion: str) -> str:
 
 def _bbh_answer(text: str) -> str:
   """One spelling of an answer to BBH: '(A)', 'yes', '])}'."""
-  # not a full stop before it: .5 is not 5
-  text = text.strip(' \t\n"\'`*').rstrip(' \t\n"\'`*.')
+  for _ in range(3):  # **\\(\\boxed{(B)}\\)**
+    # not a full stop before it: .5 is not 5
+    text = text.strip(_AROUND).rstrip(f'{_AROUND}.')
+    for start, end in _WRAPPERS:
+      inner = text[len(start) : -len(end)]
+      if text == f'{start}{inner}{end}' and start not in inner:
+        text = inner
   text = _MINUS.sub('-', text)
   option = _OPTION.fullmatch(text) or _NAMED_OPTION.fullmatch(text)
   if option:
