@@ -16,6 +16,7 @@ _MARK = re.compile(
   r'|</s>',
   re.IGNORECASE,
 )
+_SECOND = frozenset('|｜/eEpP')  # the characters behind a mark's '<'
 
 
 def cut(text: str) -> str:
@@ -25,7 +26,7 @@ def cut(text: str) -> str:
   """
   start = text.find('<')
   while start >= 0:  # faster than a search, for most texts have few of them
-    if _MARK.match(text, start) is not None:
+    if text[start + 1 : start + 2] in _SECOND and _MARK.match(text, start):
       return text[:start]
     start = text.find('<', start + 1)
   return text

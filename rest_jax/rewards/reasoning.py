@@ -9,6 +9,7 @@ import re
 _TAG = re.compile(
   r'<(/?)(?:think|thinking|reasoning)>|\[(/?)THINK\]', re.IGNORECASE
 )
+_ENDS = ('k>', 'g>', 'K>', 'G>', 'k]', 'K]')  # of every tag
 
 
 def removed(text: str) -> str:
@@ -19,8 +20,11 @@ def removed(text: str) -> str:
   Returns:
     '' where reasoning was begun and not closed: there is no answer then.
   """
-  if '>' not in text and 'K]' not in text and 'k]' not in text:
-    return text  # quicker than the search, for most texts
+  # quicker than the search, for most texts
+  if '>' not in text and ']' not in text:
+    return text
+  if not any(end in text for end in _ENDS):
+    return text
   tags = list(_TAG.finditer(text))
   if not tags:
     return text

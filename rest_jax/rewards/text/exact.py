@@ -83,24 +83,7 @@ def grade_number(
   cut_off = verdicts.unfinished(finish_reason)
   if cut_off is not None:
     return cut_off
-  try:
-    expected = numerals.parse_reference(reference or '')
-  except ValueError as error:
-    return _harness_error(f'the reference {reference!r}: {error}')
-  found = answer_text(_final(completion))
-  if found is None:
-    return _no_answer('no answer marker')
-  try:
-    number = numerals.parse_number(found)
-  except ValueError as error:
-    return _no_answer(str(error))
-  answer = numerals.canonical(number)
-  if number == expected:
-    return Verdict(outcome=verdicts.CORRECT, reward=1.0, answer=answer)
-  detail = f'{answer}, expected {numerals.canonical(expected)}'
-  return Verdict(
-    outcome=verdicts.WRONG, reward=0.0, answer=answer, detail=detail
-  )
+  return _number_verdict(_final(completion), reference or '')
 
 
 def grade_exact(
@@ -162,14 +145,17 @@ def grade_gsm8k(
     A verdict; its answer is the number's canonical form. harness_error where
     the reference is not a number.
   """
-  text = _CALCULATOR.sub('', _cut(_final(completion)))
+  cut_off = verdicts.unfinished(finish_reason)
+  if cut_off is not None:
+    return cut_off
+  text = _cut(_final(completion))
   if answer_text(text) is None:
-    lines = text.strip().splitlines()
+    lines = _CALCULATOR.sub('', text).strip().splitlines()
     sentences = _SENTENCE_END.split(lines[-1][-1000:]) if lines else []
     last = [sentence for sentence in sentences if sentence.strip()][-1:]
     text = f'#### {last[0].rpartition("=")[2]}' if last else ''
   expected = (reference or '').rpartition('####')[2]
-  return grade_number(text, expected, finish_reason=finish_reason)
+  return _number_verdict(text, expected)
 
 
 def grade_bbh(
@@ -237,6 +223,28 @@ def grade_bbh_direct(
   if answer_text(line, markers=_MARKERS[1:2]) is None:
     line = f'the answer is {line}'
   return grade_bbh(line, reference, finish_reason=finish_reason)
+
+
+def _number_verdict(text: str, reference: str) -> Verdict:
+  """The verdict on a text whose end marks and reasoning are off."""
+  try:
+    expected = numerals.parse_reference(reference)
+  except ValueError as error:
+    return _harness_error(f'the reference {reference!r}: {error}')
+  found = answer_text(text)
+  if found is None:
+    return _no_answer('no answer marker')
+  try:
+    number = numerals.parse_number(found)
+  except ValueError as error:
+    return _no_answer(str(error))
+  answer = numerals.canonical(number)
+  if number == expected:
+    return Verdict(outcome=verdicts.CORRECT, reward=1.0, answer=answer)
+  detail = f'{answer}, expected {numerals.canonical(expected)}'
+  return Verdict(
+    outcome=verdicts.WRONG, reward=0.0, answer=answer, detail=detail
+  )
 
 
 def answer_text(

@@ -34,6 +34,7 @@ _NUMBER = re.compile(
   r'(?:/(?P<denominator>[0-9]+))?'
   r'(?P<unit>%|[A-Za-z]*)'
 )
+_PLAIN = re.compile(r'-?[0-9][0-9,]*(?:\.[0-9]+)?')
 _WORD = re.compile(r"[A-Za-z][A-Za-z']*")
 
 # LaTeX around a number, in the order in which it is taken off.
@@ -88,6 +89,8 @@ def parse_number(text: str) -> Fraction:
   """
   if len(text) > MAX_TEXT:
     raise ValueError(f'more than {MAX_TEXT} characters behind the marker')
+  if _PLAIN.fullmatch(text):
+    return _parse_word(text)  # most answers; the rest reads them alike
   text = _without_latex(text.translate(_MINUS))
   text = _SPACED_SIGN.sub('-', _CURRENCY.sub(' ', text))
   text = _SPACED_GROUPS.sub(lambda match: ''.join(match[0].split()), text)
