@@ -72,6 +72,10 @@ class _Part:
   complex_sum: bool = False
 
 
+_RATIONAL, _CONSTANT = _Part(rational=True), _Part()
+_VARIABLE, _IMAGINARY = _Part(constant=False), _Part(complex=True)
+
+
 def undone(tree: Tree, form: Sum | None, work: Work) -> Undone:
   """What an expression leaves to be worked out.
 
@@ -103,16 +107,16 @@ def undone(tree: Tree, form: Sum | None, work: Work) -> Undone:
 def _part(tree: Tree, work: Work) -> _Part:
   kind = tree[0]
   if kind == 'num':
-    return _Part(rational=True)
+    return _RATIONAL
   if kind == 'let':
-    return _Part(constant=False)
+    return _VARIABLE
   if kind == 'const':
-    return _Part(complex=tree[1] == 'i')
+    return _IMAGINARY if tree[1] == 'i' else _CONSTANT
   if kind in ('neg', 'deg'):
     part = _part(tree[1], work)
     return _with(part, ARITHMETIC) if _is_negated_twice(tree) else part
   if kind == 'call':
-    return _Part(constant=False)
+    return _VARIABLE
   if kind not in _RULES:
     raise Undecided(f'{kind} is no expression')
   parts = [_part(child, work) for child in trees.children(tree)]
