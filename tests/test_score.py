@@ -9,7 +9,7 @@ from rest_jax import score
 from rest_jax.artifacts import manifests, records
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
-from rest_jax.rewards import pool, verdicts
+from rest_jax.rewards import pool, registry, verdicts
 from rest_jax.rewards.code import program_grader, programs
 
 
@@ -133,7 +133,7 @@ def test_every_sample_gets_the_verdict_of_its_own_problem(run):
   }
   assert [v.reward for v in found.values()] == [1, 0, 1, 0, 0, 0]
   assert found['b', 0].answer == '1'
-  assert {v.grader for v in found.values()} == {'number/1'}
+  assert {v.grader for v in found.values()} == {registry.get('number').label}
   assert 'prompt' in found['a', 3].detail
   classes = manifest.statistics['classes']['e_step']
   assert classes == dict.fromkeys(verdicts.OUTCOMES, 0) | {

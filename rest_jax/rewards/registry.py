@@ -57,26 +57,26 @@ REGISTRY = {
   grader.name: grader
   for grader in (
     Grader(
-      name='number', version=1, path=f'{_EXACT}:grade_number', bounded=True
+      name='number', version=2, path=f'{_EXACT}:grade_number', bounded=True
     ),
-    Grader(name='exact', version=1, path=f'{_EXACT}:grade_exact', bounded=True),
+    Grader(name='exact', version=2, path=f'{_EXACT}:grade_exact', bounded=True),
     Grader(
       name='math',
-      version=1,
+      version=2,
       path='rest_jax.rewards.math.math_answer:grade',
       bounded=True,
     ),
-    Grader(name='gsm8k', version=1, path=f'{_EXACT}:grade_gsm8k', bounded=True),
-    Grader(name='bbh', version=1, path=f'{_EXACT}:grade_bbh', bounded=True),
+    Grader(name='gsm8k', version=2, path=f'{_EXACT}:grade_gsm8k', bounded=True),
+    Grader(name='bbh', version=2, path=f'{_EXACT}:grade_bbh', bounded=True),
     Grader(
       name='bbh_direct',
-      version=1,
+      version=2,
       path=f'{_EXACT}:grade_bbh_direct',
       bounded=True,
     ),
     Grader(
       name='by_hand',
-      version=1,
+      version=2,
       path='rest_jax.rewards.by_hand:grade',
       bounded=True,
       reads='question',  # a person has the key

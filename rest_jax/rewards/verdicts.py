@@ -32,6 +32,9 @@ class Verdict:
     reward: >= 0; 1 for correct and 0 for the others in every built-in task.
     answer: the answer found, in canonical form; None where there is none.
     detail: one line for a person.
+
+  Half a surrogate pair, which no file in UTF-8 can hold, is kept in both texts
+  as its escape, \\ud83d.
   """
 
   outcome: str
@@ -46,6 +49,14 @@ class Verdict:
       )
     if not self.reward >= 0:
       raise ValueError(f'Verdict.reward: got {self.reward!r}; must be >= 0.')
+    for name in ('answer', 'detail'):
+      text = getattr(self, name)
+      if text and not text.isascii():
+        object.__setattr__(self, name, _encodable(text))
+
+
+def _encodable(text: str) -> str:
+  return text.encode('utf-8', 'backslashreplace').decode('utf-8')
 
 
 def unfinished(finish_reason: str | None) -> Verdict | None:

@@ -116,7 +116,7 @@ def _check_answer(answer: str, grader: str) -> None:
   """Raises for an answer that the grader could never compare with."""
   if grader in ('number', 'gsm8k'):
     try:
-      numerals.parse_number(answer)
+      numerals.parse_reference(answer)
     except ValueError:
       raise _BadRow(
         'an answer that is not a number (or set GRADER=exact)'

@@ -30,7 +30,7 @@ def test_answers_are_compared_and_the_unfinished_earn_nothing():
     verdicts.TRUNCATED,
   ]
   assert [verdict.sample_index for verdict in found] == [0, 1, 2]
-  assert {verdict.grader for verdict in found} == {'number/1'}
+  assert {verdict.grader for verdict in found} == {registry.get('number').label}
 
 
 def test_programs_run_in_the_sandbox():

@@ -1,22 +1,27 @@
-"""Reading and comparing answers written in LaTeX, without a CAS.
+"""Reading and comparing answers written in LaTeX.
 
 The modules in the order in which an answer passes them:
 
-    extraction   completion -> the text of its answer
-    plain        text -> cleaned text; the quick way for plain numbers
-    tokens       text -> tokens
-    expressions  tokens -> trees of expressions, tuples, matrices
-    parsing      tokens -> an answer's entries and relations
-    algebra      a tree -> its exact normal form, where it has one
-    undone       a tree -> what it leaves to be worked out
-    numeric      a tree -> its value at a point, to 60 digits
-    reading      text -> an Answer: its kind, spelling and parts
-    comparing    two Answers -> equal or not
+    answer_extraction  completion -> the text of its answer
+    box_context        whether a box is the whole of its expression
+    plain              text -> cleaned text; the quick way for plain numbers
+    tokens             text -> tokens; latex_commands and units are its tables
+    operands, expressions
+                       tokens -> trees (trees.py) of expressions and matrices
+    parsing            tokens -> an answer's entries and relations
+    algebra            a tree -> its exact normal form, where it has one;
+                       form_arithmetic, roots and spelling work with forms
+    unevaluated        a tree -> what it leaves to be worked out; like_terms
+    reading            text -> an Answer (answers.py): kind, spelling and parts
+    numeric            a tree -> its value at a point, to 60 digits;
+                       sample_points says where, trigonometry adds functions
+    comparison         two Answers -> equal or not
+    math_answer        the grader: all of it
 
-Nothing here calls eval, ast or a CAS. Whatever is not understood raises
-`Undecided`; such an answer equals only its own text. Every stage counts what it
-does (`Work`) and gives up at a limit, so that time and memory are bounded by
-construction: no signal, no process.
+Nothing here calls eval, ast or a computer algebra system. Whatever is not
+understood raises `Undecided`; such an answer equals only its own text. Every
+stage counts what it does (`Work`) and gives up at a limit, so that time and
+memory are bounded without signals or processes.
 """
 
 

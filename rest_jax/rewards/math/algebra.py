@@ -19,14 +19,18 @@ Work is counted; at a limit the expression has no normal form (Undecided).
 from fractions import Fraction
 from math import comb, factorial
 
-from rest_jax.rewards.math import Undecided, Work, roots
-from rest_jax.rewards.math.spelling import Number, Sum, leading, spell
+from rest_jax.rewards.math import Undecided, Work
+from rest_jax.rewards.math.form_arithmetic import (
+  IMAGINARY,
+  FormArithmetic,
+  constant,
+  opaque,
+  scaled,
+)
+from rest_jax.rewards.math.spelling import Sum, spell
 from rest_jax.rewards.math.trees import Tree, has_degrees
 
-MAX_BITS = 24_000  # of one integer; 2006! has 19,000
-MAX_TERMS = 200  # of one sum
 MAX_FACTORIAL = 2_500
-_I = ('i',)
 _PI = ('pi',)
 
 
@@ -43,37 +47,8 @@ def normal_form(tree: Tree, work: Work) -> Sum:
   return _Normal(work).form(tree)
 
 
-def is_free(form: Sum) -> bool:
-  """Whether the form has only independent atoms: equal iff identical."""
-  return all(atom[0] != 'o' for monomial in form for atom, _ in monomial)
-
-
-def constant(form: Sum) -> Number | None:
-  """The rational number that the form is, or None."""
-  if not form:
-    return 0
-  if len(form) == 1 and () in form:
-    return form[()]
-  return None
-
-
-def scaled(form: Sum, factor: Number) -> Sum:
-  """The form times a number."""
-  return {
-    monomial: _reduced(coefficient * factor)
-    for monomial, coefficient in form.items()
-  }
-
-
-def _reduced(number: Number) -> Number:
-  return number.numerator if number.denominator == 1 else number
-
-
-class _Normal:
-  """Builds normal forms and counts the work."""
-
-  def __init__(self, work: Work):
-    self._spend = work.spend
+class _Normal(FormArithmetic):
+  """Builds normal forms from trees."""
 
   def form(self, tree: Tree) -> Sum:
     self._spend(1)
@@ -87,25 +62,25 @@ class _Normal:
     if kind == 'add':
       total: Sum = {}
       for term in tree[1]:
-        total = self._add(total, self.form(term))
+        total = self.add(total, self.form(term))
       return total
     if kind == 'neg':
       return scaled(self.form(tree[1]), -1)
     if kind == 'mul':
       product = self.form(tree[1][0])
       for factor in tree[1][1:]:
-        product = self._multiply(product, self.form(factor))
+        product = self.multiply(product, self.form(factor))
       return product
     if kind == 'div':
-      below = self._inverse(self.form(tree[2]))
-      return self._multiply(self.form(tree[1]), below)
+      below = self.inverse(self.form(tree[2]))
+      return self.multiply(self.form(tree[1]), below)
     if kind == 'pow':
       return self._power(tree[1], tree[2])
     if kind == 'root':
       degree = constant(self.form(tree[1]))
       if not isinstance(degree, int) or not 2 <= degree <= 100:
         raise Undecided('the degree of a root')
-      return self._root(self.form(tree[2]), Fraction(1, degree))
+      return self.root(self.form(tree[2]), Fraction(1, degree))
     if kind == 'deg':
       return self.form(tree[1])
     return self._special(tree)
@@ -131,15 +106,15 @@ class _Normal:
       number = constant(inner)
       if number is not None:
         return {(): abs(number)} if number else {}
-      return _opaque(f'|{spell(inner)}|')
+      return opaque(f'|{spell(inner)}|')
     if kind == 'fn':
-      return _opaque(f'{tree[1]}({self._argument(tree[2])})')
+      return opaque(f'{tree[1]}({self._argument(tree[2])})')
     if kind == 'log':
       base = spell(self.form(tree[1]))
-      return _opaque(f'log[{base}]({self._argument(tree[2])})')
+      return opaque(f'log[{base}]({self._argument(tree[2])})')
     if kind == 'call':
       inner = ','.join(spell(self.form(part)) for part in tree[2])
-      return _opaque(f'{tree[1]}({inner})')
+      return opaque(f'{tree[1]}({inner})')
     raise Undecided(f'{kind} is no expression')
 
   def _argument(self, tree: Tree) -> str:
@@ -149,227 +124,20 @@ class _Normal:
     if name == 'pi':
       return {((_PI, 1),): 1}
     if name == 'i':
-      return {((_I, 1),): 1}
+      return {((IMAGINARY, 1),): 1}
     if name == 'e':
-      return _opaque('e')
+      return opaque('e')
     raise Undecided('infinity in an expression')
-
-  def _add(self, a: Sum, b: Sum) -> Sum:
-    self._spend(len(b))
-    total = dict(a)
-    for monomial, coefficient in b.items():
-      value = total.get(monomial)
-      if value is not None:
-        coefficient = self._checked(_reduced(value + coefficient))
-      if coefficient:
-        total[monomial] = coefficient
-      else:
-        del total[monomial]
-    if len(total) > MAX_TERMS:
-      raise Undecided(f'more than {MAX_TERMS} terms')
-    return total
-
-  def _checked(self, number: Number) -> Number:
-    bits = number.numerator.bit_length() + number.denominator.bit_length()
-    if bits > 64:
-      if bits > MAX_BITS:
-        raise Undecided(f'a number of more than {MAX_BITS} bits')
-      self._spend(bits // 32)
-    return number
-
-  def _multiply(self, a: Sum, b: Sum) -> Sum:
-    if len(a) == 1 and () in a and len(b) == 1 and () in b:
-      return {(): self._times(a[()], b[()])}
-    self._spend(2 + 2 * len(a) * len(b))
-    total: Sum = {}
-    for left, left_value in a.items():
-      for right, right_value in b.items():
-        value = self._times(left_value, right_value)
-        monomial, factor = self._join(left, right)
-        if factor != 1:
-          value = self._times(value, factor)
-        value = _reduced(total.get(monomial, 0) + value)
-        if value:
-          total[monomial] = value
-        else:
-          total.pop(monomial, None)
-    if len(total) > MAX_TERMS:
-      raise Undecided(f'more than {MAX_TERMS} terms')
-    return total
-
-  def _times(self, a: Number, b: Number) -> Number:
-    bits = a.numerator.bit_length() + b.numerator.bit_length()
-    bits += a.denominator.bit_length() + b.denominator.bit_length()
-    if bits > MAX_BITS:
-      raise Undecided(f'a number of more than {MAX_BITS} bits')
-    if bits > 128:
-      self._spend(bits // 16)
-    return _reduced(a * b)
-
-  def _join(self, a: tuple, b: tuple) -> tuple[tuple, Number]:
-    """The product of two monomials: a monomial and a number."""
-    if not a or not b:
-      return a or b, 1
-    powers = dict(a)
-    factor: Number = 1
-    for atom, power in b:
-      power = _reduced(powers.get(atom, 0) + power)
-      if atom[0] == 'p' and power >= 1:
-        factor, power = factor * atom[1], power - 1
-      elif atom == _I and power == 2:
-        factor, power = -factor, 0
-      if power:
-        powers[atom] = power
-      else:
-        powers.pop(atom, None)
-    return tuple(sorted(powers.items())), factor
-
-  def _inverse(self, form: Sum) -> Sum:
-    above: Sum = {(): 1}
-    for _ in range(4):  # one root (or i) below the line at a time
-      if not form:
-        raise Undecided('a division by zero')
-      if len(form) == 1:
-        return self._multiply(above, self._inverse_monomial(form))
-      conjugate = _conjugate(form)
-      if conjugate is None:
-        break
-      above = self._multiply(above, conjugate)
-      form = self._multiply(form, conjugate)
-    if len(form) == 1:
-      return self._multiply(above, self._inverse_monomial(form))
-    if not form:
-      raise Undecided('a division by zero')
-    factor = leading(form)
-    self._checked(factor)
-    monic = scaled(form, Fraction(1) / factor)
-    inverse = {
-      ((('o', f'({spell(monic)})'), -1),): _reduced(1 / Fraction(factor))
-    }
-    return self._multiply(above, inverse)
-
-  def _inverse_monomial(self, form: Sum) -> Sum:
-    ((monomial, coefficient),) = form.items()
-    value = _reduced(1 / Fraction(coefficient))
-    powers = []
-    for atom, power in monomial:
-      if atom[0] == 'p':  # 1 / p^q = p^(1-q) / p
-        powers.append((atom, 1 - power))
-        value = _reduced(Fraction(value) / atom[1])
-      elif atom == _I:
-        powers.append((atom, 1))
-        value = -value
-      else:
-        powers.append((atom, -power))
-    return {tuple(powers): value}
 
   def _power(self, base_tree: Tree, power_tree: Tree) -> Sum:
     power = self.form(power_tree)
     exponent = constant(power)
     base = self.form(base_tree)
     if exponent is None:
-      return _opaque(f'({spell(base)})^({spell(power)})')
+      return opaque(f'({spell(base)})^({spell(power)})')
     if isinstance(exponent, Fraction):
       if exponent.denominator > 100:
         raise Undecided('the denominator of an exponent')
-      root = self._root(base, Fraction(1, exponent.denominator))
-      return self._integer_power(root, exponent.numerator)
-    return self._integer_power(base, exponent)
-
-  def _integer_power(self, base: Sum, exponent: int) -> Sum:
-    if not base and exponent <= 0:
-      raise Undecided('zero to a power that is not positive')
-    if exponent < 0:
-      return self._integer_power(self._inverse(base), -exponent)
-    if len(base) == 1:
-      return self._monomial_power(base, exponent)
-    if not base:
-      return base
-    result: Sum = {(): 1}
-    for _ in range(exponent):
-      result = self._multiply(result, base)
-    return result
-
-  def _monomial_power(self, base: Sum, exponent: int) -> Sum:
-    ((monomial, coefficient),) = base.items()
-    bits = coefficient.numerator.bit_length() - 1
-    bits = max(bits, coefficient.denominator.bit_length() - 1, 0)
-    if (bits + 1) * exponent > MAX_BITS and coefficient not in (1, -1):
-      raise Undecided('a power of too many digits')
-    self._spend(1 + bits * exponent // 16)
-    value = coefficient**exponent
-    powers = []
-    for atom, power in monomial:
-      total = _reduced(Fraction(power * exponent))
-      if atom[0] == 'p':
-        whole = total.numerator // total.denominator
-        if whole * atom[1].bit_length() > MAX_BITS:
-          raise Undecided('a power of too many digits')
-        value, total = value * atom[1] ** whole, _reduced(total - whole)
-      elif atom == _I:
-        value, total = value * (-1) ** (exponent // 2 % 2), exponent % 2
-      if total:
-        powers.append((atom, total))
-    return {tuple(powers): value}
-
-  def _root(self, form: Sum, power: Fraction) -> Sum:
-    number = constant(form)
-    if number is not None:
-      return self._number_root(number, power)
-    if len(form) == 1:
-      ((monomial, coefficient),) = form.items()
-      # sqrt(12 x) = 2 sqrt(3) x^(1/2); sqrt(x^2) is not x
-      if coefficient > 0 and len(monomial) == 1:
-        atom, exponent = monomial[0]
-        if atom[0] in ('v', 'pi') and exponent == 1:
-          outer = self._number_root(coefficient, power)
-          return self._multiply(outer, {((atom, power),): 1})
-    return _opaque(f'({spell(form)})^({power})')
-
-  def _number_root(self, number: Number, power: Fraction) -> Sum:
-    if not number:
-      return {}
-    degree = power.denominator
-    if number < 0:
-      if degree == 2:
-        return self._multiply(
-          {((_I, 1),): 1}, self._number_root(-number, power)
-        )
-      if degree % 2:
-        return scaled(self._number_root(-number, power), -1)
-      raise Undecided('an even root of a negative number')
-    # a/b to the 1/k is (a b^(k-1))^(1/k) / b
-    below = number.denominator
-    if (
-      below.bit_length() * degree > 2_000
-      or number.numerator.bit_length() > 2_000
-    ):
-      raise Undecided('a root of too many digits')
-    inside = number.numerator * below ** (degree - 1)
-    self._spend(40)
-    value: Number = Fraction(1, below)
-    powers = []
-    for prime, count in roots.factors(inside).items():
-      value *= prime ** (count // degree)
-      rest = Fraction(count % degree, degree)
-      if rest:
-        powers.append((('p', prime), rest))
-    return {tuple(sorted(powers)): _reduced(value)}
-
-
-def _conjugate(form: Sum) -> Sum | None:
-  """a - b sqrt(p) of a + b sqrt(p), for one prime or i; None without one."""
-  for monomial in form:
-    for atom, power in monomial:
-      if atom == _I or (atom[0] == 'p' and power == Fraction(1, 2)):
-        return {
-          other: -value if (atom, power) in other else value
-          for other, value in form.items()
-        }
-  return None
-
-
-def _opaque(text: str) -> Sum:
-  if len(text) > 2_000:
-    raise Undecided('too long a part')
-  return {((('o', text), 1),): 1}
+      root = self.root(base, Fraction(1, exponent.denominator))
+      return self.integer_power(root, exponent.numerator)
+    return self.integer_power(base, exponent)

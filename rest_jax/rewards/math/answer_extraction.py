@@ -1,6 +1,6 @@
 r"""From a completion to the text of its answer, by one rule.
 
-    cut at the first stop string
+    cut at the first end mark and stop string, and what stands behind reasoning
     >  the last \boxed{...} (or \fbox), of which all that are there must agree
     >  without any box, what stands behind "(the) answer is", to the end of the
        sentence; again all must agree
@@ -8,16 +8,18 @@ r"""From a completion to the text of its answer, by one rule.
 A completion that gives two answers has none: to list candidates must not pay.
 """
 
+import dataclasses
 import re
 from collections.abc import Sequence
+
+from rest_jax.rewards import end_marks, reasoning
+from rest_jax.rewards.math import box_context
 
 DEFAULT_STOPS = (
   'Problem:',
   '\nQuestion:',
   '\nQ:',
   'I hope it is correct',
-  '<|endoftext|>',
-  '</s>',
 )
 MAX_COMPLETION = 200_000  # characters
 MAX_BOXES = 64
@@ -35,39 +37,55 @@ _SENTENCE_END = re.compile(r'[.!?](?=\s|$)|\n')
 _BLANK = re.compile(r'(?:\\[hv]?phantom\{[^{}]*\}|\\quad|\\,|[\s~?_])*')
 
 
-def candidates(completion: str, stop: Sequence[str]) -> list[str]:
-  """The answers that a completion gives, in their order.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidates:
+  """The answers that a completion gives.
+
+  Attributes:
+    texts: in their order; () for none: no box and no marker, a last box that
+      does not close, or a completion beyond the limits.
+    is_part: whether the last box is only a part of what it says, as in
+      -\\boxed{3} (box_context).
+  """
+
+  texts: tuple[str, ...] = ()
+  is_part: bool = False
+
+
+def candidates(completion: str, stop: Sequence[str]) -> Candidates:
+  """The answers that a completion gives.
 
   Args:
     completion: the sampled text.
     stop: strings that end it; what follows the first of them is not read.
-
-  Returns:
-    [] for none: no box and no marker, a last box that does not close, or a
-    completion beyond the limits.
   """
+  completion = reasoning.removed(end_marks.cut(completion))
   end = len(completion)
   for string in stop:
     found = completion.find(string, 0, end)
     if found >= 0:
       end = found
   if end > MAX_COMPLETION:
-    return []
+    return Candidates()
   text = completion[:end]
   if '\\boxed' not in text and '\\fbox' not in text:
-    return _behind_markers(text)
-  closed, contents = 0, []
+    return Candidates(tuple(_behind_markers(text)))
+  start = closed = 0
+  contents: list[str | None] = []
   for match in _BOX.finditer(text):
     if match.start() < closed:
       continue  # within the box before
     if len(contents) == MAX_BOXES:
-      return []
+      return Candidates()
+    start = match.start()
     content, closed = _content(text, match.end())
     contents.append(content)
   if not contents or contents[-1] is None:
-    return []
+    return Candidates()
   kept = [box for box in contents[:-1] if box and not _BLANK.fullmatch(box)]
-  return [*kept, contents[-1]]
+  return Candidates(
+    (*kept, contents[-1]), box_context.is_part(text, start, closed)
+  )
 
 
 def _content(text: str, start: int) -> tuple[str | None, int]:

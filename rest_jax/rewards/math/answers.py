@@ -11,6 +11,7 @@ from fractions import Fraction
 
 from rest_jax.rewards.math.spelling import Sum, spell_value
 from rest_jax.rewards.math.trees import Tree
+from rest_jax.rewards.math.unevaluated import NOTHING, Undone
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class Answer:
     value: of a number.
     tree: of a number or an expression.
     form: its normal form, where it has one.
-    undone: what it leaves to be worked out, see `undone`.
+    undone: what an expression leaves to be worked out.
     parts: of what has parts.
     shape: what tells apart composites with the same parts: brackets, ...
     unit: '' where none is known.
@@ -37,7 +38,7 @@ class Answer:
   value: int | Fraction | None = None
   tree: Tree | None = None
   form: Sum | None = None
-  undone: int = 0
+  undone: Undone = NOTHING
   parts: tuple['Answer', ...] = ()
   shape: str = ''
   unit: str = ''
@@ -46,15 +47,17 @@ class Answer:
   listing: 'Answer | None' = None
 
 
-def of_number(value: int | Fraction, unit: str = '') -> Answer:
-  """A number."""
+def of_number(
+  value: int | Fraction, unit: str = '', tree: Tree | None = None
+) -> Answer:
+  """A number, and the expression that it was written as."""
   if value.denominator == 1:
     value = value.numerator
   return Answer(
     kind='number',
     canonical=spell_value(value),
     value=value,
-    tree=('num', value),
+    tree=tree or ('num', value),
     form={(): value} if value else {},
     unit=unit,
   )

@@ -5,7 +5,14 @@ than an answer (2^100 - 2), but an answer no more than its reference, and a
 reference may state its value twice (0.56 = 56%), which in an answer is a hedge.
 """
 
-from rest_jax.rewards.math import Undecided, Work, algebra, numeric, units
+from rest_jax.rewards.math import (
+  Undecided,
+  Work,
+  form_arithmetic,
+  numeric,
+  trees,
+  units,
+)
 from rest_jax.rewards.math.answers import Answer
 
 MAX_PARTS = 40
@@ -37,6 +44,8 @@ class _Comparison:
     if reference.kind == 'expression':
       if self._expressions(reference, answer):
         return True
+      if answer.undone.exceeds(reference.undone):
+        return False  # y = x + x + 1
       return self._equations(reference, answer)
     if reference.kind in ('tuple', 'matrix', 'named', 'ratio'):
       return _same_shape(reference, answer) and all(
@@ -57,11 +66,28 @@ class _Comparison:
       if _names_differ(reference, answer):
         return False
       return self._expressions(reference, answer)
+    if reference.kind == 'tuple' and answer.kind == 'set':
+      return self._assignments(reference, answer)
     if reference.kind == 'set' and answer.listing is not None:
       return self.equal(reference, answer.listing)
     if answer.kind == 'set' and reference.listing is not None:
       return self.equal(reference.listing, answer)
     return self._equations(reference, answer)
+
+  def _assignments(self, reference: Answer, answer: Answer) -> bool:
+    """x = 2, y = 3 against (2, 3): the names in their alphabetical order."""
+    if reference.shape != '()' or len(reference.parts) != len(answer.parts):
+      return False
+    names = [part.shape for part in answer.parts if part.kind == 'named']
+    if len(set(names)) != len(answer.parts) or not all(
+      len(name) == 1 and name.islower() for name in names
+    ):
+      return False
+    parts = sorted(answer.parts, key=lambda part: part.shape)
+    return all(
+      self.equal(expected, part.parts[0])
+      for expected, part in zip(reference.parts, parts, strict=True)
+    )
 
   def _equations(self, reference: Answer, answer: Answer) -> bool:
     """y = 2x + 1 against 2x - y + 1 = 0."""
@@ -72,13 +98,15 @@ class _Comparison:
     return False
 
   def _expressions(self, reference: Answer, answer: Answer) -> bool:
-    if answer.undone & ~reference.undone:
+    if answer.undone.exceeds(reference.undone):
+      return False
+    if _has_other_variables(reference, answer):
       return False
     left, right = reference.form, answer.form
     if left is not None and right is not None:
       if left == right:
         return True
-      if algebra.is_free(left) and algebra.is_free(right):
+      if form_arithmetic.is_free(left) and form_arithmetic.is_free(right):
         return False
     try:
       return numeric.equal(reference.tree, answer.tree, self._work)
@@ -115,6 +143,15 @@ class _Comparison:
 def _names_differ(reference: Answer, answer: Answer) -> bool:
   a, b = reference.name, answer.name
   return bool(a) and bool(b) and a != b
+
+
+def _has_other_variables(reference: Answer, answer: Answer) -> bool:
+  """Whether a variable is left that the reference has not: x + 1 - x for 1."""
+  try:
+    names = trees.variables(answer.tree) - trees.variables(reference.tree)
+  except Undecided:  # f(x) and the like, which their normal forms compare
+    return False
+  return bool(names)
 
 
 def _same_shape(reference: Answer, answer: Answer) -> bool:

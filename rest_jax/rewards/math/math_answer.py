@@ -1,27 +1,38 @@
-r"""Final answers of competition mathematics, as MATH's \boxed{...}.
+r"""Grades final answers of competition mathematics, as MATH's \boxed{...}.
 
-Three stages, each bounded in time and memory by construction (no signal, no
-process, no eval, no CAS): one rule says which text is the answer
-(`latex.extraction`); numbers, texts, tuples, sets, intervals, matrices and
-equations are compared exactly (`latex.reading`); expressions by their normal
-form, or at points to 60 digits (`latex.comparing`). docs/rewards.md holds every
-rule and what is decided where mathematics leaves a choice.
+In three stages, each bounded in time and memory (no signal, no process, no
+eval, no computer algebra system): answer_extraction says which text is the
+answer; reading turns it into numbers, tuples, sets, intervals, matrices,
+equations and expressions; comparison compares the first exactly, expressions by
+their normal form or at points to 60 digits. docs/rewards.md holds every rule,
+and what is decided where mathematics leaves a choice.
 
-A false positive is trained on, a false negative is one sample fewer: whatever
-is not understood is wrong. Integrals, sums, limits and equations are never
-worked out for the model.
+A wrong answer that is accepted is trained on; a right one that is refused is
+one sample fewer. So whatever is not understood is wrong. Integrals, sums,
+limits and equations are never worked out for the model.
 """
 
+import itertools
+import re
 from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
 
 from rest_jax.rewards import verdicts
-from rest_jax.rewards.math import answer_extraction, comparison, reading
+from rest_jax.rewards.math import (
+  answer_extraction,
+  answers,
+  comparison,
+  reading,
+)
 from rest_jax.rewards.math.answer_extraction import DEFAULT_STOPS
 from rest_jax.rewards.verdicts import Verdict
 
 __all__ = ('DEFAULT_STOPS', 'canonical', 'equivalent', 'extract', 'grade')
 
 MAX_ANSWERS = 8  # different texts in the boxes of one completion
+# How Python spells a small or large float: 1e-05, 1.5e+22. 2e-3 is no such.
+_FLOAT = re.compile(r'-?[0-9](?:\.[0-9]{1,17})?e[-+][0-9]{2,3}')
 
 
 def extract(
@@ -66,10 +77,10 @@ def equivalent(reference: str, answer: str) -> bool:
     False where either is empty, too long or not understood, unless both are
     the same text.
   """
-  expected, read = reading.read(_unboxed(reference)), reading.read(answer)
+  expected, read = _read_reference(reference), reading.read(answer)
   if expected is None or read is None:
     return False
-  return comparison.equal(expected, read)
+  return reference == answer or comparison.equal(expected, read)
 
 
 def grade(
@@ -94,21 +105,26 @@ def grade(
   cut_off = verdicts.unfinished(finish_reason)
   if cut_off is not None:
     return cut_off
-  expected = reading.read(_unboxed(reference or ''))
+  expected = _read_reference(reference or '')
   if expected is None:
     return _verdict(
       verdicts.HARNESS_ERROR,
       f'the reference {(reference or "")[:60]!r}: empty, or more than '
       f'{reading.MAX_ANSWER} characters',
     )
-  text, why = _extract(completion, stop)
+  text, why, texts = _extract(completion, stop)
+  if why == _TWO and expected.kind in ('set', 'tuple') and texts:
+    text = ', '.join(texts)  # one box for each entry
+    several = reading.read(text)
+    if several is None or not comparison.equal(expected, several):
+      text = None
   if text is None:
-    outcome = verdicts.WRONG if why == _TWO else verdicts.NO_ANSWER
+    outcome = verdicts.NO_ANSWER if why == 'no answer' else verdicts.WRONG
     return _verdict(outcome, why)
   answer = reading.read(text)
   if answer is None:
     return _verdict(verdicts.NO_ANSWER, 'an empty or very long answer')
-  if comparison.equal(expected, answer):
+  if text == reference or comparison.equal(expected, answer):
     return Verdict(
       outcome=verdicts.CORRECT, reward=1.0, answer=answer.canonical
     )
@@ -121,27 +137,48 @@ def grade(
 
 
 _TWO = 'two different answers'
+_PART = 'the box is part of a larger expression, or a hedge'
 
 
-def _extract(completion: str, stop: Sequence[str]) -> tuple[str | None, str]:
-  """The answer, or None and why."""
+def _extract(
+  completion: str, stop: Sequence[str]
+) -> tuple[str | None, str, tuple[str, ...]]:
+  """The answer, or None and why; and all different answers that were given."""
   found = answer_extraction.candidates(completion, stop)
-  if not found:
-    return None, 'no answer'
-  last = found[-1]
-  others = {text for text in found if text != last}
-  if others:
-    if len(others) > MAX_ANSWERS:
-      return None, _TWO
-    if not all(equivalent(last, text) for text in others):
-      return None, _TWO
-  return last, ''
+  if not found.texts:
+    return None, 'no answer', ()
+  if found.is_part:
+    return None, _PART, ()
+  if len(found.texts) == 1:
+    return found.texts[0], '', found.texts
+  texts = tuple(dict.fromkeys(found.texts))
+  if len(texts) > MAX_ANSWERS + 1:
+    return None, _TWO, ()
+  if not _agree(texts):
+    return None, _TWO, texts
+  return found.texts[-1], '', texts
 
 
-def _unboxed(reference: str) -> str:
+def _agree(texts: tuple[str, ...]) -> bool:
+  """Whether each says what each other says: x=3, y=3 and 3 do not."""
+  return all(
+    equivalent(a, b) or equivalent(b, a)
+    for a, b in itertools.combinations(texts, 2)
+  )
+
+
+def _read_reference(reference: str) -> answers.Answer | None:
+  """A reference, out of its box, which may be a float's spelling: 1e-05."""
   if '\\boxed' in reference or '\\fbox' in reference:
-    return extract(reference, stop=()) or ''
-  return reference
+    texts = tuple(
+      dict.fromkeys(answer_extraction.candidates(reference, ()).texts)
+    )
+    if not texts or len(texts) > MAX_ANSWERS + 1 or not _agree(texts):
+      return None
+    reference = texts[-1]
+  elif 'e' in reference and _FLOAT.fullmatch(reference):
+    return answers.of_number(Fraction(Decimal(reference)))
+  return reading.read(reference)
 
 
 def _verdict(outcome: str, detail: str) -> Verdict:

@@ -4,8 +4,10 @@ A value is a pair of Decimals, the real and the imaginary part. Variables take
 real values; a point at which an expression is not defined over the reals (the
 root of something negative) is skipped, since x^(1/2) says nothing there.
 
-A sum whose terms cancel, or of which one is lost beside another, is Undecided:
-what is left could be noise. So 1 + 10^-100 is never taken for 1.
+Values are called equal to 40 digits, so nothing may be lost before: a sum whose
+terms cancel, or of which one is tiny beside another, is Undecided, and so is a
+function so near its value at 0 or at 1 that what it was given does not show.
+1 + 10^-100 is never taken for 1, nor e^(10^-41), nor cos(10^-25).
 """
 
 import decimal
@@ -13,14 +15,24 @@ import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
 
-from rest_jax.rewards.math import Undecided, Work, algebra, trees, trigonometry
+from rest_jax.rewards.math import (
+  Undecided,
+  Work,
+  algebra,
+  form_arithmetic,
+  sample_points,
+  spelling,
+  trees,
+  trigonometry,
+)
+from rest_jax.rewards.math.spelling import Number
 from rest_jax.rewards.math.trees import Tree
 from rest_jax.rewards.math.trigonometry import Undefined
 
-POINTS = 4  # with variables; two must be defined
 _EQUAL = Decimal('1e-40')  # relative
 _CANCELS = Decimal('1e-15')
-_LOST = Decimal('1e-30')
+_LOST = Decimal('1e-20')
+_MAX_DIGITS = 20  # of a number as it was written, without zeros at its end
 _MAX_EXPONENT = 20_000
 _TRANSCENDENTAL = 25  # operations that a sine or logarithm counts for
 _INTEGER_FUNCTION = 100  # that a factorial counts for
@@ -41,41 +53,38 @@ def equal(a: Tree, b: Tree, work: Work) -> bool:
     Undecided: a value is out of reach, or too few points are defined.
   """
   names = sorted(trees.variables(a) | trees.variables(b))
-  seed = hashlib.sha256(repr((a, b)).encode()).digest()
+  seed = hashlib.sha256(f'{spelling.show(a)} {spelling.show(b)}'.encode())
   agreed = 0
+
+  def constant(tree: Tree) -> Decimal:
+    real, imaginary = _Evaluation({}, work).value(tree)
+    if imaginary:
+      raise Undecided('a complex number beside a variable')
+    return real
+
   with decimal.localcontext(trigonometry.CONTEXT):
-    for index in range(POINTS if names else 1):
-      point = _point(names, seed, index)
+    try:
+      points = sample_points.points(a, b, names, seed.digest(), constant)
+    except (Undefined, decimal.DecimalException, OverflowError) as error:
+      raise Undecided('a value out of range') from error
+    for point in points:
       try:
-        left = _Evaluation(point, work).value(a)
-        right = _Evaluation(point, work).value(b)
+        left = _Evaluation(point.values, work).value(a)
+        right = _Evaluation(point.values, work).value(b)
       except Undefined:
         if not names:
           raise Undecided('not a real number') from None
         continue
-      except (decimal.DecimalException, OverflowError) as error:
-        raise Undecided('a value out of range') from error
+      except (Undecided, decimal.DecimalException, OverflowError) as error:
+        if point.required:
+          raise Undecided('a value out of range') from error
+        continue
       if not _close(left, right):
         return False
       agreed += 1
-  if agreed < min(2, index + 1):
+  if agreed < min(2, len(points)):
     raise Undecided('defined at too few points')
   return True
-
-
-def _point(names: list[str], seed: bytes, index: int) -> dict[str, Decimal]:
-  """Values for the names: positive at the first two points, then of any sign.
-
-  They depend on both expressions, so that no answer can be made to fit them.
-  """
-  point = {}
-  for name in names:
-    digest = hashlib.sha256(seed + bytes([index]) + name.encode()).digest()
-    value = Decimal(int.from_bytes(digest[:6], 'big')) / 2**47 + Decimal('0.3')
-    if index >= 2 and digest[6] % 2:
-      value = -value
-    point[name] = value
-  return point
 
 
 def _close(a: Value, b: Value) -> bool:
@@ -98,7 +107,7 @@ class _Evaluation:
     if kind in ('fn', 'log', 'pow', 'root'):
       self._work.spend(_TRANSCENDENTAL)
     if kind == 'num':
-      return _decimal(tree[1]), _ZERO
+      return _literal(tree[1]), _ZERO
     if kind == 'let':
       return self._point[tree[1]], _ZERO
     if kind == 'const':
@@ -128,7 +137,7 @@ class _Evaluation:
     if kind in ('fn', 'log'):
       return self._function(tree)
     self._work.spend(_INTEGER_FUNCTION)
-    number = algebra.constant(
+    number = form_arithmetic.constant(
       algebra.normal_form(tree, self._work)
     )  # 5!, binomials
     if number is None:
@@ -148,7 +157,7 @@ class _Evaluation:
     base, exponent = self.value(tree[1]), self.value(tree[2])
     if exponent[1] or abs(exponent[0]) > _MAX_EXPONENT:
       if tree[1] == ('const', 'e') and abs(exponent[0]) <= _MAX_EXPONENT:
-        size = exponent[0].exp()
+        size = trigonometry.exponential(exponent[0])
         sine, cosine = trigonometry.sine_cosine(exponent[1])
         return size * cosine, size * sine
       raise Undecided('an exponent')
@@ -161,7 +170,7 @@ class _Evaluation:
         return _integer_power(root, int(self.value(tree[2][1])[0]))
     if base[1] or base[0] <= 0:
       raise Undefined
-    return (base[0].ln() * exponent[0]).exp(), _ZERO
+    return trigonometry.exponential(base[0].ln() * exponent[0]), _ZERO
 
   def _root(self, value: Value, degree: Decimal) -> Value:
     real, imaginary = value
@@ -180,7 +189,7 @@ class _Evaluation:
       return _ZERO, _ZERO
     if real < 0 and not degree % 2:
       raise Undefined
-    root = (abs(real).ln() / degree).exp()
+    root = trigonometry.exponential(abs(real).ln() / degree)
     return root.copy_sign(real), _ZERO
 
   def _function(self, tree: Tree) -> Value:
@@ -192,21 +201,30 @@ class _Evaluation:
       if real <= 0:
         raise Undefined
       if name == 'ln':
-        return real.ln(), _ZERO
+        return trigonometry.logarithm(real), _ZERO
       base, imaginary = self.value(tree[1])
       if imaginary or base <= 0 or base == 1:
         raise Undefined
-      return real.ln() / base.ln(), _ZERO
-    if name == 'exp':
-      if abs(real) > _MAX_EXPONENT:
-        raise Undecided('an exponent')
-      return real.exp(), _ZERO
+      return trigonometry.logarithm(real) / trigonometry.logarithm(base), _ZERO
     if trees.has_degrees(tree[2]):
       real = real * trigonometry.PI / 180
     return trigonometry.function(name, real), _ZERO
 
 
-def _decimal(number: algebra.Number) -> Decimal:
+def _literal(number: Number) -> Decimal:
+  """A number as it was written; Undecided where it has too many digits.
+
+  1.00...01 x and x would be equal at every point that is looked at.
+  """
+  for part in (number.numerator, number.denominator):
+    if part.bit_length() > 64:
+      digits = Decimal(part).normalize().as_tuple().digits
+      if len(digits) > _MAX_DIGITS:
+        raise Undecided(f'a number of more than {_MAX_DIGITS} digits')
+  return _decimal(number)
+
+
+def _decimal(number: Number) -> Decimal:
   if number.denominator == 1:
     return +Decimal(number.numerator)
   return Decimal(number.numerator) / Decimal(number.denominator)

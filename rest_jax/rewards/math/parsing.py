@@ -7,7 +7,8 @@ words.
 import dataclasses
 
 from rest_jax.rewards.math import Undecided, units
-from rest_jax.rewards.math.expressions import END, ExpressionParser
+from rest_jax.rewards.math.expressions import ExpressionParser
+from rest_jax.rewards.math.operands import END
 from rest_jax.rewards.math.tokens import Token
 from rest_jax.rewards.math.trees import Tree
 

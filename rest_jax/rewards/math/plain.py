@@ -27,6 +27,13 @@ _HALF_DAY = re.compile(r'(?<![A-Za-z])([ap])\.m(?![A-Za-z])\.?')
 _EDGE = re.compile(
   r'(?:\\[!,;: ]|\\(?:displaystyle|textstyle|q?quad)(?![A-Za-z])|\s)+'
 )
+# A command that sets how what follows it looks, up to its argument.
+_DRESS = re.compile(
+  r'\\(?:(?:text)?color(?:\[[a-z]+\])?\s*\{[^{}]*\}'
+  r'|(?:tiny|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge'
+  r'|Huge|displaystyle|underline|ensuremath)(?![A-Za-z]))\s*'
+)
+_BRACE = re.compile(r'\\.|[{}]', re.DOTALL)
 _MATH = (('$$', '$$'), ('$', '$'), ('\\(', '\\)'), ('\\[', '\\]'))
 # What is written for a sign of LaTeX. Any other character that is not ASCII
 # makes an answer opaque: no digit, letter or space has a second spelling.
@@ -48,6 +55,8 @@ _UNICODE = {
   '\u2260': '\\ne ',
   '\u222a': '\\cup ',
   '\u2208': '\\in ',
+  '\u2205': '\\emptyset ',
+  '\u211d': '\\mathbb{R}',
   '\u00a0': ' ',
   '\u2009': ' ',
   '\u202f': ' ',
@@ -68,7 +77,9 @@ def clean(text: str) -> str:
   for _ in range(3):
     before = text
     if '\\' in text:
-      text = _trimmed(text)
+      text = _unwrapped(_trimmed(text))
+    elif text[:2] == '**' and text[-2:] == '**':
+      text = text[2:-2]
     text = text.rstrip('.,;: \n')
     for start, end in _MATH:
       if text.startswith(start) and text.endswith(end) and text != start:
@@ -79,6 +90,34 @@ def clean(text: str) -> str:
     if text == before:
       break
   return text
+
+
+def _unwrapped(text: str) -> str:
+  """Without a size, a colour or a font that is set for the whole answer."""
+  for _ in range(4):
+    if text[:2] == '{\\':  # {\color{red} 3}
+      text = _whole_group(text) or text
+    match = _DRESS.match(text)
+    if match is None:
+      break
+    text = text[match.end() :]
+    if text[:1] == '{':
+      inner = _whole_group(text)
+      if inner is None:
+        break
+      text = inner
+  return text
+
+
+def _whole_group(text: str) -> str | None:
+  """What stands in the braces around the whole text; None without them."""
+  depth = 0
+  for match in _BRACE.finditer(text):
+    brace = match.group()
+    depth += (brace == '{') - (brace == '}')
+    if not depth:
+      return text[1:-1].strip() if match.end() == len(text) else None
+  return None
 
 
 def _trimmed(text: str) -> str:

@@ -10,11 +10,13 @@ from rest_jax.rewards.math import (
   Work,
   algebra,
   answers,
+  form_arithmetic,
   parsing,
   plain,
   spelling,
   trees,
   unevaluated,
+  units,
 )
 from rest_jax.rewards.math.answers import Answer
 from rest_jax.rewards.math.parsing import Item
@@ -140,12 +142,12 @@ class _Reader:
     return self._expression(tree)
 
   def _expression(self, tree: Tree) -> Answer:
-    left = unevaluated.undone(tree, self._work)
     try:
       form = algebra.normal_form(tree, self._work)
     except Undecided:
       form = None
-    if form is None or left:
+    left = unevaluated.undone(tree, form, self._work)
+    if form is None or left != unevaluated.NOTHING:
       return Answer(
         kind='expression',
         canonical=spelling.show(tree),
@@ -153,9 +155,9 @@ class _Reader:
         form=form,
         undone=left,
       )
-    value = algebra.constant(form)
+    value = form_arithmetic.constant(form)
     if value is not None:
-      return dataclasses.replace(answers.of_number(value), tree=tree)
+      return answers.of_number(value, tree=tree)
     return Answer(
       kind='expression', canonical=spelling.spell(form), tree=tree, form=form
     )
@@ -213,9 +215,9 @@ class _Reader:
       return None
     tree = ('add', (left, ('neg', right)))
     form = algebra.normal_form(tree, self._work)
-    if algebra.constant(form) is not None:
+    if form_arithmetic.constant(form) is not None:
       raise Undecided('an equation that says nothing')
-    form = algebra.scaled(form, Fraction(1) / spelling.leading(form))
+    form = form_arithmetic.scaled(form, Fraction(1) / spelling.leading(form))
     return Answer(
       kind='equation', canonical=f'{spelling.spell(form)}=0', form=form
     )
@@ -244,9 +246,11 @@ class _Reader:
       form = algebra.normal_form(
         ('add', (sides[0], ('neg', sides[1]))), self._work
       )
-      if algebra.constant(form) is not None:
+      if form_arithmetic.constant(form) is not None:
         raise Undecided('an inequality of numbers')
-      form = algebra.scaled(form, 1 / abs(Fraction(spelling.leading(form))))
+      form = form_arithmetic.scaled(
+        form, 1 / abs(Fraction(spelling.leading(form)))
+      )
       spelled = f'{spelling.spell(form)}{relations[0]}0'
       return Answer(kind='order', canonical=spelled)
     pieces = [self._leaf(sides[0]).canonical]
@@ -261,7 +265,12 @@ def _opaque(text: str) -> Answer:
 
 
 def _with_unit(answer: Answer, unit: str) -> Answer:
-  return dataclasses.replace(answer, unit=unit) if unit else answer
+  if not unit:
+    return answer
+  canonical = answer.canonical
+  if units.unknown(unit):  # words that may change the value are no vote for it
+    canonical = f'{canonical} {unit}'
+  return dataclasses.replace(answer, unit=unit, canonical=canonical)
 
 
 def _name(tree: Tree) -> str:

@@ -6,7 +6,7 @@ from fractions import Fraction
 from rest_jax.rewards.math.trees import Tree
 
 Number = int | Fraction
-Sum = dict[tuple, Number]  # a normal form, see algebra
+Sum = dict[tuple, Number]  # a normal form, see algebra.py
 
 
 def spell(form: Sum) -> str:
@@ -49,7 +49,10 @@ def _spell_power(atom: tuple, power: Number) -> str:
   name = str(atom[-1])
   if power == 1:
     return name
-  return f'{name}^{power}' if power.denominator == 1 else f'{name}^({power})'
+  spelled = spell_number(power)  # str() refuses more than 4,300 digits
+  return (
+    f'{name}^{spelled}' if power.denominator == 1 else f'{name}^({spelled})'
+  )
 
 
 def _order(monomial: tuple) -> tuple:

@@ -7,7 +7,7 @@ A token is a pair (kind, value):
     fn      a function ('sin', 'frac', 'root', 'binom', 'ln', ...)
     const   'pi', 'e', 'i', 'inf'     begin, end   an environment
     op      + - * / ^ _ ! = < > <= >= != ~ ( ) [ ] { } \\{ \\} | , ; : & \\\\
-            pm mp cup in deg % $ '
+            pm mp cup in div deg % $ '
 
 Spacing, sizes and fonts are dropped. A command that is not listed here raises
 Undecided: the list is the whitelist of what a model may write.
@@ -16,7 +16,7 @@ Undecided: the list is the whitelist of what a model may write.
 import re
 from fractions import Fraction
 
-from rest_jax.rewards.math import Undecided, units
+from rest_jax.rewards.math import Undecided, latex_commands, units
 
 MAX_TOKENS = 400
 MAX_DIGITS = 300  # of one number
@@ -31,90 +31,22 @@ _TOKEN = re.compile(
   r"|(?P<op>[-+*/^_!=<>()\[\]{}|,;:&%'])"
   r'|(?P<space>[\s$~]+)'
 )
-_ROMAN_UNIT = re.compile(r'\s*\{\s*([a-z]{1,12})\s*\}')
+_ROMAN_UNIT = re.compile(r'\s*\{(?:\s|~|\\[,;: ])*([a-z]{1,12})\s*\}')
 _NOT_DIGITS = re.compile(r'[^0-9.]')
 _TEXT_TOKEN = re.compile(
   r'(?P<num>[0-9]+(?:\.[0-9]+)?)|(?P<letters>[A-Za-z]+)'
   r'|(?P<op>[-+*/^_!=<>(),;:])|(?P<space>[\s.$]+|\\[ ,]|~)'
 )
-_SPACES = frozenset(
-  '! , ; : > quad qquad left right big Big bigg Bigg bigl bigr Bigl Bigr biggl '
-  'biggr displaystyle textstyle scriptstyle limits thinspace mathstrut strut '
-  'mathbf mathit mathsf mathnormal boldsymbol bm bf rm it '
-  'hspace hfill nolimits'.split()
-) | {' '}
-_TEXTS = frozenset('text textbf textit textrm textnormal mbox hbox'.split())
-_PHANTOMS = frozenset(('phantom', 'hphantom', 'vphantom'))
-_OPERATORS = {
-  'cdot': '*',
-  'times': '*',
-  'ast': '*',
-  'div': '/',
-  'pm': 'pm',
-  'mp': 'mp',
-  'le': '<=',
-  'leq': '<=',
-  'leqslant': '<=',
-  'ge': '>=',
-  'geq': '>=',
-  'geqslant': '>=',
-  'lt': '<',
-  'gt': '>',
-  'ne': '!=',
-  'neq': '!=',
-  'approx': '~',
-  'cup': 'cup',
-  'in': 'in',
-  'colon': ':',
-  'circ': 'deg',
-  'degree': 'deg',
-  'prime': "'",
-  '{': '\\{',
-  '}': '\\}',
-  'lbrace': '\\{',
-  'rbrace': '\\}',
-  '%': '%',
-  '$': '$',
-  '\\': '\\\\',
-  'mid': '|',
-  'vert': '|',
-  'lvert': '|',
-  'rvert': '|',
-  '|': '||',
-}
-_FUNCTIONS = {
-  'frac': 'frac',
-  'dfrac': 'frac',
-  'tfrac': 'frac',
-  'cfrac': 'frac',
-  'sqrt': 'root',
-  'binom': 'binom',
-  'dbinom': 'binom',
-  'tbinom': 'binom',
-  'log': 'log',
-  'ln': 'ln',
-  'exp': 'exp',
-}
-_FUNCTIONS.update(
-  (name, name)
-  for name in 'sin cos tan sec csc cot arcsin arccos arctan'.split()
-)
-_CONSTANTS = {'pi': 'pi', 'infty': 'inf'}
-_GREEK = frozenset(
-  'alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota '
-  'kappa lambda mu nu xi rho sigma tau phi varphi chi psi omega Gamma Delta '
-  'Theta Lambda Xi Sigma Phi Psi Omega angle triangle ell'.split()
-)
-# Plain words that are read as the command of that name.
-_PLAIN = {'sqrt': 'root', 'log': 'log', 'ln': 'ln', 'exp': 'exp'}
-_PLAIN.update((name, name) for name in ('sin', 'cos', 'tan', 'sec', 'csc'))
-_PLAIN['cot'] = 'cot'
+_RATE = re.compile(r'([a-z]{1,12}) ?/ ?([a-z]{1,12})')
+_BLACKBOARD = re.compile(r'\s*(?:\{\s*([A-Z])\s*\}|([A-Z])(?![A-Za-z]))')
+_COLUMNS = re.compile(r'\s*\{[lcr|\s]*\}')
 
 # Words too short to be told from a product of variables otherwise.
 _SHORT_WORDS = frozenset(
   'yes no odd one two six ten red may mon tue wed thu fri sat sun'.split()
 )
 
+_TEXT_SIGN = re.compile(r'\\[$% ,]')
 _LETTER_UNITS = frozenset('mgsl')  # 5\text{ m}
 
 Token = tuple[str, object]
@@ -198,10 +130,10 @@ def _letters(run: str, found: list[Token]) -> None:
     found.append(('const', run) if run in ('e', 'i') else ('let', run))
   elif run == 'pi':
     found.append(('const', 'pi'))
-  elif run in _GREEK:
+  elif run in latex_commands.GREEK:
     found.append(('let', run))
-  elif run in _PLAIN:
-    found.append(('fn', _PLAIN[run]))
+  elif run in latex_commands.PLAIN_FUNCTIONS:
+    found.append(('fn', latex_commands.PLAIN_FUNCTIONS[run]))
   elif run.isupper():
     found.append(('name', run))
   elif len(run) > 3 or units.plain(lower) or lower in _SHORT_WORDS:
@@ -219,47 +151,87 @@ def _command(name: str, text: str, position: int, found: list[Token]) -> int:
       found.append(('word', match[1]))
       return match.end()
     return position
-  if name in _SPACES:
+  if name in latex_commands.SPACES:
     return position
-  if name in _OPERATORS:
-    found.append(('op', _OPERATORS[name]))
-  elif name in _FUNCTIONS:
-    found.append(('fn', _FUNCTIONS[name]))
-  elif name in _CONSTANTS:
-    found.append(('const', _CONSTANTS[name]))
-  elif name in _GREEK:
+  if name in latex_commands.OPERATORS:
+    found.append(('op', latex_commands.OPERATORS[name]))
+  elif name in latex_commands.FUNCTIONS:
+    found.append(('fn', latex_commands.FUNCTIONS[name]))
+  elif name in latex_commands.CONSTANTS:
+    found.append(('const', latex_commands.CONSTANTS[name]))
+  elif name in latex_commands.GREEK:
     found.append(('let', name))
-  elif name in _TEXTS:
-    content, position = _group(text, position)
+  elif name in latex_commands.TEXTS:
+    content, end = _group(text, position, nested=True)
+    if '\\' in _TEXT_SIGN.sub('', content) or '{' in content:
+      return position  # \textbf{\underline{7}}: the group is read as it is
     _text(content, found)
-  elif name in _PHANTOMS:
+    return end
+  elif name in latex_commands.COLORS:
+    for _ in range(latex_commands.COLORS[name]):
+      _, position = _group(text, _optional(text, position))
+  elif name in latex_commands.PHANTOMS:
     _, position = _group(text, position)
   elif name in ('begin', 'end'):
     content, position = _group(text, position)
     found.append((name, content))
+    if content == 'array' and name == 'begin':
+      match = _COLUMNS.match(text, position)
+      position = match.end() if match else position
+  elif name in ('emptyset', 'varnothing'):
+    found += [('op', '\\{'), ('op', '\\}')]
   elif name == 'overline':
     content, after = _group(text, position)
     if not (content.isascii() and content.isalpha() and content.isupper()):
       raise Undecided('\\overline')
     return position  # a segment: its name is in the group
-  elif name == 'mathbb' and text[position : position + 3] == '{R}':
-    inf = ('const', 'inf')
-    for token in (('op', '('), ('op', '-'), inf, ('op', ','), inf, ('op', ')')):
-      found.append(token)
-    return position + 3
+  elif name in ('mathbb', 'Bbb'):
+    match = _BLACKBOARD.match(text, position)
+    if match is None:
+      raise Undecided('the set \\mathbb')
+    _number_set(match[1] or match[2], found)
+    return match.end()
+  elif name in latex_commands.NUMBER_SETS:
+    _number_set(latex_commands.NUMBER_SETS[name], found)
   else:
     raise Undecided(f'the command \\{name}')
   return position
 
 
-def _group(text: str, position: int) -> tuple[str, int]:
-  """The next argument, without nested braces, and where it ends."""
+def _number_set(letter: str, found: list[Token]) -> None:
+  """All real numbers, as an interval; or the name of another set."""
+  if letter != 'R':
+    found.append(('let', f'\\mathbb{{{letter}}}'))
+    return
+  inf = ('const', 'inf')
+  for token in (('op', '('), ('op', '-'), inf, ('op', ','), inf, ('op', ')')):
+    found.append(token)
+
+
+def _optional(text: str, position: int) -> int:
+  """Where the text goes on behind an argument in brackets, as [rgb]."""
+  if text[position : position + 1] != '[':
+    return position
+  end = text.find(']', position)
+  return position if end < 0 else end + 1
+
+
+def _group(
+  text: str, position: int, *, nested: bool = False
+) -> tuple[str, int]:
+  """The next argument and where it ends.
+
+  Args:
+    text: the answer.
+    position: where the argument begins.
+    nested: whether the end does not matter where there are braces within it.
+  """
   while position < len(text) and text[position] == ' ':
     position += 1
   if text[position : position + 1] != '{':
     return text[position : position + 1], position + 1
   end = text.find('}', position)
-  if end < 0 or '{' in text[position + 1 : end]:
+  if end < 0 or ('{' in text[position + 1 : end] and not nested):
     raise Undecided('braces within text')
   return text[position + 1 : end], end + 1
 
@@ -268,6 +240,10 @@ def _text(content: str, found: list[Token]) -> None:
   r"""What stands in \text{...}: letters, numbers and words."""
   if content.strip() in _LETTER_UNITS and found:
     found.append(('word', content.strip()))
+    return
+  rate = _RATE.fullmatch(content.strip())
+  if rate and units.known(rate[1]) and units.known(rate[2]):
+    found += [('word', rate[1]), ('word', 'per'), ('word', rate[2])]
     return
   content = content.replace('a.m.', ' am ').replace('p.m.', ' pm ')
   content = content.replace('\\$', '').replace('\\%', ' percent ')

@@ -18,20 +18,27 @@ from rest_jax.rewards.math import Undecided
 Tree = tuple
 
 
+def children(tree: Tree) -> list[Tree]:
+  """The trees that a tree is made of, from left to right."""
+  found = []
+  for part in tree[1:]:
+    if isinstance(part, tuple) and part:
+      if isinstance(part[0], tuple):
+        found.extend(part)
+      else:
+        found.append(part)
+  return found
+
+
+def is_integer(tree: Tree) -> bool:
+  """Whether a tree is an integer as it was written: 5, -5."""
+  tree = tree[1] if tree[0] == 'neg' else tree
+  return tree[0] == 'num' and tree[1].denominator == 1
+
+
 def has_degrees(tree: Tree) -> bool:
   """Whether a degree sign stands somewhere in the tree."""
-  if tree[0] == 'deg':
-    return True
-  return any(
-    has_degrees(part)
-    for parts in tree[1:]
-    for part in (parts if _is_list(parts) else (parts,))
-    if isinstance(part, tuple)
-  )
-
-
-def _is_list(parts: object) -> bool:
-  return isinstance(parts, tuple) and (not parts or isinstance(parts[0], tuple))
+  return tree[0] == 'deg' or any(map(has_degrees, children(tree)))
 
 
 def variables(tree: Tree) -> set[str]:
@@ -44,12 +51,7 @@ def variables(tree: Tree) -> set[str]:
     elif part[0] == 'call':
       raise Undecided('a function that is not known')
     else:
-      for parts in part[1:]:
-        if isinstance(parts, tuple):
-          if parts and isinstance(parts[0], tuple):
-            left.extend(parts)
-          else:
-            left.append(parts)
+      left.extend(children(part))
   return found
 
 
@@ -63,14 +65,7 @@ def both(tree: Tree) -> tuple[Tree, ...]:
 
 def count(tree: Tree) -> int:
   """How many +- a tree has."""
-  found = int(tree[0] == 'pm')
-  for part in tree[1:]:
-    if isinstance(part, tuple) and part:
-      if isinstance(part[0], tuple):
-        found += sum(count(inner) for inner in part if inner)
-      else:
-        found += count(part)
-  return found
+  return int(tree[0] == 'pm') + sum(map(count, children(tree)))
 
 
 def signed(tree: Tree, sign: int) -> Tree:

@@ -1,4 +1,8 @@
-"""Pi, sines and their inverses to 60 digits, which decimal does not have."""
+"""Pi, sines, their inverses, exp and log to 60 digits.
+
+Where a function is nearly constant, what it was given is lost in its digits:
+cos(10^-25) has 49 nines. Such a value is Undecided, never rounded.
+"""
 
 import decimal
 from decimal import Decimal
@@ -18,7 +22,8 @@ CONTEXT = decimal.Context(
   ],
 )
 _TINY = Decimal(10) ** (-DIGITS - 2)
-_ZERO_LIKE = Decimal('1e-30')
+_ZERO_LIKE = Decimal('1e-50')  # what sin(pi) is to 60 digits
+_FLAT = Decimal('1e-10')  # nearer than this to a flat place is Undecided
 
 
 class Undefined(Exception):
@@ -28,6 +33,7 @@ class Undefined(Exception):
 def function(name: str, angle: Decimal) -> Decimal:
   """A trigonometric function, or the inverse of one, of a real number."""
   if name in ('arcsin', 'arccos', 'arctan'):
+    _require_shown(angle)
     return inverse(name, angle)
   sine, cosine = sine_cosine(angle)
   above, below = {
@@ -44,10 +50,34 @@ def function(name: str, angle: Decimal) -> Decimal:
   return above / below
 
 
+def exponential(exponent: Decimal) -> Decimal:
+  """e to a power."""
+  _require_shown(exponent)
+  return exponent.exp()
+
+
+def logarithm(value: Decimal) -> Decimal:
+  """The natural logarithm of a positive number."""
+  _require_shown(value - 1)
+  return value.ln()
+
+
+def _require_shown(distance: Decimal) -> None:
+  """Raises Undecided for a tiny distance to where a function is flat."""
+  if distance and abs(distance) < _FLAT:
+    raise Undecided('a value that does not show in its function')
+
+
 def sine_cosine(angle: Decimal) -> tuple[Decimal, Decimal]:
-  """Sine and cosine, by their series at a sixteenth of the angle."""
+  """Sine and cosine, by their series at a sixteenth of the angle.
+
+  Raises:
+    Undecided: the angle is large, or very near to a multiple of pi/2 and not
+      that multiple.
+  """
   if abs(angle) > 10_000:
     raise Undecided('a large angle')
+  _require_shown(angle)
   angle = angle % (2 * PI)
   small = angle / 16
   square = small * small
@@ -65,14 +95,26 @@ def sine_cosine(angle: Decimal) -> tuple[Decimal, Decimal]:
       break
   for _ in range(4):
     sine, cosine = 2 * sine * cosine, cosine * cosine - sine * sine
+  for value in (sine, cosine):
+    if abs(value) > _ZERO_LIKE:
+      _require_shown(value)
   return sine, cosine
 
 
 def inverse(name: str, value: Decimal) -> Decimal:
+  """arcsin, arccos or arctan of a number.
+
+  Raises:
+    Undefined: there is none.
+    Undecided: it is too near to its largest value.
+  """
   if name == 'arctan':
+    if abs(value) * _FLAT > 1:
+      raise Undecided('an inverse function of a large number')
     return _arctangent(value)
   if abs(value) > 1:
     raise Undefined
+  _require_shown(1 - abs(value))
   if abs(value) == 1:
     sine = (PI / 2).copy_sign(value)
   else:

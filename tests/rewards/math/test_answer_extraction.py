@@ -73,6 +73,93 @@ def test_what_follows_a_stop_string_is_not_read():
   assert math_answer.grade(text, '3').outcome == verdicts.CORRECT
 
 
+PART_OF_MORE = (
+  '-\\boxed{3}',
+  '10^{\\boxed{3}}',
+  '\\boxed{3} or 4',
+  '$-\\boxed{3}$',
+  '-$\\boxed{3}$',
+  'x = 5 - \\boxed{3}',
+  '2\\boxed{3}',
+  '2\\cdot\\boxed{3}',
+  '\\frac{\\boxed{3}}{4}',
+  '\\frac{1}{\\boxed{3}}',
+  '\\boxed{3}^2',
+  '\\boxed{3}\\pi',
+  '\\boxed{3}\\text{ million}',
+  '\\boxed{3} million',
+  '$\\boxed{3}$ or $4$',
+  '$\\boxed{3}$ (or 4)',
+  '$$\\boxed{3}$$ or 4',
+  'The answer is not $\\boxed{3}$',
+  'negative \\boxed{3}',
+  '\\boxed{3},000',
+  '\\boxed{3}.5',
+  '\\boxed{3}5',
+  '\\boxed{3}+1',
+  '\\boxed{3} + 1',
+  '\\boxed{3}x',
+  '$\\boxed{3}!$',
+  '\\boxed{3}/4',
+  'a_{\\boxed{3}}',
+  '\\log \\boxed{3}',
+)
+WHOLE = (
+  '- \\boxed{3}',
+  'So the answer - \\boxed{3}',
+  '\\boxed{3}!',
+  '**\\boxed{3}**',
+  '**Answer:** $\\boxed{3}$ cm.',
+  '$x=\\boxed{3}\\text{ cm}^2$',
+  '$x \\equiv \\boxed{3} \\pmod 7$',
+  '$\\boxed{3}^\\circ$',
+  '$\\boxed{3}\\%$',
+  'The answer is $\\boxed{3}$, because 4 is not.',
+  'Thus $\\boxed{3}$ - as wanted.',
+  '$$\\boxed{3}$$',
+  '\\[\\boxed{3}\\]',
+  '\\(\\boxed{3}\\).',
+  'x \\approx \\boxed{3}',
+  'Step 2: \\boxed{3}',
+  '\\boxed{3}: done',
+  '(\\boxed{3})',
+  '$\\displaystyle\\boxed{3}$',
+  '{\\large \\boxed{3}}',
+  '\\color{red}{\\boxed{3}}',
+  'The final answer: \\boxed{3} points or so',
+  '\\boxed{3} times.',
+)
+
+
+@pytest.mark.parametrize('completion', PART_OF_MORE)
+def test_a_box_that_is_part_of_more_says_something_else(completion):
+  verdict = math_answer.grade(completion, '3')
+  assert verdict.outcome == verdicts.WRONG and verdict.answer is None
+  assert 'part of' in verdict.detail
+
+
+@pytest.mark.parametrize('completion', WHOLE)
+def test_what_stands_around_a_box_may_be_words_and_units(completion):
+  assert math_answer.grade(completion, '3').outcome == verdicts.CORRECT
+
+
+def test_all_boxes_agree_with_each_other_or_are_a_lists_entries():
+  def outcome(completion, reference):
+    return math_answer.grade(completion, reference).outcome
+
+  # 3 agrees with x = 3 and with y = 3, which differ
+  assert (
+    outcome('\\boxed{x=3} \\boxed{y=3} \\boxed{3}', 'x=3') == verdicts.WRONG
+  )
+  assert outcome('\\boxed{2+3}=\\boxed{5}', '5') == verdicts.CORRECT
+  both = 'so $x = \\boxed{3}$ or $x=\\boxed{-3}$.'
+  assert outcome(both, '3,-3') == verdicts.CORRECT
+  for reference in ('3', '-3', '3,-3,5', '3,5'):
+    assert outcome(both, reference) == verdicts.WRONG
+  assert outcome('\\boxed{x=2}, \\boxed{y=3}', '(2,3)') == verdicts.CORRECT
+  assert outcome('\\boxed{x=3}, \\boxed{y=2}', '(2,3)') == verdicts.WRONG
+
+
 def test_two_answers_are_wrong_and_cast_no_vote():
   for first, second in (('2', '3'), ('3', '2'), ('3', '3, 2')):
     verdict = math_answer.grade(f'\\boxed{{{first}}} \\boxed{{{second}}}', '3')

@@ -3,6 +3,7 @@
 Seeded samples, to be quick; tests/benchmarks/math_grader.py goes over all.
 """
 
+import collections
 import random
 
 import math_rewritings
@@ -84,11 +85,16 @@ def test_one_digit_sign_or_bracket_makes_another_answer(answers):
 
 def test_solutions_are_right_by_their_own_box(problems):
   draw = random.Random(6)
-  two = 0
+  kinds = collections.Counter()
   for solution, answer in draw.sample(problems, 3_000):
     verdict = math_answer.grade(solution, answer)
     if verdict.outcome != verdicts.CORRECT:
-      assert solution.count('\\boxed') > 1, solution[-200:]
-      assert verdict.detail == 'two different answers'
-      two += 1
-  assert two < 20
+      kinds[verdict.detail] += 1
+      if verdict.detail == 'two different answers':
+        assert solution.count('\\boxed') > 1, solution[-200:]
+  # of 12,498: 35 have two boxes that differ, 15 a box like \boxed{19}x^3
+  assert set(kinds) == {
+    'two different answers',
+    'the box is part of a larger expression, or a hedge',
+  }
+  assert sum(kinds.values()) < 30

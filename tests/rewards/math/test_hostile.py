@@ -190,6 +190,36 @@ def test_a_thousand_mutilated_answers_raise_nothing():
   assert slowest < 4 * LIMIT  # a collection of garbage may fall into it
 
 
+# Python converts no integer of more than 4,300 digits to decimal.
+HUGE = [
+  '10^{5000}',
+  'x^{10^{5000}}',
+  'e^{10^{5000}}',
+  '\\pi^{10^{4500}}',
+  '\\frac{10^{5000}}{3}',
+  '10^{5000}x+1',
+  '\\sqrt{10^{5000}}',
+  '|x-10^{5000}|',
+  '(1,10^{5000})',
+  'x<10^{5000}',
+  '10^{5000}:3',
+  'x^{9^{5000}/7^{5000}}',
+  'i^{10^{5000}}',
+  '\\binom{2000}{1000}',
+  '1' * 450,
+  '1' * 5000,
+]
+
+
+@pytest.mark.parametrize('text', HUGE, ids=lambda text: text[:24])
+def test_integers_beyond_pythons_limit_raise_nothing(text):
+  for reference in ('3', '\\sqrt2', 'x+1', *HUGE):
+    verdict = math_answer.grade(f'\\boxed{{{text}}}', reference)
+    assert verdict.reward == (reference == text and len(text) <= 500)
+  for grade in (exact.grade_number, exact.grade_gsm8k, exact.grade_bbh):
+    assert grade(f'The answer is {text}', '3').reward == 0
+
+
 def hostile_cases():
   if not math_rewritings.HOSTILE.exists():
     return []
@@ -254,8 +284,8 @@ def test_all_of_it_fits_in_256_megabytes_and_runs_nothing(tmp_path, root):
 
 
 def test_no_module_of_the_grader_names_what_could_run_text(root):
-  folder = root / 'rest_jax' / 'rewards' / 'latex'
-  modules = [*folder.glob('*.py'), folder.parent / 'math_answer.py']
+  folder = root / 'rest_jax' / 'rewards' / 'math'
+  modules = [*folder.glob('*.py')]
   assert len(modules) > 10
   for path in modules:
     source = path.read_text()

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from rest_jax.rewards.math import math_answer, numeric, trigonometry
+from rest_jax.rewards.math import math_answer, sample_points, trigonometry
 
 # reference, answer
 EQUAL = r"""
@@ -22,7 +22,6 @@ EQUAL = r"""
 6\frac34 ~ 6.75
 6 3/4 ~ 27/4
 -1\frac23 ~ -\frac53
-1024 ~ 2^{10}
 300000000 ~ 3 \times 10^8
 50\% ~ 50
 \$5 ~ 5\text{ dollars}
@@ -91,20 +90,40 @@ x-y ~ -(y-x)
 \sqrt{ab} ~ \sqrt{a}\sqrt{b}
 30p\sqrt{p} ~ 30\sqrt{p^3}
 \sqrt{x^2} ~ |x|
+\sqrt{x^2-10x+25} ~ |x-5|
+|x-1000000| ~ |1000000-x|
+|x^2+1| ~ x^2+1
+|x-y| ~ |y-x|
+\sqrt{x^2+2xy+y^2} ~ |x+y|
+\sqrt[3]{(x-7)^3} ~ x-7
+|\sin x| ~ \sqrt{1-\cos^2 x}
+\frac{x-1}{|x-1|} ~ \frac{|x-1|}{x-1}
+\sqrt{x^2+1}+x ~ \frac{1}{\sqrt{x^2+1}-x}
 6\sqrt2 ~ \sqrt{72}
 6\sqrt2 ~ \sqrt{50}+\sqrt{2}
 \frac{1}{\sqrt2} ~ \frac{\sqrt{2}}{2}
 2+\sqrt3 ~ \frac{1}{2-\sqrt3}
 2\sqrt[3]{2} ~ \sqrt[3]{16}
 12^{1/7} ~ \sqrt[7]{12}
-\frac{1+i}{2} ~ \frac{1}{1-i}
+2\sqrt2 ~ 2^{3/2}
+\sqrt2 ~ 2^{0.5}
+0.00001 ~ 10^{-5}
+0.00001 ~ 1\times10^{-5}
+2^{10} ~ 4^5
+2^{10} ~ 1024
+x^2-6x+13 ~ (x-3)^2+4
+(x+1)(x-2) ~ x^2-x-2
+30p\sqrt{p} ~ 30p \cdot p^{1/2}
+2(1+i) ~ 2+2i
+\frac12+\frac i2 ~ \frac{1+i}{2}
+e^{16}-1 ~ \exp(16)-1
+e ~ \exp(1)
+\exp(2) ~ e^2
+\log_2 3 ~ \frac{\ln 3}{\ln 2}
 i\sqrt5 ~ \sqrt{-5}
-2i ~ (1+i)^2
--1 ~ i^2
 x^{20000} ~ (x^{10000})^2
 \sqrt{1009}\sqrt{1013} ~ \sqrt{1022117}
 2500\cdot2499! ~ 2500!
-\frac12+\frac{\sqrt3}{2}i ~ e^{i\pi/3}
 \frac{25\pi}{2} ~ \frac{25}{2}\pi
 \tan 15^\circ ~ 2-\sqrt3
 \sin^2 t ~ 1-\cos^2 t
@@ -115,6 +134,72 @@ f(4-x) ~ f(-x+4)
 2^{100}-2 ~ 2(2^{99}-1)
 \frac{1}{2004!} ~ \frac{2005}{2005!}
 0.56 = 56\% ~ 0.56
+5 ~ 5\text{ percent}
+5\text{ pairs} ~ 5
+5\text{ pairs} ~ 5\text{ pairs}
+5\text{ gizmos} ~ 5
+5\text{ gizmos} ~ 5\text{ gizmos}
+5 ~ 5\text{ cm squared}
+5 ~ 5\text{ square units}
+5 ~ 5\text{ miles per hour}
+5\text{ mph} ~ 5\text{ miles per hour}
+5 ~ \$5\text{ per hour}
+5 ~ 5\text{ cups of flour}
+5 ~ 5 ways
+5 ~ 5\text{ different ways}
+18\text{ ways} ~ 18\text{ integers}
+5 ~ 5\mathrm{~cm}
+5 ~ 5\mathrm{cm}^2
+5 ~ 5\text{ cm}^2
+5 ~ 5\,\text{cookies}
+5 ~ 5\text{ squares}
+3 ~ \color{red}{\large 3}
+3 ~ \large 3
+3 ~ \color{blue}{3}
+3 ~ \color{blue} 3
+3 ~ {\color{red} 3}
+3 ~ \textcolor{red}{3}
+3 ~ \underline{3}
+3 ~ \underline{\textbf{3}}
+3 ~ \textbf{\underline{3}}
+3 ~ \mathbf{3}
+3 ~ \mathbf 3
+3 ~ \boldsymbol{3}
+3 ~ \displaystyle 3
+3 ~ \colorbox{yellow}{$3$}
+3 ~ \Large{3}
+3 ~ {\Huge 3}
+3 ~ \textbf{3}
+3 ~ **3**
+3 ~ \color[rgb]{1,0,0}{3}
+\frac12 ~ \color{red}{\dfrac{1}{2}}
+\frac12 ~ \displaystyle\frac{1}{2}
+\frac{\pi}{2} ~ \frac{\color{red}{\pi}}{2}
+x+1 ~ \underline{x}+1
+\text{Evelyn} ~ \textbf{Evelyn}
+\text{Evelyn} ~ \underline{\text{Evelyn}}
+\mathbb{R} ~ \mathbb R
+\mathbb{R} ~ \R
+\mathbb{R} ~ \Bbb{R}
+\mathbb{R} ~ (-\infty,\infty)
+\mathbb{Z} ~ \mathbb Z
+\emptyset ~ \varnothing
+\emptyset ~ \{\}
+\emptyset ~ \{ \}
+\emptyset ~ ∅
+\begin{pmatrix}1\\2\end{pmatrix} ~ \left(\begin{array}{c}1\\2\end{array}\right)
+\begin{pmatrix}1\\2\end{pmatrix} ~ \left[\begin{array}{r}1\\2\end{array}\right]
+\begin{vmatrix}1\\2\end{vmatrix} ~ \left|\begin{array}{c}1\\2\end{array}\right|
+\begin{pmatrix}1\\2\end{pmatrix} ~ \left(\begin{matrix}1\\2\end{matrix}\right)
+1e-05 ~ 0.00001
+1e-05 ~ 10^{-5}
+1e-05 ~ 1\times10^{-5}
+1e-05 ~ 1e-05
+1e+22 ~ 10^{22}
+1.5e-07 ~ 0.00000015
+2e-3 ~ 2e-3
+e^{2^{20000}} ~ e^{2^{20000}}
+5 ~ \text{\$5}
 10\sqrt2 ~ 10√2
 x^2 ~ x²
 """
@@ -134,6 +219,46 @@ DIFFERENT = r"""
 5 ~ \text{between 4 and 6}
 5 ~ 5\text{ million}
 5 ~ 2+3
+7 ~ -(-7)
+5 ~ 7^0+4
+5 ~ 5\cdot1
+36\pi ~ 6^2\pi
+-16 ~ (-144)\div 9
+0.4 ~ 2.4 \div 6
+3 ~ \frac{1}{31} \div \frac{1}{93}
+6 ~ 36^{10} \div 6^{19}
+7 ~ (7^{-1})^{-1}
+13225 ~ 115^2
+20 ~ (2-2i)(5+5i)
+-11+27i ~ (5-3i)(-4+3i)
+12 ~ (9-4i)-(-3-4i)
+-2-14i ~ -3(1+4i)+i(-2-i)
+1+2i ~ \frac{-3+4i}{1+2i}
+-128-128\sqrt{3}i ~ (-1+i\sqrt{3})^8
+i ~ i^5+i^{-25}+i^{45}
+5i ~ 2i+3i
+-1 ~ (-1)^{1001}
+-1 ~ e^{\pi i}
+\frac25 ~ \frac{0.\overline{3}}{0.8\overline{3}}
+5 ~ 2+3e^0
+5 ~ x+5-x
+5 ~ 25^{0.5}
+4 ~ 8^{2/3}
+169 ~ (\sqrt[3]{13})^6
+54 ~ (\sqrt{6}+\sqrt{24})^2
+\frac14 ~ (\frac{1}{4})^{n+1} \cdot 2^{2n}
+1 ~ \frac{\csc \theta}{\sin \theta}-\frac{\cot \theta}{\tan \theta}
+\cos 13^\circ ~ \sin 17^\circ+\sin 43^\circ
+8x-1 ~ (3x-8)+(5x+7)
+\frac{8t}{3} ~ \frac{24t^3}{15t^4}\cdot\frac{5t^8}{3t^6}
+36x\sqrt{35x} ~ \sqrt{60x}\cdot\sqrt{12x}\cdot\sqrt{63x}
+8\pi ~ 5\pi+3\pi
+x^2 ~ \frac{x^3}{x}
+\frac12+\frac{\sqrt3}{2}i ~ e^{i\pi/3}
+-1 ~ i^2
+2i ~ (1+i)^2
+\frac{1+i}{2} ~ \frac{1}{1-i}
+1024 ~ 2^{10}
 7 ~ 3 + 4
 6 ~ 2\cdot3
 2 ~ \sqrt4
@@ -214,6 +339,33 @@ x<5 ~ y<5
 1,2,\ldots,n ~ 1,3,5,\ldots,2n-1
 4 ~ 4\sqrt(2)
 x ~ \sqrt{x^2}
+|x+5| ~ x+5
+|x-3| ~ 3-x
+\sqrt{x^2-10x+25} ~ 5-x
+|x^2-9| ~ 9-x^2
+6x-5 ~ 5x - |x - 5|
+x|x| ~ x^2
+|(x-5)(x-6)| ~ (x-5)(x-6)
+|x-y| ~ x-y
+|x^2+y^2-1| ~ x^2+y^2-1
+\sqrt{x^2+2xy+y^2} ~ x+y
+\arctan(\tan x) ~ x
+\sqrt[4]{x^4} ~ x
+((x-100)^2)^{1/2} ~ x-100
+||x|-3| ~ |x|-3
+|\sin x| ~ \sin x
+\sqrt{\frac{x+1}{x-1}} ~ \frac{\sqrt{x^2-1}}{x-1}
+|x-\sqrt2| ~ x-\sqrt2
+|x-10^{-9}| ~ x-10^{-9}
+\frac{x}{|x|} ~ 1
+1 ~ e^{10^{-41}}
+1 ~ \cos(10^{-25}x)
+x ~ x\cos(10^{-21}x)
+10^{-25}x ~ \tan(10^{-25}x)
+\frac{\pi}{2} ~ \arctan(10^{45})
+-1 ~ \cos(\pi+10^{-15})
+\sin x ~ \sin(1.0000000000000000000000000000000000000000000001x)
+e ~ e^{1+10^{-19}}
 f(2x) ~ 2f(x)
 a_1 ~ a_2
 \text{A} ~ \text{B}
@@ -224,6 +376,52 @@ a_1 ~ a_2
 1 ~ \frac{0}{0}
 \infty ~ -\infty
 3 ~ 4\phantom{3}
+5 ~ 5\text{ millions}
+5 ~ 5\text{ hundreds}
+5 ~ 5\text{ lakh}
+5 ~ 5\text{ halves}
+5 ~ 5\text{ tenths}
+5 ~ 5\text{ hundredths}
+5 ~ 5\text{ cubed}
+5 ~ 5\text{ squared}
+5 ~ 5\text{ factorial}
+5 ~ 5\text{ divided by two}
+5 ~ 5\text{ multiplied by two}
+5 ~ 5\text{ below zero}
+5 ~ 5\text{ degrees below zero}
+5 ~ 5\text{ alternatively six}
+5 ~ 5\text{ and a half}
+5 ~ 5\text{ dozen}
+5 ~ 5\text{ pairs}
+5 ~ 5\text{ times}
+5 ~ 5\text{ thirds}
+5 ~ 5\text{ crore}
+5 ~ 5\text{ mod 7}
+5 ~ 5\text{ k}
+5 ~ 5\text{K}
+5 ~ \text{negative }5
+5 ~ \text{half of }5
+60\text{ mph} ~ 60\text{ km per hour}
+5 ~ 5\text{ ordered pairs}
+5 ~ 5 million
+5 ~ 5 hundredths
+18\text{ feet} ~ 18\text{ boxes}
+5\text{ cm} ~ 5\text{ m}
+5 ~ 5 \text{ less}
+\mathbb{R} ~ \mathbb{Z}
+\mathbb{Z} ~ Z
+\emptyset ~ 0
+\emptyset ~ \{0\}
+\begin{pmatrix}1\\2\end{pmatrix} ~ \left|\begin{array}{c}1\\2\end{array}\right|
+\begin{pmatrix}1\\2\end{pmatrix} ~ \left(\begin{array}{c}1\\3\end{array}\right)
+0.00001 ~ 1e-05
+2e-3 ~ 0.002
+\sqrt2 ~ 10^{5000}
+\sqrt2 ~ 2^{20000}
+e ~ 2^{20000}
+3 ~ \overline{3}
+3 ~ \cancel{3}
+3 ~ \phantom{3}
 3 ~ (lambda: 3)()
 3 ~ __import__('os').getpid()
 16 ~ 0x10
@@ -356,12 +554,30 @@ def test_pi_and_e_have_sixty_digits():
 
 def test_random_points_differ_between_pairs_of_expressions():
   seen = {
-    numeric._point(['x'], bytes([seed]), index)['x']
+    sample_points.moderate(['x'], bytes([seed]), index)['x']
     for seed in range(50)
-    for index in range(numeric.POINTS)
+    for index in range(sample_points.MODERATE)
   }
-  assert len(seen) == 50 * numeric.POINTS
+  assert len(seen) == 50 * sample_points.MODERATE
   assert any(value < 0 for value in seen) and any(value > 1 for value in seen)
+
+
+def test_an_absolute_value_is_told_from_its_argument_wherever_it_bends():
+  draw = random.Random(4)
+  for _ in range(150):
+    size = 10 ** draw.uniform(-3, 6)
+    zeros = sorted(
+      round(draw.uniform(-size, size), 6) for _ in range(draw.randint(1, 3))
+    )
+    plain = ''.join(f'(x-({zero:f}))' for zero in zeros)
+    below = zeros[0] - 1  # an odd number of factors is negative here
+    negative = math.prod(below - zero for zero in zeros) < 0
+    if not negative:  # and an even number between the first two zeros
+      assert len(zeros) == 2 and zeros[0] < zeros[1]
+    for bent in (f'|{plain}|', f'\\sqrt{{({plain})^2}}'):
+      assert not math_answer.equivalent(bent, plain), (bent, plain)
+      assert not math_answer.equivalent(bent, f'-{plain}'), (bent, plain)
+      assert math_answer.equivalent(bent, f'|-{plain}|'), (bent, plain)
 
 
 def test_the_same_canonical_spelling_means_the_same_verdict():

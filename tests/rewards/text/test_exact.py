@@ -49,6 +49,22 @@ def answer_of(text):
     ('The answer is \\$42', '42'),
     ('The answer is (6)', '6'),
     ('The answer is x = 6', '6'),
+    ('The answer is \\(42\\).', '42'),
+    ('The answer is:\n\\[\n42\n\\]', '42'),
+    ('The answer is \\(\\boxed{\\$42}\\).', '42'),
+    ('The answer is 42\\text{ apples}', '42'),
+    ('The answer is $\\dfrac{1}{4}$', '0.25'),
+    ('The answer is 1{,}234', '1234'),
+    ('The answer is 70 000', '70000'),
+    ('The answer is 42 m^2', '42'),
+    ('The answer is 42 ft\u00b2', '42'),
+    ('The answer is negative 5', '-5'),
+    ('The answer is minus $5', '-5'),
+    ('The answer is (-$5)', '-5'),
+    ('The answer is 5 more apples than Bob', '5'),
+    ('The answer is 5 for the two of them', '5'),
+    ('The answer is 5 times as many', '5'),
+    ('The answer is 42<|im_end|>', '42'),
   ],
 )
 def test_a_number_behind_the_marker_is_read(text, number):
@@ -97,6 +113,31 @@ def test_what_is_not_one_plain_number_is_no_answer(text):
   verdict = exact.grade_number(text, '17')
   assert verdict.outcome == verdicts.NO_ANSWER
   assert verdict.answer is None and verdict.reward == 0
+
+
+CHANGED = (
+  'half of 17|twice 17|the square root of 17|17 million|17million|17bn|17 K'
+  '|17 tens|17 tenths|17 point two|17 squared|17 factorial|17 divided by two'
+  '|17 minus one|17 apples minus one|17 over two|17 and a half|17 dozen'
+  '|17 lakh|17 degrees below zero|more than 17|at least 17|all but 17'
+  '|anything but 17|not 17|fifty 17|17 \u00bd|17 pairs|17th|17x|17 plus tax'
+  '|a third of the 17|negative -17|- -17|2\\cdot17|17^2|\\sqrt{17}'
+)
+
+
+@pytest.mark.parametrize('text', CHANGED.split('|'))
+def test_a_word_that_changes_the_number_makes_it_none(text):
+  for form in ('The answer is {}.', '#### {}'):
+    for grade in (exact.grade_number, exact.grade_gsm8k):
+      verdict = grade(form.format(text), '17')
+      assert verdict.outcome == verdicts.NO_ANSWER, (text, verdict)
+
+
+def test_a_reference_may_be_the_spelling_of_a_float():
+  for reference, digits in (('1e-05', '0.00001'), ('1e+16', f'1{"0" * 16}')):
+    assert exact.grade_number(f'#### {digits}', reference).reward == 1
+    # in a completion it is no number
+    assert exact.grade_number(f'#### {reference}', digits).reward == 0
 
 
 def test_the_first_marker_of_the_strictest_kind_decides():
@@ -196,6 +237,9 @@ def test_a_long_exact_answer_is_not_cut_before_it_is_compared():
     ('The total is $29.00.', '29'),
     ('First 3 of them.\nThey pay 70,000 dollars.', '70000'),
     ('They are 3. So she has 18 apples.', '18'),
+    ('They sell 9 * 2 = $18 a day.', '18'),
+    ('So she has \\(18\\).', '18'),
+    ('So 9 + 9 = <<9+9=18>>18 eggs.', '18'),
     ('15%', '15'),
     ('#### 1/2', '0.5'),
     ('#### -7', '-7'),
@@ -267,6 +311,12 @@ def test_gsm8k_takes_a_reference_or_its_solution(reference, good):
     ('So the answer is Monsters, Inc.', 'Monsters, Inc'),
     ('So the answer is ' + 'word ' * 100 + 'end.', 'word ' * 100 + 'end'),
     ('So the answer is -219.', '-219'),
+    ('So the answer is \u2212219.', '-219'),
+    ('So the answer is option (B).', '(B)'),
+    ('So the answer is $-219$.', '-219'),
+    ('So the answer is **\\(\\boxed{(B)}\\)**.', '(B)'),
+    ('So the answer is choice B', '(B)'),
+    ('So the answer is .5', '.5'),
   ],
 )
 def test_bbh_compares_the_whole_answer(text, reference):
@@ -297,6 +347,23 @@ def test_bbh_compares_the_whole_answer(text, reference):
 def test_bbh_gives_nothing_for_less(text):
   assert exact.grade_bbh(text, '(A)').reward == 0
   assert exact.grade_bbh(text, '').outcome == verdicts.HARNESS_ERROR
+
+
+@pytest.mark.parametrize(
+  ('text', 'reference'),
+  [
+    ('.5', '5'),
+    ('Ye\u017f', 'Yes'),  # the long s
+    ('\u212a', 'k'),  # the sign of the kelvin
+    ('Y\u0435s', 'Yes'),  # a Cyrillic letter
+    ('stra\u00dfe', 'strasse'),
+    ('option b', '(B)'),
+    ('5.', '.5'),
+  ],
+)
+def test_bbh_takes_no_letter_or_point_for_another(text, reference):
+  verdict = exact.grade_bbh(f'So the answer is {text}', reference)
+  assert verdict.outcome == verdicts.WRONG
 
 
 @pytest.mark.parametrize('grade', [exact.grade_gsm8k, exact.grade_bbh])
