@@ -60,7 +60,11 @@ EXTRAS = {
   # Launching through XManager, in an environment of its own: it refuses
   # protobuf 7, and sentencepiece 0.2.3 carries code for protobuf >= 7.36, so
   # that together they would install and then fail at `import seqio`.
-  'xm': ['xmanager>=0.8.0,<0.9', 'protobuf<7', 'sentencepiece<0.2.3'],
+  'xm': [
+    'xmanager>=0.8.0,<0.9',
+    'protobuf>=6.31,<7',
+    'sentencepiece>=0.2,<0.2.3',
+  ],
   # a second opinion on math answers, for the tests and the benchmark only
   'oracle': ['math-verify[antlr4_13_2]>=0.9,<0.10'],
   'dev': [
