@@ -20,7 +20,13 @@ from rest_jax.config import configuration
 # Read by epath at each call: never the TensorFlow backend.
 os.environ['EPATH_USE_TF'] = 'false'
 
+import fsspec.config  # noqa: E402
 from etils import epath  # noqa: E402
+
+# gcsfs would answer from its own cache of listings: sizes, and the absence of a
+# file, that another process has changed since. It reads this when it is made.
+for _protocol in ('gs', 'gcs', 's3'):
+  fsspec.config.conf.setdefault(_protocol, {})['use_listings_cache'] = False
 
 Path = epath.Path
 PathLike = epath.PathLike
