@@ -4,8 +4,8 @@
     python -m rest_jax.main --run_mode=sample --gin_file=...
 
 Exit codes: 0 done; 2 wrong configuration or data, retrying will not help;
-42 preempted with its state saved, start it again; anything else may be
-retried.
+42 preempted with its state saved, start it again; 75 another process holds the
+folder, try again later; anything else may be retried.
 """
 
 import argparse
@@ -177,13 +177,16 @@ def exit_code(work: Callable[[], int], name: str) -> int:
   except KeyboardInterrupt:
     return 130
   except Exception as error:
-    from rest_jax.artifacts import records, storage
+    from rest_jax.artifacts import leases, records, storage
     from rest_jax.config import configuration
     from rest_jax.distributed import preemption
 
     if isinstance(error, preemption.Preempted):
       print(f'{name}: {error}', file=sys.stderr)
       return jobs.EXIT_PREEMPTED
+    if isinstance(error, leases.LeaseError):
+      print(f'{name}: error: {error}', file=sys.stderr)
+      return jobs.EXIT_HELD
     final = (configuration.ConfigurationError, records.CorruptPartError)
     if (
       not isinstance(error, final)

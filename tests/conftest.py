@@ -39,7 +39,7 @@ def _served():
 
 @pytest.fixture
 def store(_served, monkeypatch):
-  """The empty object store behind `bucket`; its requests can be made to fail."""
+  """The empty store behind `bucket`; its requests can be made to fail."""
   import gcsfs
   from etils.epath import backend
 

@@ -26,7 +26,7 @@ import socket
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import google_crc32c
 
@@ -47,14 +47,15 @@ class Fault:
   """What happens to some of the coming requests.
 
   Attributes:
-    matches: gets the method and the unquoted path with its query.
+    pattern: a regular expression, searched in 'METHOD /path?query'; an upload's
+      name is added as &name= where it stands in the body.
     times: how many requests it still meets.
     status: answered instead of the result; None: the result itself.
     after: whether the request takes effect before it is answered so.
     delay: seconds to wait before anything else.
   """
 
-  matches: Callable[[str, str], bool]
+  pattern: str
   times: int
   status: int | None
   after: bool
@@ -74,7 +75,7 @@ class ObjectStore:
     self.objects: dict[str, Object] = {}
     self.log: list[str] = []
     self.bytes_in = self.bytes_out = 0  # of all bodies
-    self._faults: list[Fault] = []
+    self.faults: list[Fault] = []
     self._uploads: dict[str, tuple[str, dict, bytearray]] = {}
 
   def fault(
@@ -95,11 +96,11 @@ class ObjectStore:
       after: the request takes effect, and only its answer is lost.
       delay: seconds before the request is looked at.
     """
+    self.faults.append(Fault(pattern, times, status, after, delay))
 
-    def matches(method: str, path: str) -> bool:
-      return re.search(pattern, f'{method} {path}') is not None
-
-    self._faults.append(Fault(matches, times, status, after, delay))
+  def fault_nothing(self) -> None:
+    """From now on no request fails."""
+    self.faults = []
 
   def put(self, name: str, data: bytes) -> Object:
     """Writes an object as another client would."""
@@ -112,8 +113,8 @@ class ObjectStore:
 
   def next_fault(self, method: str, path: str) -> Fault | None:
     with self.lock:
-      for fault in self._faults:
-        if fault.times > 0 and fault.matches(method, path):
+      for fault in self.faults:
+        if fault.times > 0 and re.search(fault.pattern, f'{method} {path}'):
           fault.times -= 1
           return fault
     return None
@@ -170,6 +171,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     url = urllib.parse.urlsplit(self.path)
     query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
     shown = urllib.parse.unquote(self.path)
+    if 'uploadType=multipart' in shown:  # the name is in the body
+      found = re.search(rb'"name": ?"([^"]+)"', body[:2000])
+      shown += f'&name={found[1].decode()}' if found else ''
     store = self.store
     with store.lock:
       store.log.append(f'{self.command} {shown}')

@@ -6,13 +6,14 @@ is written beside its final name, synced, and renamed; on an object store it is
 one upload under the final name, which the store makes visible at once.
 """
 
+import concurrent.futures
 import contextlib
 import errno
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rest_jax.config import configuration
@@ -20,6 +21,7 @@ from rest_jax.config import configuration
 # Read by epath at each call: never the TensorFlow backend.
 os.environ['EPATH_USE_TF'] = 'false'
 
+import fsspec  # noqa: E402
 import fsspec.config  # noqa: E402
 from etils import epath  # noqa: E402
 
@@ -40,6 +42,7 @@ _ADVICE = {
   ' set RUN_DIR to another one',
   errno.EROFS: 'the file system is read-only; set RUN_DIR to another one',
 }
+_MOVES_AT_ONCE = 16  # requests; a checkpoint has thousands of objects
 FINAL_ERRNOS = frozenset(_ADVICE)  # trying again will not help
 
 
@@ -154,27 +157,57 @@ def json_lines(source: PathLike) -> Iterator[tuple[int, bytes, dict]]:
       yield number, line if line.endswith(b'\n') else line + b'\n', row
 
 
-def set_aside(folder: PathLike) -> epath.Path:
-  """Renames a folder to NAME.superseded-K, so that nothing in it is lost."""
+def set_aside(folder: PathLike, *, last: Sequence[str] = ()) -> epath.Path:
+  """Renames a folder to NAME.superseded-K, so that nothing in it is lost.
+
+  On an object store, which has no folders, each object is moved by the store
+  itself: no byte of it passes through this machine. If that is interrupted the
+  next call goes on with the same K.
+
+  Args:
+    folder: on this machine or on an object store.
+    last: names of files in it that are moved after all others, in this order:
+      where one of them is, the folder is whole.
+
+  Returns:
+    The new folder.
+  """
   folder = path(folder)
   number = 1
-  while (folder.parent / f'{folder.name}.superseded-{number}').exists():
+  while True:
+    target = folder.parent / f'{folder.name}.superseded-{number}'
+    begun = last and not any((target / name).exists() for name in last)
+    if not target.exists() or (is_remote(folder) and begun):
+      break
     number += 1
-  target = folder.parent / f'{folder.name}.superseded-{number}'
   if is_remote(folder):
-    _copy(folder, target)
-    folder.rmtree()
+    _move_objects(folder, target, last)
   else:
     shutil.move(os.fspath(folder), os.fspath(target))
   return target
 
 
-def _copy(folder: epath.Path, target: epath.Path) -> None:
-  for source in folder.iterdir():  # epath has no recursive glob on a store
-    if source.is_dir():
-      _copy(source, target / source.name)
-    else:
-      (target / source.name).write_bytes(source.read_bytes())
+def _move_objects(
+  folder: epath.Path, target: epath.Path, last: Sequence[str]
+) -> None:
+  """Renames every object below `folder`, those named in `last` at the end."""
+  protocol, _, root = os.fspath(folder).rstrip('/').partition('://')
+  files = fsspec.filesystem(protocol)
+  names = [name.removeprefix(f'{root}/') for name in files.find(root)]
+
+  def move(name: str) -> None:
+    try:
+      files.mv_file(f'{root}/{name}', os.fspath(target / name))
+    except FileNotFoundError:
+      # A request whose answer was lost is sent again: then it is moved already.
+      if not (target / name).exists():
+        raise
+
+  with concurrent.futures.ThreadPoolExecutor(_MOVES_AT_ONCE) as pool:
+    list(pool.map(move, [name for name in names if name not in last]))
+  for name in last:
+    if name in names:
+      move(name)
 
 
 def _write_local(target: str, data: bytes) -> None:

@@ -12,6 +12,7 @@ from rest_jax.config import configuration
 
 # Exit codes of a job's process, beside 0: see main.py.
 EXIT_CONFIGURATION, EXIT_PREEMPTED = 2, 42
+EXIT_HELD = 75  # EX_TEMPFAIL of sysexits.h
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
