@@ -171,32 +171,62 @@ def exit_code(work: Callable[[], int], name: str) -> int:
   Args:
     work: returns its own exit code.
     name: of the command, before the message.
+
+  Raises:
+    Exception: what nobody expected, with its traceback; Python's exit code for
+      it is 1, which may be retried.
   """
   try:
     return work()
-  except KeyboardInterrupt:
-    return 130
-  except Exception as error:
-    from rest_jax.artifacts import leases, records, storage
-    from rest_jax.config import configuration
-    from rest_jax.distributed import preemption
+  except SystemExit:
+    raise
+  except BaseException as error:
+    from rest_jax.distributed import failures
 
-    if isinstance(error, preemption.Preempted):
-      print(f'{name}: {error}', file=sys.stderr)
-      return jobs.EXIT_PREEMPTED
-    if isinstance(error, leases.LeaseError):
-      print(f'{name}: error: {error}', file=sys.stderr)
-      return jobs.EXIT_HELD
-    final = (configuration.ConfigurationError, records.CorruptPartError)
-    if (
-      not isinstance(error, final)
-      and getattr(error, 'errno', None) not in storage.FINAL_ERRNOS
-    ):
+    code = _code_of(error)
+    if code not in (None, _INTERRUPTED):
+      print(f'{name}: {_message(error)}', file=sys.stderr, flush=True)
+    failures.leave(error, code)
+    if code is None:
       raise
-    if isinstance(error, OSError):
-      error = storage.with_advice(error)
-    print(f'{name}: error: {error}', file=sys.stderr)
+    return code
+
+
+_INTERRUPTED = 130
+
+
+def _code_of(error: BaseException) -> int | None:
+  """The exit code of an error that is expected; None: of no such."""
+  from rest_jax.artifacts import leases, records, storage
+  from rest_jax.config import configuration
+  from rest_jax.distributed import failures, preemption
+
+  if isinstance(error, KeyboardInterrupt):
+    return _INTERRUPTED
+  if isinstance(error, preemption.Preempted):
+    return jobs.EXIT_PREEMPTED
+  if isinstance(error, leases.LeaseError):
+    return jobs.EXIT_HELD
+  if isinstance(error, failures.PeerError):
+    return jobs.EXIT_PEER
+  final = (configuration.ConfigurationError, records.CorruptPartError)
+  if (
+    isinstance(error, final)
+    or getattr(error, 'errno', None) in storage.FINAL_ERRNOS
+  ):
     return jobs.EXIT_CONFIGURATION
+  return None
+
+
+def _message(error: BaseException) -> str:
+  from rest_jax.artifacts import storage
+  from rest_jax.distributed import preemption
+
+  if isinstance(error, preemption.Preempted):
+    return str(error)
+  if isinstance(error, OSError):
+    error = storage.with_advice(error)
+  return f'error: {error}'
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,7 +12,8 @@ from rest_jax.config import configuration
 
 # Exit codes of a job's process, beside 0: see main.py.
 EXIT_CONFIGURATION, EXIT_PREEMPTED = 2, 42
-EXIT_HELD = 75  # EX_TEMPFAIL of sysexits.h
+EXIT_HELD = 75  # another process holds the folder; EX_TEMPFAIL of sysexits.h
+EXIT_PEER = 1  # another process of the job failed; retried as any other
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
