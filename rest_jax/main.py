@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from rest_jax.config import gin_flags
-from rest_jax.executors import jobs
+from rest_jax.executors import exit_codes
 
 INPUT_GIN_FILE = 'tasks/own_problems.gin'  # of --input, where none is named
 
@@ -204,17 +204,17 @@ def _code_of(error: BaseException) -> int | None:
   if isinstance(error, KeyboardInterrupt):
     return _INTERRUPTED
   if isinstance(error, preemption.Preempted):
-    return jobs.EXIT_PREEMPTED
+    return exit_codes.PREEMPTED
   if isinstance(error, leases.LeaseError):
-    return jobs.EXIT_HELD
+    return exit_codes.HELD
   if isinstance(error, failures.PeerError):
-    return jobs.EXIT_PEER
+    return exit_codes.UNKNOWN
   final = (configuration.ConfigurationError, records.CorruptPartError)
   if (
     isinstance(error, final)
     or getattr(error, 'errno', None) in storage.FINAL_ERRNOS
   ):
-    return jobs.EXIT_CONFIGURATION
+    return exit_codes.CONFIGURATION
   return None
 
 

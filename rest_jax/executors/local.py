@@ -1,8 +1,8 @@
 """Runs jobs on this machine, one after the other, each as its own process.
 
-A stage that crashes, or eats all memory, cannot take the launcher with it; a
-launcher that is killed takes its stage with it (PR_SET_PDEATHSIG), so that
-the same command can be given again at once.
+A stage that crashes, or uses up the memory, does not end the launcher. Where
+the launcher is killed the kernel kills its stage too (PR_SET_PDEATHSIG), so
+that the same command can be given again at once.
 """
 
 import contextlib
@@ -13,14 +13,15 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 
-from rest_jax.artifacts import storage
+from rest_jax.artifacts import leases, storage
+from rest_jax.executors import exit_codes, retry_policy
 from rest_jax.executors.console import Console
-from rest_jax.executors.jobs import EXIT_CONFIGURATION, EXIT_PREEMPTED, Job
+from rest_jax.executors.jobs import Job
 from rest_jax.executors.ledger import Ledger
 
-MAX_PREEMPTIONS = 100  # of one job in one launch: then something is wrong
 STOP_SECONDS = 120.0  # that a stage has for saving its state
 LAST_LINES = 15  # of its log, shown when a job fails
 _PR_SET_PDEATHSIG = 1
@@ -34,7 +35,6 @@ class LocalExecutor:
     flags: the user's gin flags, handed to every job before its own.
     ledger: what was done before.
     console: where to show it.
-    retry_seconds: pause before a job is tried again.
     command: the process of a stage; tests put their own here.
   """
 
@@ -45,12 +45,12 @@ class LocalExecutor:
     ledger: Ledger,
     console: Console,
     *,
-    retry_seconds: float = 2.0,
     command: Sequence[str] = (sys.executable, '-m', 'rest_jax.main'),
   ):
     self.run_dir, self.flags = run_dir, list(flags)
     self.ledger, self.console = ledger, console
-    self.retry_seconds, self.command = retry_seconds, list(command)
+    self.command = list(command)
+    self._run_token = uuid.uuid4().hex  # of this launch, see leases.py
     self._stop = False
     self._child: subprocess.Popen | None = None
 
@@ -67,7 +67,7 @@ class LocalExecutor:
       before: called with each job that is about to start.
 
     Returns:
-      An exit code as in rest_jax/main.py.
+      An exit code of exit_codes.py.
     """
     with self._signals():
       for job in jobs:
@@ -81,39 +81,41 @@ class LocalExecutor:
     return 0
 
   def _run_until_settled(self, job: Job) -> int:
-    failures = preemptions = 0
+    """Starts a job until it is done or its retries are used up."""
+    attempts = retry_policy.Attempts(job.retry)
     while True:
       if self._stop:
-        return EXIT_PREEMPTED
-      standing = self.ledger.outputs(job)
-      started = time.monotonic()
-      self.console.start(job.name)
-      code, last = self._run_once(job)
-      self.ledger.write(
-        job,
-        before=standing,
-        seconds=time.monotonic() - started,
-        exit_code=code,
-      )
-      if code == 0:
+        return exit_codes.PREEMPTED
+      code, last = self._attempt(job)
+      if code == exit_codes.DONE:
         self.console.end('done', last)
-        return 0
+        return code
       if self._stop:
         self.console.end('stopped', 'start the same command again')
-        return EXIT_PREEMPTED
-      if code == EXIT_PREEMPTED and preemptions < MAX_PREEMPTIONS:
-        preemptions += 1
-        self.console.end('again', 'preempted, its state is saved')
-      elif code != EXIT_CONFIGURATION and failures < job.retries:
-        failures += 1
-        self.console.end(
-          'again', f'{_why(code)}; retry {failures} of {job.retries}'
-        )
-        time.sleep(self.retry_seconds)
-      else:
-        self.console.end('failed', _why(code))
+        return exit_codes.PREEMPTED
+      decision = attempts.ended(code)
+      self.console.end('again' if decision.again else 'failed', decision.reason)
+      if not decision.again:
         self._show_log(job)
-        return EXIT_CONFIGURATION if code == EXIT_CONFIGURATION else 1
+        final = (exit_codes.CONFIGURATION, exit_codes.HELD)
+        return code if code in final else exit_codes.UNKNOWN
+      end = time.monotonic() + decision.pause_seconds
+      while not self._stop and time.monotonic() < end:
+        time.sleep(0.05)  # a signal must not wait for the end of the pause
+
+  def _attempt(self, job: Job) -> tuple[int, str]:
+    """Runs a job once and records it; (exit code, last line of output)."""
+    standing = self.ledger.outputs(job)
+    started = time.monotonic()
+    self.console.start(job.name)
+    code, last = self._run_once(job)
+    self.ledger.write(
+      job,
+      before=standing,
+      seconds=time.monotonic() - started,
+      exit_code=code,
+    )
+    return code, last
 
   def _run_once(self, job: Job) -> tuple[int, str]:
     """(exit code, the last line of output) of one process."""
@@ -179,7 +181,8 @@ class LocalExecutor:
     forced = {
       'PYTHONPATH': os.pathsep.join(paths),
       'PYTHONUNBUFFERED': '1',
-      'REST_JAX_JOB': job.name,  # for whoever looks at the processes
+      leases.JOB: job.name,
+      leases.RUN_TOKEN: self._run_token,
     }
     return {**defaults, **os.environ, **forced}
 
@@ -241,16 +244,6 @@ class LocalExecutor:
       signal.setitimer(signal.ITIMER_REAL, 0)
       for name, handler in before.items():
         signal.signal(name, handler)
-
-
-def _why(code: int) -> str:
-  if code == EXIT_CONFIGURATION:
-    return 'wrong configuration or data (exit code 2): not tried again'
-  if code < 0:
-    name = signal.Signals(-code).name
-    hint = ' (out of memory?)' if name == 'SIGKILL' else ''
-    return f'killed by {name}{hint}'
-  return f'exit code {code}'
 
 
 def _die_with_parent(parent: int) -> Callable[[], None] | None:

@@ -76,7 +76,7 @@ class Steps:
         accelerator='tpu' if heavy else 'cpu',
         topology=self.resources.topology if heavy else None,
         slices=self.resources.slices if heavy else 1,
-        retries=self.resources.retries,
+        retry=self.resources.retry,
         needs=tuple(dict.fromkeys(needs)),
         inputs=tuple(fields['inputs']),
         outputs=tuple(fields['outputs']),
