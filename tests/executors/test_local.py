@@ -254,6 +254,42 @@ def test_a_run_on_a_store_keeps_its_logs_and_records_there(bucket):
   assert storage.read_json(f'{run_dir}/jobs/deep/a.json')['exit_code'] == 0
 
 
+KILLED = """
+import os, signal, sys
+sys.path[:0] = sys.argv[1].split(':')
+from rest_jax.artifacts import leases, manifests, storage
+folder = dict(a.split('=', 1) for a in sys.argv[2:])['--gin.OUT']
+leases._machine = lambda: None  # as if each attempt had another machine
+with manifests.work_on(
+  folder, stage='score', kind=None, semantic={}, inputs={}, version=1
+) as work:
+  if not storage.path(folder + '/begun').exists():
+    storage.write_bytes(folder + '/begun', b'')
+    os.kill(os.getpid(), signal.SIGKILL)
+  work.finish()
+"""
+
+
+def test_a_killed_stage_of_a_run_on_a_store_is_retried_at_once(bucket, store):
+  """Its lease still lives; the retry is of the same job and launch."""
+  run_dir = f'{bucket}/run'
+  out = io.StringIO()
+  command = [sys.executable, '-c', KILLED, ':'.join(filter(None, sys.path))]
+  executor = LocalExecutor(
+    run_dir,
+    [],
+    Ledger(run_dir, Configuration(bindings={}, others=[])),
+    Console(['a'], out),
+    command=command,
+  )
+  started = time.monotonic()
+  assert executor.run([job(run_dir, 'a')]) == 0, out.getvalue()
+  assert [state for state, _ in states(out.getvalue())] == ['again', 'done']
+  assert time.monotonic() - started < leases.STALE_SECONDS
+  assert 'bucket/run/a/manifest.json' in store.objects
+  assert not [name for name in store.objects if name.endswith('.lease')]
+
+
 LAUNCHER = f"""
 import sys
 sys.path[:0] = {[p for p in sys.path if p]!r}
