@@ -19,7 +19,6 @@ A holder that could not renew for RENEW_SECONDS must expect that. `check` and
 import contextlib
 import json
 import os
-import pathlib
 import socket
 import sys
 import threading
@@ -28,7 +27,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from rest_jax.artifacts import generations, storage
+from rest_jax.artifacts import generations, processes, storage
 
 # How long to wait for a local holder to go: a killed launcher's stage dies with
 # it, but a large process takes a moment, and its restart may come at once.
@@ -114,8 +113,8 @@ def _owner(purpose: str) -> dict[str, Any]:
     'pid': os.getpid(),
     'purpose': purpose,
     'since': time.strftime('%Y-%m-%d %H:%M:%S'),
-    'machine': _machine(),
-    'started': _start_time(os.getpid()),
+    'machine': processes.machine(),
+    'started': processes.start_time(os.getpid()),
     'job': os.environ.get(JOB, ''),
     'run': os.environ.get(RUN_TOKEN, ''),
   }
@@ -163,7 +162,7 @@ def _hold_remote(
   lease.take()
   stop = threading.Event()
 
-  def beat():
+  def beat() -> None:
     while not stop.wait(HEARTBEAT_SECONDS):
       lease.renew()
 
@@ -282,7 +281,7 @@ class _RemoteLease(Lease):
 def _may_replace(holder: dict[str, Any], owner: dict[str, Any]) -> bool:
   """Whether the holder is known to be gone, or is this job's last attempt."""
   if _is_of_this_machine(holder):
-    return _start_time(holder.get('pid')) != holder.get('started')
+    return processes.start_time(holder.get('pid')) != holder.get('started')
   same = all(
     owner[name] and owner[name] == holder.get(name) for name in ('run', 'job')
   )
@@ -290,28 +289,8 @@ def _may_replace(holder: dict[str, Any], owner: dict[str, Any]) -> bool:
 
 
 def _is_of_this_machine(holder: dict[str, Any]) -> bool:
-  machine = _machine()
+  machine = processes.machine()
   return machine is not None and holder.get('machine') == machine
-
-
-def _machine() -> str | None:
-  """This boot of this machine and its namespace of processes, if known."""
-  try:
-    boot = pathlib.Path('/proc/sys/kernel/random/boot_id').read_text().strip()
-    space = os.readlink('/proc/self/ns/pid')
-    return f'{socket.gethostname()}/{boot}/{space}'
-  except OSError:
-    return None
-
-
-def _start_time(pid: Any) -> str | None:
-  """When a process of this machine started, in ticks; None: it has ended."""
-  try:
-    stat = pathlib.Path(f'/proc/{pid}/stat').read_text()
-  except (OSError, ValueError):
-    return None
-  fields = stat.rpartition(')')[2].split()
-  return None if fields[0] in 'ZX' else fields[19]
 
 
 def _parsed(text: str) -> dict[str, Any]:

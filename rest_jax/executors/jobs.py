@@ -30,7 +30,7 @@ class Resources(configuration.Configuration):
   slices: int = 1
   retry: RetryPolicy = RetryPolicy()
 
-  def check(self):
+  def check(self) -> None:
     self.require(self.slices >= 1, 'slices', 'at least 1')
     if self.topology is not None:
       named = topologies.parse(self.topology, 'TOPOLOGY')

@@ -13,8 +13,10 @@ import signal
 import subprocess
 import sys
 import time
+import types
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
 
 from rest_jax.artifacts import leases, storage
 from rest_jax.executors import exit_codes, retry_policy
@@ -133,10 +135,11 @@ class LocalExecutor:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=self._environment(job),
-        process_group=0,  # a Ctrl-C is for us: we ask it to save its state
+        # Ctrl-C reaches the launcher alone, which asks the stage to save.
+        process_group=0,
         preexec_fn=_die_with_parent(os.getpid()),
       )
-      if self._stop:  # a signal came between two jobs
+      if self._stop:  # a signal came before there was a process
         self._child.terminate()
       last = self._follow(self._child, log)
       code = self._child.wait()
@@ -144,12 +147,12 @@ class LocalExecutor:
       log.write(f'[exit code {code}]\n'.encode())
     return code, last
 
-  def _follow(self, child: subprocess.Popen, log) -> str:
+  def _follow(self, child: subprocess.Popen, log: BinaryIO) -> str:
     """Copies the output to the log until it ends; shows the progress."""
     last, rest = '', b''
     with selectors.DefaultSelector() as selector:
       selector.register(child.stdout, selectors.EVENT_READ)
-      # A grandchild may keep the pipe open: the stage's own end counts.
+      # A process that the stage started may keep the pipe open after it.
       while True:
         ready = selector.select(timeout=0.5)
         data = os.read(child.stdout.fileno(), 65536) if ready else b''
@@ -189,7 +192,7 @@ class LocalExecutor:
   # ---- logs -----------------------------------------------------------------
 
   @contextlib.contextmanager
-  def _log(self, job: Job) -> Iterator:
+  def _log(self, job: Job) -> Iterator[BinaryIO]:
     """RUN_DIR/logs/<job>.log; for a remote run a copy of a local one."""
     target = storage.path(self._log_name(job))
     local = target
@@ -225,14 +228,14 @@ class LocalExecutor:
   def _signals(self) -> Iterator[None]:
     """SIGTERM and Ctrl-C ask the running stage to save its state."""
 
-    def ask(number, frame):
+    def ask(number: int, frame: types.FrameType | None) -> None:
       again, self._stop = self._stop, True
       if self._child is not None:
         self._child.send_signal(signal.SIGKILL if again else signal.SIGTERM)
-        # A stage that does not listen must not keep us for ever.
+        # A stage that ignores the signal is killed after this time.
         signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS)
 
-    def kill(number, frame):
+    def kill(number: int, frame: types.FrameType | None) -> None:
       if self._child is not None:
         self._child.kill()
 
@@ -247,14 +250,14 @@ class LocalExecutor:
 
 
 def _die_with_parent(parent: int) -> Callable[[], None] | None:
-  """A preexec_fn: the kernel kills the child when we die, however we die."""
+  """A preexec_fn by which the kernel kills the child when its parent ends."""
   if not sys.platform.startswith('linux'):
     return None
   prctl = ctypes.CDLL(None).prctl
 
-  def set_death_signal():
+  def set_death_signal() -> None:
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # we died in between
+    if os.getppid() != parent:  # the parent ended before the call
       os._exit(1)
 
   return set_death_signal

@@ -24,7 +24,7 @@ class RetryPolicy(configuration.Configuration):
   preemptions: int = 100
   backoff_seconds: float = 2.0
 
-  def check(self):
+  def check(self) -> None:
     self.require(self.retries >= 0, 'retries', '>= 0')
     self.require(self.preemptions >= 0, 'preemptions', '>= 0')
     self.require(self.backoff_seconds >= 0, 'backoff_seconds', '>= 0')

@@ -1,4 +1,4 @@
-"""One writer at a time, here and on gs://; the dead hold nothing."""
+"""A folder has one writer at a time, on a disk and on gs://."""
 
 import concurrent.futures
 import json
@@ -10,7 +10,13 @@ import time
 
 import pytest
 
-from rest_jax.artifacts import generations, leases, manifests, storage
+from rest_jax.artifacts import (
+  generations,
+  leases,
+  manifests,
+  processes,
+  storage,
+)
 from rest_jax.config import configuration
 
 HOLD = """
@@ -153,7 +159,7 @@ def test_a_killed_holder_of_this_machine_is_replaced_at_once(bucket, store):
 
 def test_a_reused_process_number_is_another_process(bucket, store):
   # A process of this machine that has our number but started at another time.
-  left_behind(store, machine=leases._machine(), pid=os.getpid())
+  left_behind(store, machine=processes.machine(), pid=os.getpid())
   with leases.hold(f'{bucket}/run', purpose='next'):
     pass
 
@@ -244,7 +250,7 @@ def test_a_lost_answer_is_not_taken_for_a_rival(bucket, store, quick):
 def test_of_many_that_start_together_on_a_store_one_holds(
   bucket, quick, monkeypatch
 ):
-  monkeypatch.setattr(leases, '_machine', lambda: None)
+  monkeypatch.setattr(processes, 'machine', lambda: None)
   barrier, held = threading.Barrier(6), []
   done = threading.Event()
 
