@@ -69,14 +69,14 @@ def write_bytes(target: PathLike, data: bytes) -> None:
     data: the file's content.
 
   Raises:
-    OSError: naming the file and what to do, where the disk is full or the
-      folder cannot be written. The target is then what it was before.
+    OSError: naming the file and what to do, where the disk is full, the folder
+      cannot be written or the store fails. The target is then what it was.
   """
   target = path(target)
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
     if is_remote(target):
-      target.write_bytes(data)
+      _write_remote(target, data)
     else:
       _write_local(os.fspath(target), data)
   except OSError as error:
@@ -208,6 +208,17 @@ def _move_objects(
   for name in last:
     if name in names:
       move(name)
+
+
+def _write_remote(target: epath.Path, data: bytes) -> None:
+  try:
+    target.write_bytes(data)
+  except OSError:
+    raise
+  except Exception as error:
+    # gcsfs raises the errors of aiohttp, requests and google.auth, and its own.
+    text = f'{type(error).__name__}: {error}'
+    raise OSError(errno.EIO, text, os.fspath(target)) from error
 
 
 def _write_local(target: str, data: bytes) -> None:

@@ -95,6 +95,18 @@ def test_a_request_that_fails_is_sent_again(bucket, store):
   assert storage.path(f'{bucket}/run/a').read_bytes() == b'x'
 
 
+@pytest.mark.parametrize('status', [400, 403])
+def test_a_store_that_refuses_a_write_is_an_error_of_the_file(
+  bucket, store, status
+):
+  """gcsfs raises classes of several libraries; callers know OSError."""
+  store.put('bucket/run/a', b'old')
+  store.fault('POST /upload', times=9, status=status)
+  with pytest.raises(OSError, match='run/a|status'):
+    storage.write_bytes(f'{bucket}/run/a', b'new')
+  assert store.objects['bucket/run/a'].data == b'old'
+
+
 def test_a_bare_name_is_a_file_of_the_working_directory(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   storage.write_bytes('name', b'x')

@@ -90,12 +90,13 @@ def test_tensorboard_shows_each_step_once(
   ]
 
 
+@pytest.mark.parametrize('status', [400, 403])
 def test_events_that_cannot_be_uploaded_do_not_stop_a_training(
-  bucket, store, capsys
+  bucket, store, capsys, status
 ):
   log = metric_writer.MetricsLog(f'{bucket}/lr', first_step=0)
   log.write(1, {'loss': 1.0})
-  store.fault('POST.*tensorboard', times=10**6, status=403)
+  store.fault('POST.*tensorboard', times=10**6, status=status)
   log.flush()
   assert 'WARNING: TensorBoard' in capsys.readouterr().out
   assert 'bucket/lr/metrics.jsonl' in store.objects
