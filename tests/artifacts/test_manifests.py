@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from artifacts.test_records import VERDICT, damage
@@ -219,30 +216,3 @@ def test_the_manifest_is_readable_by_people_and_holds_no_surprise(folder):
   value = json.loads((folder / 'manifest.json').read_text())
   assert value['stage'] == 'score' and value['kind'] == 'Verdict'
   assert [part['rows'] for part in value['parts']] == [1, 1, 1]
-
-
-GROW = """
-import dataclasses, sys
-sys.path[:0] = sys.argv[2:]
-from artifacts.test_manifests import VERDICT, Verdict, manifests, records
-with manifests.work_on(
-  sys.argv[1], stage='score', kind=Verdict, semantic={'num_samples': 64},
-  inputs={}, version=1, growable=('num_samples',),
-) as work:
-  rows = [dataclasses.replace(VERDICT, sample_index=i) for i in range(64)]
-  work.write(records.part_name(0, 1), rows, source='64')
-  work.finish()
-"""
-
-
-def test_a_folder_that_another_process_grew_is_read_as_it_is_now(folder):
-  """The launcher has read the folder before its stage grows it."""
-  stage(folder, semantic={'num_samples': 1}, parts=1)
-  assert len(manifests.load(folder).records()) == 1
-  assert manifests.load(folder).is_whole()
-  subprocess.run(
-    [sys.executable, '-c', GROW, os.fspath(folder), *filter(None, sys.path)],
-    check=True,
-  )
-  assert manifests.load(folder).is_whole()
-  assert len(manifests.load(folder).records()) == 64
