@@ -4,8 +4,8 @@
     python -m rest_jax.main --run_mode=sample --gin_file=...
 
 Exit codes: 0 done; 2 wrong configuration or data, retrying will not help;
-42 preempted with its state saved, start it again; anything else may be
-retried.
+42 preempted with its state saved, start it again; 75 another process holds the
+folder, try again later; anything else may be retried.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from rest_jax.config import gin_flags
-from rest_jax.executors import jobs
+from rest_jax.executors import exit_codes
 
 INPUT_GIN_FILE = 'tasks/own_problems.gin'  # of --input, where none is named
 
@@ -171,29 +171,62 @@ def exit_code(work: Callable[[], int], name: str) -> int:
   Args:
     work: returns its own exit code.
     name: of the command, before the message.
+
+  Raises:
+    Exception: what nobody expected, with its traceback; Python's exit code for
+      it is 1, which may be retried.
   """
   try:
     return work()
-  except KeyboardInterrupt:
-    return 130
-  except Exception as error:
-    from rest_jax.artifacts import records, storage
-    from rest_jax.config import configuration
-    from rest_jax.distributed import preemption
+  except SystemExit:
+    raise
+  except BaseException as error:
+    from rest_jax.distributed import failures
 
-    if isinstance(error, preemption.Preempted):
-      print(f'{name}: {error}', file=sys.stderr)
-      return jobs.EXIT_PREEMPTED
-    final = (configuration.ConfigurationError, records.CorruptPartError)
-    if (
-      not isinstance(error, final)
-      and getattr(error, 'errno', None) not in storage.FINAL_ERRNOS
-    ):
+    code = _code_of(error)
+    if code not in (None, _INTERRUPTED):
+      print(f'{name}: {_message(error)}', file=sys.stderr, flush=True)
+    failures.leave(error, code)
+    if code is None:
       raise
-    if isinstance(error, OSError):
-      error = storage.with_advice(error)
-    print(f'{name}: error: {error}', file=sys.stderr)
-    return jobs.EXIT_CONFIGURATION
+    return code
+
+
+_INTERRUPTED = 130
+
+
+def _code_of(error: BaseException) -> int | None:
+  """The exit code of an error that is expected; None: of no such."""
+  from rest_jax.artifacts import leases, records, storage
+  from rest_jax.config import configuration
+  from rest_jax.distributed import failures, preemption
+
+  if isinstance(error, KeyboardInterrupt):
+    return _INTERRUPTED
+  if isinstance(error, preemption.Preempted):
+    return exit_codes.PREEMPTED
+  if isinstance(error, leases.LeaseError):
+    return exit_codes.HELD
+  if isinstance(error, failures.PeerError):
+    return exit_codes.UNKNOWN
+  final = (configuration.ConfigurationError, records.CorruptPartError)
+  if (
+    isinstance(error, final)
+    or getattr(error, 'errno', None) in storage.FINAL_ERRNOS
+  ):
+    return exit_codes.CONFIGURATION
+  return None
+
+
+def _message(error: BaseException) -> str:
+  from rest_jax.artifacts import storage
+  from rest_jax.distributed import preemption
+
+  if isinstance(error, preemption.Preempted):
+    return str(error)
+  if isinstance(error, OSError):
+    error = storage.with_advice(error)
+  return f'error: {error}'
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

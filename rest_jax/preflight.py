@@ -28,6 +28,7 @@ import numpy as np  # noqa: E402
 
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning  # noqa: E402
+from rest_jax.executors import topologies  # noqa: E402
 from rest_jax.models.architecture import DecoderConfig  # noqa: E402
 from rest_jax.training import (
   optimizers,  # noqa: E402
@@ -35,13 +36,6 @@ from rest_jax.training import (
 )
 from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig  # noqa: E402
 
-# Public specifications per chip: HBM in bytes.
-HBM_BYTES = {
-  'v4': 32 * 2**30,
-  'v5e': 16 * 2**30,
-  'v5p': 95 * 2**30,
-  'v6e': 32 * 2**30,
-}
 GATHER_BY_SUM = 'all-gather by all-reduce'
 _COLLECTIVE = re.compile(
   r' (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)'
@@ -63,7 +57,8 @@ def preflight(
   """Compiles the training step, prints what it needs, and fails if too much.
 
   Args:
-    topology: such as v5e:16x16, v5p:4x4x4, v6e:16x16, v4:4x4x8.
+    topology: such as v5e:16x16, v5p:4x4x4, v6e:16x16, v4:4x4x8, or a type of
+      Google Cloud such as v5litepod-256.
     slices: of that topology.
     model: the network.
     optimizer: whose state counts too.
@@ -73,6 +68,8 @@ def preflight(
   Raises:
     ConfigurationError: the program does not fit, or gathers activations.
   """
+  named = topologies.parse(topology, 'PREFLIGHT_TOPOLOGY')
+  topology = str(named)
   devices = topology_devices(topology, slices)
   grid = partitioning.make_mesh(mesh, devices)
   rows, length = config.batch_rows, config.row_length or model.max_length
@@ -86,7 +83,7 @@ def preflight(
     f'{time.monotonic() - started:.0f} s'
   )
   needed = memory_bytes(compiled)
-  limit = HBM_BYTES.get(topology.partition(':')[0])
+  limit = named.generation.hbm_bytes
   for name, value in needed.items():
     print(f'  {name:12}{value / 2**30:8.2f} GiB per chip')
   found = list(collectives(compiled.as_text()))
@@ -104,7 +101,7 @@ def preflight(
       'preflight: activations are gathered, so a sharding rule is missing:\n  '
       + '\n  '.join(wrong)
     )
-  if limit is not None and needed['total'] > limit:
+  if needed['total'] > limit:
     raise configuration.ConfigurationError(
       f'preflight: needs {needed["total"] / 2**30:.1f} GiB per chip, a '
       f'{topology} chip has {limit / 2**30:.0f}. Raise MESH_FSDP or '

@@ -1,4 +1,4 @@
-"""What all tests share: the CPU, strict shapes, and a gs:// in memory."""
+"""What all tests share: the CPU, strict shapes, and a gs:// of our own."""
 
 import os
 import pathlib
@@ -7,6 +7,9 @@ import sys
 # Before anything imports jax.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_NUMPY_RANK_PROMOTION', 'raise')
+# gcsfs looks for no credentials, and for no other kinds of buckets by gRPC.
+os.environ['FSSPEC_GS'] = '{"token": "anon"}'
+os.environ['GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT'] = 'false'
 # Meshes are simulated: eight devices on one CPU.
 os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
 
@@ -25,24 +28,37 @@ def root() -> pathlib.Path:
   return ROOT
 
 
-@pytest.fixture
-def bucket(monkeypatch) -> str:
-  """The address of an empty bucket in a gs:// that lives in memory."""
-  import fsspec
-  from etils.epath import backend
-  from object_store import ObjectStore
+@pytest.fixture(scope='session')
+def _served():
+  """A server of Google Cloud Storage's API, started once (object_store.py)."""
+  import object_store
 
-  monkeypatch.setattr(ObjectStore, 'objects', {})
-  known = dict(fsspec.registry)
-  for name in ObjectStore.protocol:
-    fsspec.register_implementation(name, ObjectStore, clobber=True)
+  with object_store.serve() as served:
+    yield served
+
+
+@pytest.fixture
+def store(_served, monkeypatch):
+  """The empty store behind `bucket`; its requests can be made to fail."""
+  import gcsfs
+  from etils.epath import backend
+
+  found, address = _served
+  found.clear()
+  # Both clients read it: gcsfs and google-cloud-storage; TensorStore another.
+  monkeypatch.setenv('STORAGE_EMULATOR_HOST', address)
+  monkeypatch.setenv('TENSORSTORE_GCS_HTTP_URL', address)
+  gcsfs.GCSFileSystem.clear_instance_cache()
   backend.fsspec_backend._get_filesystem.cache_clear()
-  monkeypatch.setenv('REST_JAX_LEASE_SETTLE_SECONDS', '0.01')
-  yield 'gs://bucket'
+  yield found
+  gcsfs.GCSFileSystem.clear_instance_cache()
   backend.fsspec_backend._get_filesystem.cache_clear()
-  for name in ObjectStore.protocol:
-    if name in known:
-      fsspec.register_implementation(name, known[name], clobber=True)
+
+
+@pytest.fixture
+def bucket(store) -> str:
+  """The address of an empty bucket, served on this machine."""
+  return 'gs://bucket'
 
 
 @pytest.fixture(autouse=True)

@@ -1,100 +1,403 @@
-"""A gs:// that lives in memory, for the fixture `bucket` of conftest.py.
+"""A small Google Cloud Storage server on this machine, for the tests.
 
-It keeps what matters of an object store: there are no folders, only names
-with slashes in them; an object appears whole when its upload is closed, and an
-upload that is given up leaves nothing; there is no rename that is atomic.
+It speaks the JSON API over HTTP, so that the real clients are tested: gcsfs
+(epath), google-cloud-storage, TensorStore. It keeps what matters of the store:
+
+* there are no folders, only names with slashes in them;
+* an object appears whole, at the end of its upload;
+* every write gives an object a new generation, and a request may state the
+  generation that it expects (0: the object must not exist), else 412;
+* requests fail: see `ObjectStore.fault`.
+
+https://cloud.google.com/storage/docs/json_api
 """
 
-import io
+import base64
+import collections
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import http.server
+import itertools
+import json
+import re
+import socket
+import threading
 import time
+import urllib.parse
+from collections.abc import Iterator
 
-import fsspec
+import google_crc32c
 
-
-class _Upload(io.BytesIO):
-  def __init__(self, objects: dict, name: str):
-    super().__init__()
-    self._objects, self._name = objects, name
-
-  def __exit__(self, kind, error, trace):
-    if kind is not None:
-      self._objects = {}  # an upload cut short is never seen
-    self.close()
-
-  def close(self):
-    if not self.closed:
-      self._objects[self._name] = (self.getvalue(), time.time())
-    super().close()
+BUCKET = 'bucket'
 
 
-class ObjectStore(fsspec.AbstractFileSystem):
-  """gs:// as fsspec sees it, with its objects in a dict."""
+@dataclasses.dataclass
+class Object:
+  """One object: its bytes and its generation."""
 
-  protocol = ('gs', 'gcs')
-  cachable = False
-  objects: dict[str, tuple[bytes, float]] = {}
-
-  def ls(self, path, detail=True, **_):
-    path = self._strip_protocol(path).rstrip('/')
-    found = {}
-    for name, (data, created) in self.objects.items():
-      if name == path:
-        found[name] = _entry(name, 'file', len(data), created)
-      elif name.startswith(f'{path}/' if path else ''):
-        rest = name[len(path) + 1 :] if path else name
-        head, slash, _ = rest.partition('/')
-        child = f'{path}/{head}' if path else head
-        size = 0 if slash else len(data)
-        kind = 'directory' if slash else 'file'
-        found[child] = _entry(child, kind, size, created)
-    if not found:
-      raise FileNotFoundError(path)
-    return [found[k] if detail else k for k in sorted(found)]
-
-  def info(self, path, **_):
-    path = self._strip_protocol(path).rstrip('/')
-    if path in self.objects:
-      data, created = self.objects[path]
-      return _entry(path, 'file', len(data), created)
-    if any(name.startswith(f'{path}/') for name in self.objects):
-      return _entry(path, 'directory', 0, 0.0)
-    raise FileNotFoundError(path)
-
-  def _open(self, path, mode='rb', **_):
-    path = self._strip_protocol(path)
-    if mode == 'rb':
-      if path not in self.objects:
-        raise FileNotFoundError(path)
-      return io.BytesIO(self.objects[path][0])
-    if mode == 'wb':
-      return _Upload(self.objects, path)
-    raise ValueError(f'an object store cannot open with mode {mode!r}')
-
-  def _rm(self, path):
-    del self.objects[self._strip_protocol(path)]
-
-  def rm(self, path, recursive=False, maxdepth=None):
-    path = self._strip_protocol(path)
-    names = [
-      name
-      for name in self.objects
-      if name == path or (recursive and name.startswith(f'{path}/'))
-    ]
-    if not names:
-      raise FileNotFoundError(path)
-    for name in names:
-      del self.objects[name]
-
-  def cp_file(self, path1, path2, **_):
-    source, target = map(self._strip_protocol, (path1, path2))
-    self.objects[target] = self.objects[source]
-
-  def mkdir(self, path, create_parents=True, **_):
-    """There are no folders."""
-
-  def makedirs(self, path, exist_ok=False):
-    """There are no folders."""
+  data: bytes
+  generation: int
+  updated: str
 
 
-def _entry(name, kind, size, created):
-  return {'name': name, 'type': kind, 'size': size, 'created': created}
+@dataclasses.dataclass
+class Fault:
+  """What happens to some of the coming requests.
+
+  Attributes:
+    pattern: a regular expression, searched in 'METHOD /path?query'; an upload's
+      name is added as &name= where it stands in the body.
+    times: how many requests it still meets.
+    status: answered instead of the result; None: the result itself.
+    after: whether the request takes effect before it is answered so.
+    delay: seconds to wait before anything else.
+  """
+
+  pattern: str
+  times: int
+  status: int | None
+  after: bool
+  delay: float
+
+
+class ObjectStore:
+  """The state of the server; see `serve`."""
+
+  def __init__(self):
+    self.lock = threading.RLock()
+    self._generations = itertools.count(1001)
+    self.clear()
+
+  def clear(self) -> None:
+    """Forgets all objects, faults and requests."""
+    self.objects: dict[str, Object] = {}
+    self.log: list[str] = []
+    self.bytes_in = self.bytes_out = 0  # of all bodies
+    self.faults: list[Fault] = []
+    self._uploads: dict[str, tuple[str, dict, bytearray]] = {}
+
+  def fault(
+    self,
+    pattern: str,
+    *,
+    times: int = 1,
+    status: int | None = 503,
+    after: bool = False,
+    delay: float = 0.0,
+  ) -> None:
+    """Makes the next `times` requests fail whose line matches `pattern`.
+
+    Args:
+      pattern: a regular expression, searched in 'METHOD /path?query'.
+      times: how many requests.
+      status: the HTTP status to answer; None: only the delay.
+      after: the request takes effect, and only its answer is lost.
+      delay: seconds before the request is looked at.
+    """
+    self.faults.append(Fault(pattern, times, status, after, delay))
+
+  def fault_nothing(self) -> None:
+    """From now on no request fails."""
+    self.faults = []
+
+  def put(self, name: str, data: bytes) -> Object:
+    """Writes an object as another client would."""
+    with self.lock:
+      now = datetime.datetime.now(datetime.UTC).isoformat()
+      now = now.replace('+00:00', 'Z')
+      made = Object(data, next(self._generations), now)
+      self.objects[name] = made
+      return made
+
+  def next_fault(self, method: str, path: str) -> Fault | None:
+    with self.lock:
+      for fault in self.faults:
+        if fault.times > 0 and re.search(fault.pattern, f'{method} {path}'):
+          fault.times -= 1
+          return fault
+    return None
+
+  def check(self, name: str, query: dict[str, str]) -> int | None:
+    """The status to answer where a precondition does not hold, or None."""
+    found = self.objects.get(name)
+    generation = found.generation if found else 0
+    wanted = query.get('ifGenerationMatch')
+    if wanted is not None and int(wanted) != generation:
+      return 412
+    pinned = query.get('generation')
+    if pinned is not None and int(pinned) != generation:
+      return 404
+    return None
+
+
+@contextlib.contextmanager
+def serve() -> Iterator[tuple[ObjectStore, str]]:
+  """Yields the store and the server's address while the block runs."""
+  store = ObjectStore()
+  handler = type('Handler', (_Handler,), {'store': store})
+  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+  server.daemon_threads = True
+  thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+  thread.start()
+  try:
+    yield store, f'http://127.0.0.1:{server.server_port}'
+  finally:
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+  protocol_version = 'HTTP/1.1'
+  store: ObjectStore
+
+  def setup(self):
+    super().setup()
+    # Answers are small packets; without this each waits for an acknowledgement.
+    self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+  def log_message(self, *_):
+    pass
+
+  def do_GET(self):
+    self._handle()
+
+  do_POST = do_PUT = do_DELETE = do_PATCH = do_GET
+
+  def _handle(self):
+    body = self._body()
+    url = urllib.parse.urlsplit(self.path)
+    query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
+    shown = urllib.parse.unquote(self.path)
+    if 'uploadType=multipart' in shown:  # the name is in the body
+      found = re.search(rb'"name": ?"([^"]+)"', body[:2000])
+      shown += f'&name={found[1].decode()}' if found else ''
+    store = self.store
+    with store.lock:
+      store.log.append(f'{self.command} {shown}')
+      store.bytes_in += len(body)
+    fault = store.next_fault(self.command, shown)
+    if fault is not None:
+      time.sleep(fault.delay)
+      if fault.status is not None and not fault.after:
+        return self._answer(fault.status, _error(fault.status))
+    with store.lock:
+      status, headers, data = self._route(url.path, query, body)
+    if fault is not None and fault.status is not None:
+      return self._answer(fault.status, _error(fault.status))
+    with store.lock:
+      store.bytes_out += len(data)
+    self._answer(status, data, headers)
+
+  def _body(self) -> bytes:
+    if self.headers.get('Transfer-Encoding', '').lower() == 'chunked':
+      found = b''
+      while size := int(self.rfile.readline().split(b';')[0], 16):
+        found += self.rfile.read(size)
+        self.rfile.readline()
+      self.rfile.readline()
+      return found
+    return self.rfile.read(int(self.headers.get('Content-Length') or 0))
+
+  def _answer(self, status: int, data: bytes, headers=None):
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+      self.send_response(status)
+      for name, value in {
+        'Content-Type': 'application/json; charset=UTF-8',
+        **(headers or {}),
+      }.items():
+        self.send_header(name, value)
+      if status != 304:
+        self.send_header('Content-Length', str(len(data)))
+      self.end_headers()
+      self.wfile.write(data)
+
+  # ---- the API --------------------------------------------------------------
+
+  def _route(self, path: str, query: dict, body: bytes):
+    parts = [urllib.parse.unquote(part) for part in path.strip('/').split('/')]
+    upload = parts[0] == 'upload'
+    if parts[0] in ('upload', 'download'):
+      parts = parts[1:]
+    if parts[:3] != ['storage', 'v1', 'b'] or len(parts) < 4:
+      return 404, {}, _error(404)
+    if parts[3] != BUCKET:
+      return 404, {}, _error(404)
+    if len(parts) == 4:
+      return 200, {}, json.dumps({'name': BUCKET, 'id': BUCKET}).encode()
+    name = f'{BUCKET}/{parts[5]}' if len(parts) > 5 else ''
+    if upload:
+      return self._upload(query, body)
+    if not name:
+      return self._list(query)
+    if len(parts) > 6:  # rewriteTo or copyTo b BUCKET o NAME, moveTo o NAME
+      target = f'{BUCKET}/{parts[-1]}'
+      return self._copy(name, target, query, move=parts[6] == 'moveTo')
+    if self.command == 'DELETE':
+      return self._delete(name, query)
+    return self._get(name, query)
+
+  def _get(self, name: str, query: dict):
+    found = self.store.objects.get(name)
+    if found is None:
+      return 404, {}, _error(404)
+    if (status := self.store.check(name, query)) is not None:
+      return status, {}, _error(status)
+    if query.get('ifGenerationNotMatch') == str(found.generation):
+      return 304, {}, b''
+    if query.get('alt') != 'media':
+      return 200, {}, json.dumps(_describe(name, found)).encode()
+    headers = {
+      'Content-Type': 'application/octet-stream',
+      'X-Goog-Generation': str(found.generation),
+      'X-Goog-Metageneration': '1',
+      'X-Goog-Stored-Content-Length': str(len(found.data)),
+    }
+    span = re.fullmatch(r'bytes=(\d*)-(\d*)', self.headers.get('Range') or '')
+    if not span:
+      return 200, headers, found.data
+    size = len(found.data)
+    if span[1]:
+      start, end = int(span[1]), int(span[2] or size - 1)
+    else:
+      start, end = max(0, size - int(span[2])), size - 1
+    if start >= size:
+      return 416, {'Content-Range': f'bytes */{size}'}, b''
+    end = min(end, size - 1)
+    headers['Content-Range'] = f'bytes {start}-{end}/{size}'
+    return 206, headers, found.data[start : end + 1]
+
+  def _delete(self, name: str, query: dict):
+    if name not in self.store.objects:
+      return 404, {}, _error(404)
+    if (status := self.store.check(name, query)) is not None:
+      return status, {}, _error(status)
+    del self.store.objects[name]
+    return 204, {}, b''
+
+  def _list(self, query: dict):
+    prefix = query.get('prefix', '')
+    delimiter, limit = (
+      query.get('delimiter'),
+      int(query.get('maxResults', 1000)),
+    )
+    after = query.get('pageToken', '')
+    items, prefixes = [], collections.OrderedDict()
+    token = None
+    for name in sorted(self.store.objects):
+      key = name.removeprefix(f'{BUCKET}/')
+      if not key.startswith(prefix):
+        continue
+      rest = key[len(prefix) :]
+      head = None
+      if delimiter and delimiter in rest:
+        head = prefix + rest.split(delimiter)[0] + delimiter
+      if (head or key) <= after or head in prefixes:
+        continue
+      if len(items) + len(prefixes) == limit:
+        break
+      if head:
+        prefixes[head] = True
+      else:
+        items.append(_describe(name, self.store.objects[name]))
+      token = head or key
+    else:
+      token = None
+    value = {'kind': 'storage#objects', 'items': items}
+    if prefixes:
+      value['prefixes'] = list(prefixes)
+    if token:
+      value['nextPageToken'] = token
+    return 200, {}, json.dumps(value).encode()
+
+  def _copy(self, name: str, target: str, query: dict, *, move: bool):
+    found = self.store.objects.get(name)
+    if found is None:
+      return 404, {}, _error(404)
+    made = self.store.put(target, found.data)
+    if move:
+      del self.store.objects[name]
+    value = _describe(target, made)
+    if not move:
+      value = {'done': True, 'resource': value}
+    return 200, {}, json.dumps(value).encode()
+
+  def _upload(self, query: dict, body: bytes):
+    kind = query.get('uploadType')
+    if kind == 'resumable':
+      return self._resumable(query, body)
+    name = query.get('name')
+    if kind == 'multipart':
+      described, body = _multipart(self.headers['Content-Type'], body)
+      name = name or described['name']
+    return self._store(f'{BUCKET}/{name}', query, body)
+
+  def _resumable(self, query: dict, body: bytes):
+    uploads = self.store._uploads
+    if self.command == 'DELETE':
+      uploads.pop(query['upload_id'], None)
+      return 204, {}, b''
+    if 'upload_id' not in query:
+      described = json.loads(body or b'{}')
+      number = str(len(uploads))
+      name = query.get('name') or described['name']
+      uploads[number] = (f'{BUCKET}/{name}', query, bytearray())
+      host = f'http://{self.headers["Host"]}'
+      path = f'/upload/storage/v1/b/{BUCKET}/o?uploadType=resumable'
+      return 200, {'Location': f'{host}{path}&upload_id={number}'}, b''
+    name, asked, held = uploads[query['upload_id']]
+    span = self.headers.get('Content-Range', 'bytes */*')
+    total = span.rpartition('/')[2]
+    first = re.match(r'bytes (\d+)-', span)
+    if first and int(first[1]) == len(held):
+      held += body
+    if total == '*' or len(held) < int(total):
+      headers = {'Range': f'bytes=0-{len(held) - 1}'} if held else {}
+      return 308, headers, b''
+    return self._store(name, asked, bytes(held))
+
+  def _store(self, name: str, query: dict, data: bytes):
+    if (status := self.store.check(name, query)) is not None:
+      return status, {}, _error(status)
+    made = self.store.put(name, data)
+    return 200, {}, json.dumps(_describe(name, made)).encode()
+
+
+def _multipart(content_type: str, body: bytes) -> tuple[dict, bytes]:
+  """The description and the bytes of a multipart/related upload."""
+  boundary = re.search(r'boundary="?([^";]+)"?', content_type)[1]
+  _, first, second, _ = body.split(b'--' + boundary.encode())
+  described = first.partition(b'\r\n\r\n')[2] or first.partition(b'\n\n')[2]
+  separator = b'\r\n\r\n' if b'\r\n\r\n' in second else b'\n\n'
+  data = second.partition(separator)[2]
+  end = b'\r\n' if separator == b'\r\n\r\n' else b'\n'
+  return json.loads(described), data.removesuffix(end)
+
+
+def _describe(name: str, found: Object) -> dict:
+  digest = base64.b64encode(hashlib.md5(found.data).digest()).decode()
+  crc = google_crc32c.value(found.data).to_bytes(4, 'big')
+  return {
+    'kind': 'storage#object',
+    'bucket': BUCKET,
+    'name': name.removeprefix(f'{BUCKET}/'),
+    'id': f'{name}/{found.generation}',
+    'size': str(len(found.data)),
+    'generation': str(found.generation),
+    'metageneration': '1',
+    'timeCreated': found.updated,
+    'updated': found.updated,
+    'md5Hash': digest,
+    'crc32c': base64.b64encode(crc).decode(),
+    'contentType': 'application/octet-stream',
+    'storageClass': 'STANDARD',
+  }
+
+
+def _error(status: int) -> bytes:
+  message = f'a test says {status}' if status >= 500 else f'status {status}'
+  if status == 404:
+    message = f'No such object: {message}'
+  return json.dumps({'error': {'code': status, 'message': message}}).encode()

@@ -120,6 +120,8 @@ def test_input_alone_prepares_your_own_problems(tmp_path):
     ("records.CorruptPartError('x')", 2),
     ("OSError(28, 'disk full')", 2),
     ("preemption.Preempted('x')", 42),
+    ("leases.HeldError('x')", 75),
+    ("leases.LostError('x')", 75),
     ("OSError(5, 'input/output error')", 1),
     ("ValueError('a bug')", 1),
   ],
@@ -127,7 +129,7 @@ def test_input_alone_prepares_your_own_problems(tmp_path):
 def test_errors_become_exit_codes(error, code):
   script = (
     'from rest_jax import main\n'
-    'from rest_jax.artifacts import records\n'
+    'from rest_jax.artifacts import leases, records\n'
     'from rest_jax.config import configuration\n'
     'from rest_jax.distributed import preemption\n'
     f'def fail(arguments): raise {error}\n'

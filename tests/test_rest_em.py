@@ -189,7 +189,7 @@ def test_only_sampling_and_training_ask_for_the_accelerator():
   for job in plan(resources=resources).values():
     if job.stage in ('sample', 'train'):
       got = (job.accelerator, job.topology, job.slices)
-      assert got == ('tpu', 'v5litepod-16', 2)
+      assert got == ('tpu', 'v5e:4x4', 2)
     else:
       assert (job.accelerator, job.topology) == ('cpu', None)
 

@@ -149,6 +149,10 @@ class Work:
     folder: where.
     done: the standing manifest, if there is nothing left to do.
     previous: the manifest that is being extended, if a binding grew.
+    lease: of the folder, checked before each write; None: not this process's.
+
+  Every method that writes raises leases.LostError where another process may
+  have taken the folder over.
   """
 
   folder: storage.Path
@@ -157,6 +161,7 @@ class Work:
   fingerprint: dict[str, Any]
   done: Manifest | None = None
   previous: Manifest | None = None
+  lease: leases.Lease | None = None
   _parts: dict[str, dict] = dataclasses.field(default_factory=dict)
 
   def has(self, name: str, *, source: str) -> bool:
@@ -175,6 +180,7 @@ class Work:
 
   def write_table(self, name: str, table: pa.Table, *, source: str) -> None:
     """Writes one part."""
+    self._check()
     self._parts[name] = records.write_table(
       self.folder / name, self.kind, table, source=source
     )
@@ -197,6 +203,7 @@ class Work:
       recorded: times, versions, the mesh.
       content: for folders without parts, what identifies their content.
     """
+    self._check()
     parts = self.parts()
     for path in self.folder.glob('*.parquet'):
       if path.name not in self._parts:
@@ -216,6 +223,10 @@ class Work:
     storage.write_json(self.folder / MANIFEST, value)
     self.done = Manifest(folder=self.folder, **value)
     return self.done
+
+  def _check(self) -> None:
+    if self.lease is not None:
+      self.lease.check()
 
 
 @contextlib.contextmanager
@@ -263,8 +274,8 @@ def work_on(
     'code': f'{__version__.rsplit(".", 1)[0]}/{stage}/{version}',
   }
   fingerprint = json.loads(json.dumps(fingerprint))
-  with leases.hold(folder, purpose=stage):
-    work = Work(folder, stage, kind, fingerprint)
+  with leases.hold(folder, purpose=stage) as lease:
+    work = Work(folder, stage, kind, fingerprint, lease=lease)
     standing = load_if_done(folder)
     old = None
     if standing is not None:
@@ -292,7 +303,7 @@ def work_on(
       elif old['inputs'] == fingerprint['inputs']:
         work.previous = standing  # valid until the grown one replaces it
       elif on_new_inputs == 'set_aside':
-        storage.set_aside(folder)
+        storage.set_aside(folder, last=(STARTED, MANIFEST))
       else:
         (folder / MANIFEST).unlink(missing_ok=True)
     if work.done is None:

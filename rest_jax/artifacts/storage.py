@@ -6,13 +6,14 @@ is written beside its final name, synced, and renamed; on an object store it is
 one upload under the final name, which the store makes visible at once.
 """
 
+import concurrent.futures
 import contextlib
 import errno
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rest_jax.config import configuration
@@ -20,7 +21,14 @@ from rest_jax.config import configuration
 # Read by epath at each call: never the TensorFlow backend.
 os.environ['EPATH_USE_TF'] = 'false'
 
+import fsspec  # noqa: E402
+import fsspec.config  # noqa: E402
 from etils import epath  # noqa: E402
+
+# gcsfs would answer from its own cache of listings: sizes, and the absence of a
+# file, that another process has changed since. It reads this when it is made.
+for _protocol in ('gs', 'gcs', 's3'):
+  fsspec.config.conf.setdefault(_protocol, {})['use_listings_cache'] = False
 
 Path = epath.Path
 PathLike = epath.PathLike
@@ -34,6 +42,7 @@ _ADVICE = {
   ' set RUN_DIR to another one',
   errno.EROFS: 'the file system is read-only; set RUN_DIR to another one',
 }
+_MOVES_AT_ONCE = 16  # requests; a checkpoint has thousands of objects
 FINAL_ERRNOS = frozenset(_ADVICE)  # trying again will not help
 
 
@@ -60,14 +69,14 @@ def write_bytes(target: PathLike, data: bytes) -> None:
     data: the file's content.
 
   Raises:
-    OSError: naming the file and what to do, where the disk is full or the
-      folder cannot be written. The target is then what it was before.
+    OSError: naming the file and what to do, where the disk is full, the folder
+      cannot be written or the store fails. The target is then what it was.
   """
   target = path(target)
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
     if is_remote(target):
-      target.write_bytes(data)
+      _write_remote(target, data)
     else:
       _write_local(os.fspath(target), data)
   except OSError as error:
@@ -148,27 +157,68 @@ def json_lines(source: PathLike) -> Iterator[tuple[int, bytes, dict]]:
       yield number, line if line.endswith(b'\n') else line + b'\n', row
 
 
-def set_aside(folder: PathLike) -> epath.Path:
-  """Renames a folder to NAME.superseded-K, so that nothing in it is lost."""
+def set_aside(folder: PathLike, *, last: Sequence[str] = ()) -> epath.Path:
+  """Renames a folder to NAME.superseded-K, so that nothing in it is lost.
+
+  On an object store, which has no folders, each object is moved by the store
+  itself: no byte of it passes through this machine. If that is interrupted the
+  next call goes on with the same K.
+
+  Args:
+    folder: on this machine or on an object store.
+    last: names of files in it that are moved after all others, in this order:
+      where one of them is, the folder is whole.
+
+  Returns:
+    The new folder.
+  """
   folder = path(folder)
   number = 1
-  while (folder.parent / f'{folder.name}.superseded-{number}').exists():
+  while True:
+    target = folder.parent / f'{folder.name}.superseded-{number}'
+    begun = last and not any((target / name).exists() for name in last)
+    if not target.exists() or (is_remote(folder) and begun):
+      break
     number += 1
-  target = folder.parent / f'{folder.name}.superseded-{number}'
   if is_remote(folder):
-    _copy(folder, target)
-    folder.rmtree()
+    _move_objects(folder, target, last)
   else:
     shutil.move(os.fspath(folder), os.fspath(target))
   return target
 
 
-def _copy(folder: epath.Path, target: epath.Path) -> None:
-  for source in folder.iterdir():  # epath has no recursive glob on a store
-    if source.is_dir():
-      _copy(source, target / source.name)
-    else:
-      (target / source.name).write_bytes(source.read_bytes())
+def _move_objects(
+  folder: epath.Path, target: epath.Path, last: Sequence[str]
+) -> None:
+  """Renames every object below `folder`, those named in `last` at the end."""
+  protocol, _, root = os.fspath(folder).rstrip('/').partition('://')
+  files = fsspec.filesystem(protocol)
+  names = [name.removeprefix(f'{root}/') for name in files.find(root)]
+
+  def move(name: str) -> None:
+    try:
+      files.mv_file(f'{root}/{name}', os.fspath(target / name))
+    except FileNotFoundError:
+      # A request whose answer was lost is sent again: then it is moved already.
+      if not (target / name).exists():
+        raise
+
+  with concurrent.futures.ThreadPoolExecutor(_MOVES_AT_ONCE) as pool:
+    list(pool.map(move, [name for name in names if name not in last]))
+  for name in last:
+    if name in names:
+      move(name)
+
+
+def _write_remote(target: epath.Path, data: bytes) -> None:
+  try:
+    target.write_bytes(data)
+  except OSError:
+    raise
+  except Exception as error:
+    # gcsfs raises the errors of aiohttp, requests and google.auth, and its own.
+    text = f'{type(error).__name__}: {error}'
+    raise OSError(errno.EIO, text, os.fspath(target)) from error
 
 
 def _write_local(target: str, data: bytes) -> None:

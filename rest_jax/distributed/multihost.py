@@ -1,71 +1,40 @@
 """Several processes of one stage, one per host: all compute, process 0 writes.
 
-A process joins the others where the environment says that there are some:
-
-    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID    anywhere
-    REST_JAX_DISTRIBUTED=1       a TPU slice of several hosts, found by jax
-
-Every function here that says "together" is a collective: all processes call it,
-in the same order. What differs between hosts (files, signals, clocks) is
-decided by process 0, or by all, and then known to all.
+A function marked collective must be called by every process, in the same order.
+What differs between hosts (files, signals, clocks) is decided by process 0, or
+by all, and then told to all.
 """
 
 import contextlib
 import dataclasses
-import functools
-import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax._src import distributed  # its client has no public name yet
+import pyarrow as pa
 from jax.experimental import multihost_utils
 
-from rest_jax.artifacts import manifests, storage
-from rest_jax.config import configuration
-from rest_jax.distributed import preemption
-
-_GENERATION = 1000  # calls after which values of an older one are deleted
-_FOR_EVER_MS = 7 * 24 * 3600 * 1000
-_NAMES = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
+from rest_jax.artifacts import leases, manifests, storage
+from rest_jax.distributed import coordination, failures, joining, preemption
 
 
 def initialize() -> None:
-  """Joins the job's other processes, if any. Before jax is first used.
+  """Joins the job's other processes, if any. Call it before jax is first used.
 
   Raises:
-    ConfigurationError: the environment is half set.
+    ConfigurationError: the environment is half set, or this is a host of a TPU
+      pod on which jax finds no TPU.
+    PeerError: the other processes cannot be reached.
   """
-  if jax.distributed.is_initialized():
-    return
-  if os.environ.get('REST_JAX_DISTRIBUTED') == '1':
-    jax.distributed.initialize()
-    return
-  found = [os.environ.get(name) for name in _NAMES]
-  if not any(found):
-    return
-  try:
-    count, index = int(found[1]), int(found[2])
-    if not found[0]:
-      raise ValueError
-  except (TypeError, ValueError):
-    shown = ', '.join(f'{n}={v!r}' for n, v in zip(_NAMES, found, strict=True))
-    raise configuration.ConfigurationError(
-      f'several processes: got {shown}; set all three, the last two to '
-      'numbers, or none.'
-    ) from None
-  if count > 1:
-    # The CPU's collectives (gloo) wait for each other: two in flight, begun in
-    # another order elsewhere, would wait for ever. A TPU runs them in order.
-    jax.config.update('jax_cpu_enable_async_dispatch', False)
-    jax.distributed.initialize(found[0], count, index)
+  joining.join()
+  if coordination.size()[1] > 1:
+    coordination.service()  # watched before the devices are waited for
 
 
 def is_writer() -> bool:
   """Whether this process writes, prints and holds leases."""
-  return jax.process_index() == 0
+  return coordination.size()[0] == 0
 
 
 def say(text: str) -> None:
@@ -75,42 +44,63 @@ def say(text: str) -> None:
 
 
 def from_writer(function: Callable[[], Any]) -> Any:
-  """Process 0's result, or its error. Together.
+  """Process 0's result, or its error. Collective: all processes must call it.
 
   Args:
-    function: called in process 0 alone; returns something JSON-ready.
+    function: called in process 0 alone, if it still holds its folders; returns
+      something JSON-ready.
 
   Raises:
-    ConfigurationError: in the others, whatever error process 0 raises.
+    BaseException: what process 0 raises; in the others one of the same class,
+      so that all end with the same exit code (failures.py).
+    PeerError: process 0 does not answer.
   """
-  if jax.process_count() == 1:
+  if coordination.size()[1] == 1:
+    leases.check_all()
     return function()
   error, told = None, {}
   if is_writer():
     try:
+      leases.check_all()
       told = {'value': function()}
-    except Exception as raised:
-      error, told = raised, {'error': f'process 0: {raised}'}
-  told = _service().tell(told)
+    except BaseException as raised:
+      error, told = raised, {'error': failures.encode(raised, 0)}
+  told = coordination.service().tell(told)
   if error is not None:
-    raise error
+    raise failures.share(error)
   if 'error' in told:
-    raise configuration.ConfigurationError(told['error'])
+    raise failures.share(failures.decode(told['error']))
   return told['value']
 
 
 def fetch(array: jax.Array) -> np.ndarray:
-  """The whole of an array that may lie on several hosts. Together."""
+  """The whole of an array that may lie on several hosts. Collective.
+
+  Args:
+    array: of any shape.
+  """
   if array.is_fully_addressable or array.is_fully_replicated:
     return np.asarray(array)
   return multihost_utils.process_allgather(array, tiled=True)
 
 
 def check_preemption(where: str) -> None:
-  """Raises Preempted in all if SIGTERM has come to any. Together."""
-  asked = preemption.asked()
-  if jax.process_count() > 1:
-    asked = _service().any(_service().vote(asked))
+  """Raises where the job must stop. Collective: all processes must call it.
+
+  Args:
+    where: the stage and what it works on, for the message.
+
+  Raises:
+    Preempted: SIGTERM has come to any process.
+    LostError: process 0 has lost a folder that it held.
+  """
+  if coordination.size()[1] == 1:
+    leases.check_all()
+    asked = preemption.asked()
+  else:
+    asked = _decided(
+      coordination.service().votes(coordination.service().vote(_own_state()))
+    )
   if asked:
     raise preemption.Preempted(
       f'{where}: stopped by SIGTERM, state saved; start it again'
@@ -118,39 +108,68 @@ def check_preemption(where: str) -> None:
 
 
 class Vote:
-  """Whether SIGTERM has come to any process, known to all one call late.
+  """Whether SIGTERM has come to any process, told with a delay of one call.
 
-  The answer is read one call after it was asked, when every process has long
-  given its own, so that a training loop does not wait for the slowest host.
+  Each call gives this process's state and returns the common answer to the call
+  before, when every process has long given its own. A training loop therefore
+  does not wait for the slowest host, and stops at most one step later.
   """
 
   def __init__(self):
     self._pending: int | None = None
 
   def asked(self) -> bool:
-    """The answer to the call before (one process: to this one). Together."""
-    if jax.process_count() == 1:
+    """The answer to the call before; alone, to this one. Collective.
+
+    Raises:
+      LostError: process 0 has lost a folder that it held.
+    """
+    if coordination.size()[1] == 1:
+      leases.check_all()
       return preemption.asked()
     before = self._pending
-    self._pending = _service().vote(preemption.asked())
-    return before is not None and _service().any(before)
+    service = coordination.service()
+    self._pending = service.vote(_own_state())
+    return before is not None and _decided(service.votes(before))
+
+
+def _own_state() -> dict[str, Any]:
+  """What this process knows of why the job should stop, JSON-ready."""
+  try:
+    leases.check_all()
+  except leases.LeaseError as error:
+    lost = failures.encode(error, coordination.size()[0])
+    return {'asked': False, 'lost': lost}
+  return {'asked': preemption.asked(), 'lost': None}
+
+
+def _decided(states: Sequence[Mapping[str, Any]]) -> bool:
+  """Whether any process was asked to stop; raises where one lost its folder."""
+  for state in states:
+    if state['lost']:
+      raise failures.share(failures.decode(state['lost']))
+  return any(state['asked'] for state in states)
 
 
 @contextlib.contextmanager
 def work_on(folder: storage.PathLike, **how: Any) -> Iterator[manifests.Work]:
-  """manifests.work_on, held by process 0 for all. Together.
+  """manifests.work_on, held by process 0 for all. Collective.
 
-  In the other processes `has`, `write` and `finish` of the Work do as process 0
-  tells, and its `parts` are empty.
+  In the other processes `has`, `write` and `finish` of the Work return what
+  process 0 returns, and its `parts` are empty.
+
+  Args:
+    folder: the stage's output.
+    **how: the other arguments of manifests.work_on.
   """
-  if jax.process_count() == 1:
+  if coordination.size()[1] == 1:
     with manifests.work_on(folder, **how) as work:
       yield work
     return
   with contextlib.ExitStack() as stack:
     held: list[manifests.Work] = []
 
-    def enter():
+    def enter() -> dict[str, Any]:
       held.append(stack.enter_context(manifests.work_on(folder, **how)))
       return {
         'fingerprint': held[0].fingerprint,
@@ -173,23 +192,23 @@ def work_on(folder: storage.PathLike, **how: Any) -> Iterator[manifests.Work]:
 
 @dataclasses.dataclass
 class _Work(manifests.Work):
-  """A Work whose every method is together; `held` is process 0's own."""
+  """A Work whose every method is collective; `held` is process 0's own."""
 
   held: manifests.Work | None = None
 
-  def has(self, name, *, source):
+  def has(self, name: str, *, source: str) -> bool:
     return from_writer(lambda: self.held.has(name, source=source))
 
-  def write(self, name, rows, *, source):
+  def write(self, name: str, rows: Sequence, *, source: str) -> None:
     from_writer(lambda: self.held.write(name, rows, source=source))
 
-  def write_table(self, name, table, *, source):
+  def write_table(self, name: str, table: pa.Table, *, source: str) -> None:
     from_writer(lambda: self.held.write_table(name, table, source=source))
 
-  def parts(self):
+  def parts(self) -> list[dict]:
     return self.held.parts() if self.held else []
 
-  def finish(self, **fields):
+  def finish(self, **fields: Any) -> manifests.Manifest:
     made = from_writer(lambda: _to_json(self.held.finish(**fields)))
     self.done = _from_json(self.folder, made)
     return self.done
@@ -202,71 +221,7 @@ def _to_json(manifest: manifests.Manifest | None) -> dict | None:
   return {n: getattr(manifest, n) for n in names if n != 'folder'}
 
 
-def _from_json(folder, value: dict | None) -> manifests.Manifest | None:
+def _from_json(
+  folder: storage.Path, value: dict | None
+) -> manifests.Manifest | None:
   return value and manifests.Manifest(folder=folder, **value)
-
-
-class _Service:
-  """Small JSON values, passed by the job's coordination service.
-
-  It needs no device: what hosts tell each other waits for no computation and
-  cannot overtake one. Values are numbered by the calls, which are the same
-  everywhere, and are taken away again a generation later.
-  """
-
-  def __init__(self, client: Any, index: int, count: int):
-    """Args:
-    client: of the coordination service.
-    index: of this process.
-    count: of processes.
-    """
-    self._client, self._index, self._count = client, index, count
-    self._calls = 0
-
-  def tell(self, value: Any) -> Any:
-    """Process 0's value. Together."""
-    key = self._next()
-    if self._index == 0:
-      self._client.key_value_set(key, json.dumps(value))
-      return value
-    return json.loads(self._wait_for(key))
-
-  def vote(self, value: bool) -> int:
-    """Gives this process's vote; returns the number of the ballot. Together."""
-    key = self._next()
-    self._client.key_value_set(f'{key}/{self._index}', json.dumps(value))
-    return self._calls
-
-  def any(self, ballot: int) -> bool:
-    """Whether any process voted yes. Together."""
-    key = self._key(ballot)
-    if self._index == 0:
-      votes = [self._wait_for(f'{key}/{i}') for i in range(self._count)]
-      result = any(json.loads(vote) for vote in votes)
-      self._client.key_value_set(f'{key}/any', json.dumps(result))
-      return result
-    return json.loads(self._wait_for(f'{key}/any'))
-
-  def _next(self) -> str:
-    self._calls += 1
-    if self._calls % _GENERATION == 0:
-      # Nobody is more than one call behind after this; older keys are read.
-      generation = self._calls // _GENERATION
-      name = f'rest_jax/generation/{generation}'
-      self._client.wait_at_barrier(name, _FOR_EVER_MS)
-      if self._index == 0 and generation > 1:
-        self._client.key_value_delete(f'rest_jax/{generation - 2}/')
-    return self._key(self._calls)
-
-  def _key(self, number: int) -> str:
-    return f'rest_jax/{number // _GENERATION}/{number}'
-
-  def _wait_for(self, key: str) -> str:
-    # A process that died is noticed by the service, which ends the others.
-    return self._client.blocking_key_value_get(key, _FOR_EVER_MS)
-
-
-@functools.cache
-def _service() -> _Service:
-  client = distributed.global_state.client
-  return _Service(client, jax.process_index(), jax.process_count())

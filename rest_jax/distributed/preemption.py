@@ -1,23 +1,27 @@
-"""SIGTERM as a request: finish the step or the part, save, exit with 42."""
+"""SIGTERM asks a stage to finish its step or part, save, and exit with 42."""
 
 import signal
 import threading
 
 
 class Preempted(RuntimeError):
-  """The machine is being taken away; what was done is saved."""
+  """SIGTERM has come, and what was done is saved: start the stage again."""
 
 
 _asked = threading.Event()
 
 
 def watch() -> None:
-  """From now on SIGTERM asks for a clean stop instead of killing."""
+  """Takes SIGTERM as a request from now on; before, it kills the process."""
   signal.signal(signal.SIGTERM, lambda *_: _asked.set())
 
 
 def check(where: str) -> None:
-  """Raises Preempted if SIGTERM has come. Call it where stopping is safe."""
+  """Raises Preempted if SIGTERM has come. Call it where stopping is safe.
+
+  Args:
+    where: the stage and what it works on, for the message.
+  """
   if _asked.is_set():
     raise Preempted(f'{where}: stopped by SIGTERM, state saved; start it again')
 

@@ -1,7 +1,7 @@
 """A job: one process of a run, as an executor sees it.
 
-rest_em.py makes jobs, executors/ run them. Nothing else passes between the two,
-so that an executor knows no algorithm and the plan knows no machine.
+A plan (rest_em.py, pipeline/) is a sequence of jobs, and an executor runs them.
+An executor knows no algorithm, and a plan knows no machine.
 """
 
 import dataclasses
@@ -9,29 +9,32 @@ from collections.abc import Sequence
 from typing import Literal
 
 from rest_jax.config import configuration
-
-# Exit codes of a job's process, beside 0: see main.py.
-EXIT_CONFIGURATION, EXIT_PREEMPTED = 2, 42
+from rest_jax.executors import topologies
+from rest_jax.executors.retry_policy import RetryPolicy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resources(configuration.Configuration):
-  """What sampling and training run on; the other stages need a CPU host.
+  """What sampling and training run on, and how often a job is started again.
+
+  The other stages need a host with CPUs only.
 
   Attributes:
-    topology: of one TPU slice, such as 'v5litepod-16'; None: what is there.
+    topology: of one TPU slice, such as 'v5e:4x4'; a type of Google Cloud
+      ('v5litepod-16') becomes its name here. None: what is there.
     slices: how many of them.
-    retries: of a job that dies for no reason of ours (a preemption does not
-      count).
+    retry: of all jobs, those on CPUs too.
   """
 
   topology: str | None = None
   slices: int = 1
-  retries: int = 2
+  retry: RetryPolicy = RetryPolicy()
 
-  def check(self):
+  def check(self) -> None:
     self.require(self.slices >= 1, 'slices', 'at least 1')
-    self.require(self.retries >= 0, 'retries', '>= 0')
+    if self.topology is not None:
+      named = topologies.parse(self.topology, 'TOPOLOGY')
+      object.__setattr__(self, 'topology', str(named))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,7 @@ class Job:
     environment: variables to set, where the user has not.
     accelerator: 'tpu' (or whatever jax finds) or 'cpu'.
     topology, slices: see Resources; of 'tpu' jobs.
-    retries: how often to try again after an unexplained death.
+    retry: how often it is started again.
     needs: names of the jobs that must be done before.
     inputs: folders that it reads.
     outputs: folders that it writes; each has a manifest when it is done.
@@ -58,7 +61,7 @@ class Job:
   accelerator: Literal['tpu', 'cpu'] = 'cpu'
   topology: str | None = None
   slices: int = 1
-  retries: int = 2
+  retry: RetryPolicy = RetryPolicy()
   needs: tuple[str, ...] = ()
   inputs: tuple[str, ...] = ()
   outputs: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
-"""What the launcher remembers of a job: RUN_DIR/jobs/<name>.json.
+"""The launcher's record of a job: RUN_DIR/jobs/<name>.json.
 
-A job is skipped if its record is of the same configuration and of the same
-inputs, and its outputs stand. Everything else is started: the stage itself
-knows best whether there is something to do (see artifacts/manifests.py). A
+A job is skipped if its record has the same configuration, the same inputs and
+the same outputs, and these are complete. Any other job is started, and its
+stage finds out whether there is something to do (artifacts/manifests.py). A
 record that is wrong or lost therefore costs seconds, never a result.
 """
 
@@ -21,7 +21,7 @@ from rest_jax.executors.jobs import Job
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Configuration:
-  """What every job of a launch was told, beside its own arguments.
+  """The configuration that all jobs of a launch share.
 
   Attributes:
     bindings: gin_parser.bindings() after the plan was made.
@@ -33,11 +33,15 @@ class Configuration:
   others: Sequence[str]
 
   def digest(self, job: Job, run_dir: str) -> str:
-    """Identity of all that this job's bindings can depend on.
+    """A digest of the bindings that this job can depend on.
 
-    What neither the stage's gin file nor the job's arguments lead to is left
-    out: NUM_ITERATIONS, TASKS and CHECKPOINTS may grow, and no finished job is
-    looked at again. The folder of the run is left out too: a run can be moved.
+    Bindings that neither the stage's gin file nor the job's arguments refer to
+    are left out, so that NUM_ITERATIONS, TASKS and CHECKPOINTS may grow and no
+    finished job starts again. RUN_DIR is left out too: a run can be moved.
+
+    Args:
+      job: whose arguments count.
+      run_dir: the run's folder.
     """
     text = [_stage_text(job.stage), *job.arguments]
     reached = gin_names.reached(' '.join(text), self.bindings)
@@ -53,6 +57,12 @@ class Ledger:
   """The records of a run's jobs."""
 
   def __init__(self, run_dir: str, configuration: Configuration):
+    """Reads nothing yet.
+
+    Args:
+      run_dir: the run's folder.
+      configuration: of this launch.
+    """
     self.run_dir = run_dir
     self.configuration = configuration
 
@@ -69,6 +79,7 @@ class Ledger:
     )
 
   def digest(self, job: Job) -> str:
+    """Configuration.digest of a job of this run."""
     return self.configuration.digest(job, self.run_dir)
 
   def outputs(self, job: Job) -> dict[str, str | None]:
@@ -76,6 +87,7 @@ class Ledger:
     return self._digests(job.outputs)
 
   def read(self, job: Job) -> dict | None:
+    """A job's record, or None where there is none that can be read."""
     source = self._path(job)
     if not source.exists():
       return None

@@ -1,8 +1,8 @@
 """Runs jobs on this machine, one after the other, each as its own process.
 
-A stage that crashes, or eats all memory, cannot take the launcher with it; a
-launcher that is killed takes its stage with it (PR_SET_PDEATHSIG), so that
-the same command can be given again at once.
+A stage that crashes, or uses up the memory, does not end the launcher. Where
+the launcher is killed the kernel kills its stage too (PR_SET_PDEATHSIG), so
+that the same command can be given again at once.
 """
 
 import contextlib
@@ -13,14 +13,17 @@ import signal
 import subprocess
 import sys
 import time
+import types
+import uuid
 from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
 
-from rest_jax.artifacts import storage
+from rest_jax.artifacts import leases, storage
+from rest_jax.executors import exit_codes, retry_policy
 from rest_jax.executors.console import Console
-from rest_jax.executors.jobs import EXIT_CONFIGURATION, EXIT_PREEMPTED, Job
+from rest_jax.executors.jobs import Job
 from rest_jax.executors.ledger import Ledger
 
-MAX_PREEMPTIONS = 100  # of one job in one launch: then something is wrong
 STOP_SECONDS = 120.0  # that a stage has for saving its state
 LAST_LINES = 15  # of its log, shown when a job fails
 _PR_SET_PDEATHSIG = 1
@@ -34,7 +37,6 @@ class LocalExecutor:
     flags: the user's gin flags, handed to every job before its own.
     ledger: what was done before.
     console: where to show it.
-    retry_seconds: pause before a job is tried again.
     command: the process of a stage; tests put their own here.
   """
 
@@ -45,12 +47,12 @@ class LocalExecutor:
     ledger: Ledger,
     console: Console,
     *,
-    retry_seconds: float = 2.0,
     command: Sequence[str] = (sys.executable, '-m', 'rest_jax.main'),
   ):
     self.run_dir, self.flags = run_dir, list(flags)
     self.ledger, self.console = ledger, console
-    self.retry_seconds, self.command = retry_seconds, list(command)
+    self.command = list(command)
+    self._run_token = uuid.uuid4().hex  # of this launch, see leases.py
     self._stop = False
     self._child: subprocess.Popen | None = None
 
@@ -67,7 +69,7 @@ class LocalExecutor:
       before: called with each job that is about to start.
 
     Returns:
-      An exit code as in rest_jax/main.py.
+      An exit code of exit_codes.py.
     """
     with self._signals():
       for job in jobs:
@@ -81,39 +83,41 @@ class LocalExecutor:
     return 0
 
   def _run_until_settled(self, job: Job) -> int:
-    failures = preemptions = 0
+    """Starts a job until it is done or its retries are used up."""
+    attempts = retry_policy.Attempts(job.retry)
     while True:
       if self._stop:
-        return EXIT_PREEMPTED
-      standing = self.ledger.outputs(job)
-      started = time.monotonic()
-      self.console.start(job.name)
-      code, last = self._run_once(job)
-      self.ledger.write(
-        job,
-        before=standing,
-        seconds=time.monotonic() - started,
-        exit_code=code,
-      )
-      if code == 0:
+        return exit_codes.PREEMPTED
+      code, last = self._attempt(job)
+      if code == exit_codes.DONE:
         self.console.end('done', last)
-        return 0
+        return code
       if self._stop:
         self.console.end('stopped', 'start the same command again')
-        return EXIT_PREEMPTED
-      if code == EXIT_PREEMPTED and preemptions < MAX_PREEMPTIONS:
-        preemptions += 1
-        self.console.end('again', 'preempted, its state is saved')
-      elif code != EXIT_CONFIGURATION and failures < job.retries:
-        failures += 1
-        self.console.end(
-          'again', f'{_why(code)}; retry {failures} of {job.retries}'
-        )
-        time.sleep(self.retry_seconds)
-      else:
-        self.console.end('failed', _why(code))
+        return exit_codes.PREEMPTED
+      decision = attempts.ended(code)
+      self.console.end('again' if decision.again else 'failed', decision.reason)
+      if not decision.again:
         self._show_log(job)
-        return EXIT_CONFIGURATION if code == EXIT_CONFIGURATION else 1
+        final = (exit_codes.CONFIGURATION, exit_codes.HELD)
+        return code if code in final else exit_codes.UNKNOWN
+      end = time.monotonic() + decision.pause_seconds
+      while not self._stop and time.monotonic() < end:
+        time.sleep(0.05)  # a signal must not wait for the end of the pause
+
+  def _attempt(self, job: Job) -> tuple[int, str]:
+    """Runs a job once and records it; (exit code, last line of output)."""
+    standing = self.ledger.outputs(job)
+    started = time.monotonic()
+    self.console.start(job.name)
+    code, last = self._run_once(job)
+    self.ledger.write(
+      job,
+      before=standing,
+      seconds=time.monotonic() - started,
+      exit_code=code,
+    )
+    return code, last
 
   def _run_once(self, job: Job) -> tuple[int, str]:
     """(exit code, the last line of output) of one process."""
@@ -131,10 +135,11 @@ class LocalExecutor:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=self._environment(job),
-        process_group=0,  # a Ctrl-C is for us: we ask it to save its state
+        # Ctrl-C reaches the launcher alone, which asks the stage to save.
+        process_group=0,
         preexec_fn=_die_with_parent(os.getpid()),
       )
-      if self._stop:  # a signal came between two jobs
+      if self._stop:  # a signal came before there was a process
         self._child.terminate()
       last = self._follow(self._child, log)
       code = self._child.wait()
@@ -142,12 +147,12 @@ class LocalExecutor:
       log.write(f'[exit code {code}]\n'.encode())
     return code, last
 
-  def _follow(self, child: subprocess.Popen, log) -> str:
+  def _follow(self, child: subprocess.Popen, log: BinaryIO) -> str:
     """Copies the output to the log until it ends; shows the progress."""
     last, rest = '', b''
     with selectors.DefaultSelector() as selector:
       selector.register(child.stdout, selectors.EVENT_READ)
-      # A grandchild may keep the pipe open: the stage's own end counts.
+      # A process that the stage started may keep the pipe open after it.
       while True:
         ready = selector.select(timeout=0.5)
         data = os.read(child.stdout.fileno(), 65536) if ready else b''
@@ -179,14 +184,15 @@ class LocalExecutor:
     forced = {
       'PYTHONPATH': os.pathsep.join(paths),
       'PYTHONUNBUFFERED': '1',
-      'REST_JAX_JOB': job.name,  # for whoever looks at the processes
+      leases.JOB: job.name,
+      leases.RUN_TOKEN: self._run_token,
     }
     return {**defaults, **os.environ, **forced}
 
   # ---- logs -----------------------------------------------------------------
 
   @contextlib.contextmanager
-  def _log(self, job: Job) -> Iterator:
+  def _log(self, job: Job) -> Iterator[BinaryIO]:
     """RUN_DIR/logs/<job>.log; for a remote run a copy of a local one."""
     target = storage.path(self._log_name(job))
     local = target
@@ -222,14 +228,14 @@ class LocalExecutor:
   def _signals(self) -> Iterator[None]:
     """SIGTERM and Ctrl-C ask the running stage to save its state."""
 
-    def ask(number, frame):
+    def ask(number: int, frame: types.FrameType | None) -> None:
       again, self._stop = self._stop, True
       if self._child is not None:
         self._child.send_signal(signal.SIGKILL if again else signal.SIGTERM)
-        # A stage that does not listen must not keep us for ever.
+        # A stage that ignores the signal is killed after this time.
         signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS)
 
-    def kill(number, frame):
+    def kill(number: int, frame: types.FrameType | None) -> None:
       if self._child is not None:
         self._child.kill()
 
@@ -243,25 +249,15 @@ class LocalExecutor:
         signal.signal(name, handler)
 
 
-def _why(code: int) -> str:
-  if code == EXIT_CONFIGURATION:
-    return 'wrong configuration or data (exit code 2): not tried again'
-  if code < 0:
-    name = signal.Signals(-code).name
-    hint = ' (out of memory?)' if name == 'SIGKILL' else ''
-    return f'killed by {name}{hint}'
-  return f'exit code {code}'
-
-
 def _die_with_parent(parent: int) -> Callable[[], None] | None:
-  """A preexec_fn: the kernel kills the child when we die, however we die."""
+  """A preexec_fn by which the kernel kills the child when its parent ends."""
   if not sys.platform.startswith('linux'):
     return None
   prctl = ctypes.CDLL(None).prctl
 
-  def set_death_signal():
+  def set_death_signal() -> None:
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # we died in between
+    if os.getppid() != parent:  # the parent ended before the call
       os._exit(1)
 
   return set_death_signal

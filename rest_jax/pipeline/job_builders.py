@@ -72,7 +72,7 @@ class PlanBuilder:
         accelerator='tpu' if heavy else 'cpu',
         topology=self.resources.topology if heavy else None,
         slices=self.resources.slices if heavy else 1,
-        retries=self.resources.retries,
+        retry=self.resources.retry,
         needs=tuple(dict.fromkeys(needs)),
         inputs=tuple(inputs),
         outputs=tuple(outputs),

@@ -1,10 +1,10 @@
-"""The launcher: a plan, what is done of it, and an executor for the rest.
+"""Makes a plan from the command line and runs its jobs with an executor.
 
     flags ─ gin ─▶ plan ─ ledger ─▶ jobs to do ─ executor ─▶ results, a table
 
-launch/rest_em.py is this with the plan of ReST^EM, rest-jax evaluate with that
-of checkpoint_evaluation.py, where CHECKPOINTS names what to evaluate. The same
-command goes on where it stopped; one launcher at a time holds RUN_DIR.
+launch/rest_em.py runs the plan of ReST^EM. rest-jax evaluate runs the plan of
+checkpoint_evaluation.py where CHECKPOINTS names what to evaluate. The same
+command resumes an interrupted run. One launcher at a time holds RUN_DIR.
 """
 
 import argparse
@@ -80,8 +80,12 @@ def launch(
   Args:
     program: whose plan it is.
     flags: executor, until, dry_run and those of gin_flags.
-    bindings: of gin, all of them.
+    bindings: all gin bindings of the command line, as NAME=VALUE.
     arguments: the command line, for the run's config.gin.
+
+  Raises:
+    ConfigurationError: no plan can be made, or RUN_DIR is another program's.
+    LeaseError: another launcher works on RUN_DIR.
   """
   if flags.executor not in EXECUTORS:
     raise configuration.ConfigurationError(
@@ -114,8 +118,9 @@ def launch(
   ).encode()
 
   def before(job: jobs.Job) -> None:
-    # Not before the stages have agreed to this configuration; and the report,
-    # which shows it, comes last.
+    leases.check_all()  # another launcher may have taken the run over
+    # A changed configuration replaces config.gin only once the stages have
+    # accepted it, before the report, the last job, which shows it.
     if not config.exists() or job.stage == 'report':
       storage.write_bytes(config, text)
 

@@ -2,8 +2,8 @@
 
     FOLDER/<step>/{params,optimizer,progress}
 
-Kept are the newest step (to resume from) and the best one (the policy so far);
-everything else is deleted once a newer save is safe.
+Two steps are kept: the newest, to resume from, and the best by D_val. Others
+are deleted once a newer save is complete.
 """
 
 import json
@@ -23,7 +23,11 @@ class Saver:
   """Saves and restores one training's state and progress."""
 
   def __init__(self, folder: storage.PathLike):
-    """Args: folder: of this training; made if missing."""
+    """Opens the folder.
+
+    Args:
+      folder: of this training; made if missing.
+    """
     self._folder = storage.path(folder)
     self._best: int | None = None  # of the newest save; unknown at first
     self._folder.mkdir(parents=True, exist_ok=True)
@@ -39,17 +43,23 @@ class Saver:
     )
 
   def save(self, state: TrainState, progress: dict, *, best: int) -> None:
-    """Starts a save; earlier steps but `best` are deleted when it is safe.
+    """Starts a save in the background, after the one before has ended.
+
+    Collective: every process must call it.
 
     Args:
       state: what is saved, under its step.
       progress: JSON-ready; what the loop must know to go on.
       best: the step that stays beside the newest.
+
+    Raises:
+      OSError: the disk is full.
     """
     step = int(state.step)
     self.wait()
     standing = sorted(self._manager.all_steps())
-    # What the newest standing save needs goes only once this one stands.
+    # The best step of the newest complete save is kept until this one is
+    # complete, which the next call knows.
     if self._best is not None:
       for stale in standing[:-1]:
         if stale not in (self._best, best):
@@ -68,7 +78,14 @@ class Saver:
   def restore(
     self, abstract: TrainState, shardings: TrainState
   ) -> tuple[TrainState, dict] | None:
-    """The newest state and its progress, or None where nothing was saved."""
+    """The newest state and its progress, or None where nothing was saved.
+
+    Collective: every process must call it.
+
+    Args:
+      abstract: shapes and dtypes of the state.
+      shardings: where each of its arrays is put.
+    """
     step = self._manager.latest_step()
     if step is None:
       return None
@@ -94,14 +111,22 @@ class Saver:
     return state, json.loads(json.dumps(read[PROGRESS]))
 
   def prune(self, keep: int) -> None:
-    """Leaves this step alone, once training is over."""
+    """Deletes all steps but one, once training is over.
+
+    Args:
+      keep: the step that stays.
+    """
     self.wait()
     for step in self._manager.all_steps():
       if step != keep:
         self._manager.delete(step)
 
   def wait(self) -> None:
-    """Returns once the last save stands."""
+    """Returns once the last save is complete.
+
+    Raises:
+      OSError: the disk is full.
+    """
     with storage.disk_errors(self._folder):
       self._manager.wait_until_finished()
 

@@ -1,6 +1,8 @@
-"""What a training says of itself: a line of JSON and TensorBoard scalars."""
+"""Metrics of a training: metrics.jsonl and TensorBoard scalars."""
 
 import json
+import os
+import tempfile
 import time
 from typing import Any
 
@@ -20,9 +22,11 @@ class MetricsLog:
   """
 
   def __init__(self, folder: storage.PathLike, *, first_step: int):
-    """Args:
-    folder: of this training.
-    first_step: lines from here on are written anew.
+    """Reads the lines of earlier attempts.
+
+    Args:
+      folder: of this training.
+      first_step: lines from here on are written anew.
     """
     self.folder = storage.path(folder)
     self._path = self.folder / 'metrics.jsonl'
@@ -31,15 +35,21 @@ class MetricsLog:
       for line in self._path.read_text().splitlines():
         if line.endswith('}') and json.loads(line)['step'] < first_step:
           self._lines.append(line)
-    self._board = _board(folder, first_step)
+    self._board = _Board(self.folder / 'tensorboard', first_step)
 
   def write(self, step: int, values: dict[str, float]) -> None:
-    """Adds one line; it is on disk with the next flush."""
+    """Adds one line; it is on disk with the next flush.
+
+    Args:
+      step: of the training.
+      values: name to value.
+    """
     self._lines.append(json.dumps({'step': step, **values}))
     for name, value in values.items():
       self._board.add_scalar(name, value, step)
 
   def flush(self) -> None:
+    """Writes all lines so far, in process 0."""
     if not multihost.is_writer():
       return
     storage.write_bytes(
@@ -49,14 +59,18 @@ class MetricsLog:
 
 
 class StepMeter:
-  """Metrics one step late, so that the device never waits for the host.
+  """Metrics read one step late, so that the device never waits for the host.
 
-  Goodput is the share of wall time that went into steps, from the start of
-  this process's training: compiling, validating and saving are what it lacks.
+  Goodput is the share of wall time that went into steps, since the stage began.
+  The rest is compilation, validation and saving.
   """
 
   def __init__(self, started: float):
-    """Args: started: time.monotonic() when the stage began."""
+    """Starts with no step.
+
+    Args:
+      started: time.monotonic() when the stage began.
+    """
     self._started = started
     self._stepping = 0.0
     self._pending: tuple[int, Any] | None = None
@@ -121,23 +135,49 @@ class StepMeter:
     return values
 
 
-class _NoBoard:
-  def add_scalar(self, name, value, step):
-    pass
+class _Board:
+  """TensorBoard's event file, without TensorFlow.
 
-  def flush(self):
-    pass
+  TensorBoard's own writer would import TensorFlow. tensorboardX's own upload to
+  gs:// runs in its thread, whose death would block the training; so the file is
+  written on this machine and uploaded whole at each flush.
+  """
 
+  def __init__(self, folder: storage.Path, first_step: int):
+    """Opens a new event file.
 
-def _board(folder: storage.PathLike, first_step: int) -> Any:
-  """A TensorBoard writer without TensorFlow; local folders only."""
-  if storage.is_remote(folder):
-    return _NoBoard()
-  # tensorboard's own writer would import TensorFlow.
-  from tensorboardX import SummaryWriter
+    Args:
+      folder: of the events; on a store they are written here first.
+      first_step: scalars of earlier attempts from here on are not shown.
+    """
+    from tensorboardX import SummaryWriter
 
-  return SummaryWriter(
-    str(storage.path(folder) / 'tensorboard'),
-    purge_step=first_step,
-    write_to_disk=multihost.is_writer(),
-  )
+    self._remote = folder if storage.is_remote(folder) else None
+    self._local = os.fspath(folder)
+    if self._remote is not None:
+      # Deleted with this object, which lives as long as the training.
+      self._temporary = tempfile.TemporaryDirectory(prefix='rest_jax_events_')
+      self._local = self._temporary.name
+    self._writer = SummaryWriter(
+      self._local,
+      purge_step=first_step,
+      # The name has the second in it: two attempts of one second are two files.
+      filename_suffix=f'.{first_step:09}',
+      write_to_disk=multihost.is_writer(),
+    )
+
+  def add_scalar(self, name: str, value: float, step: int) -> None:
+    self._writer.add_scalar(name, value, step)
+
+  def flush(self) -> None:
+    """Writes all scalars so far; a store that fails costs a warning only."""
+    self._writer.flush()
+    if self._remote is None:
+      return
+    for source in storage.path(self._local).iterdir():
+      try:
+        storage.write_bytes(self._remote / source.name, source.read_bytes())
+      except OSError as error:
+        multihost.say(
+          f'train: WARNING: TensorBoard events are not up to date: {error}'
+        )

@@ -1,6 +1,8 @@
-"""One writer at a time, here and on gs://; the dead hold nothing."""
+"""A folder has one writer at a time, on a disk and on gs://."""
 
+import concurrent.futures
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -8,7 +10,14 @@ import time
 
 import pytest
 
-from rest_jax.artifacts import leases, storage
+from rest_jax.artifacts import (
+  generations,
+  leases,
+  manifests,
+  processes,
+  storage,
+)
+from rest_jax.config import configuration
 
 HOLD = """
 import sys, time
@@ -74,41 +83,221 @@ def test_the_held_folder_itself_may_be_renamed(tmp_path):
         pass
 
 
-def test_a_store_has_one_holder_and_a_stale_one_is_passed_over(bucket):
-  folder = f'{bucket}/run'
-  lease = storage.path(f'{bucket}/.run.lease')
-  with leases.hold(folder, purpose='first'):
+ELSEWHERE = {
+  'host': 'elsewhere',
+  'pid': 7,
+  'purpose': 'sample',
+  'since': 'noon',
+  'machine': 'another machine',
+  'started': '1',
+  'job': 'iteration_01/sample',
+  'run': 'token',
+}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+  """Seconds that a test can wait for, in the same order as the real ones."""
+  monkeypatch.setattr(leases, 'HEARTBEAT_SECONDS', 0.05)
+  monkeypatch.setattr(leases, 'RENEW_SECONDS', 0.6)
+  monkeypatch.setattr(leases, 'STALE_SECONDS', 1.0)
+  monkeypatch.setattr(leases, 'POLL_SECONDS', 0.02)
+
+
+def left_behind(store, **changes):
+  """Puts the lease of a holder elsewhere into the store."""
+  text = json.dumps(ELSEWHERE | changes)
+  return store.put('bucket/.run.lease', text.encode())
+
+
+def purpose(store):
+  return json.loads(store.objects['bucket/.run.lease'].data)['purpose']
+
+
+def test_a_store_lease_has_one_holder_and_ends_with_its_block(bucket, store):
+  with leases.hold(f'{bucket}/run', purpose='first'):
     with pytest.raises(leases.HeldError, match='first'):
-      with leases.hold(folder, purpose='second'):
+      with leases.hold(f'{bucket}/run', purpose='second'):
         pass
-    assert lease.exists()
-  assert not lease.exists()
-  old = {'host': 'gone', 'pid': 1, 'purpose': 'dead', 'since': 'long ago'}
-  old['heartbeat'] = time.time() - leases.STALE_SECONDS - 1
-  lease.write_text(json.dumps(old))
-  with leases.hold(folder, purpose='third'):
-    assert json.loads(lease.read_text())['purpose'] == 'third'
+    assert purpose(store) == 'first'
+  assert not store.objects
 
 
-def test_the_heartbeat_keeps_a_store_lease_fresh(bucket, monkeypatch):
-  monkeypatch.setattr(leases, 'HEARTBEAT_SECONDS', 0.02)
-  lease = storage.path(f'{bucket}/.run.lease')
-  with leases.hold(f'{bucket}/run', purpose='x'):
-    first = json.loads(lease.read_text())['heartbeat']
-    time.sleep(0.2)
-    assert json.loads(lease.read_text())['heartbeat'] > first
-  assert threading.active_count() == 1 or not lease.exists()
+def test_a_lease_that_is_not_renewed_is_taken_over(bucket, store, quick):
+  left_behind(store)
+  with leases.hold(f'{bucket}/run', purpose='next'):
+    assert purpose(store) == 'next'
 
 
-def test_of_two_that_start_together_on_a_store_one_writes(bucket, monkeypatch):
-  # The rival's lease lands between our write and our second look.
-  monkeypatch.setenv('REST_JAX_LEASE_SETTLE_SECONDS', '0.3')
-  lease = storage.path(f'{bucket}/.run.lease')
-  rival = {'host': 'other', 'pid': 7, 'purpose': 'rival', 'since': 'now'}
-  rival['heartbeat'] = time.time() + 60
-  timer = threading.Timer(0.1, lambda: lease.write_text(json.dumps(rival)))
+def test_a_lease_that_is_renewed_elsewhere_is_respected(bucket, store, quick):
+  left_behind(store)
+  timer = threading.Timer(0.3, left_behind, [store], {'written': 'again'})
   timer.start()
-  with pytest.raises(leases.HeldError, match='rival'):
-    with leases.hold(f'{bucket}/run', purpose='x'):
+  with pytest.raises(leases.HeldError, match='process 7 on host elsewhere'):
+    with leases.hold(f'{bucket}/run', purpose='next'):
       pass
   timer.join()
+  assert purpose(store) == 'sample'
+
+
+def test_a_killed_holder_of_this_machine_is_replaced_at_once(bucket, store):
+  process = subprocess.Popen(
+    [sys.executable, '-c', HOLD, f'{bucket}/run'],
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout.readline() == 'held\n'
+  with pytest.raises(leases.HeldError, match=str(process.pid)):
+    with leases.hold(f'{bucket}/run', purpose='next'):
+      pass
+  process.kill()
+  process.wait()
+  # The real STALE_SECONDS would be longer than any test may last.
+  with leases.hold(f'{bucket}/run', purpose='next'):
+    assert purpose(store) == 'next'
+
+
+def test_a_reused_process_number_is_another_process(bucket, store):
+  # A process of this machine that has our number but started at another time.
+  left_behind(store, machine=processes.machine(), pid=os.getpid())
+  with leases.hold(f'{bucket}/run', purpose='next'):
+    pass
+
+
+@pytest.mark.parametrize('differs', [None, 'run', 'job', 'purpose'])
+def test_a_job_takes_over_what_its_own_last_attempt_held(
+  bucket, store, monkeypatch, differs
+):
+  monkeypatch.setenv(leases.JOB, ELSEWHERE['job'])
+  monkeypatch.setenv(leases.RUN_TOKEN, ELSEWHERE['run'])
+  monkeypatch.setattr(leases, 'POLL_SECONDS', 0.02)
+  monkeypatch.setattr(leases, 'STALE_SECONDS', 1e9 if differs is None else 0.05)
+  left_behind(store, **({differs: 'other'} if differs else {}))
+  waited = []
+  monkeypatch.setattr(leases.time, 'sleep', waited.append)
+  with leases.hold(f'{bucket}/run', purpose='sample'):
+    assert bool(waited) == (differs is not None)
+
+
+def test_the_replaced_holder_is_told_before_it_writes(bucket, store, quick):
+  with leases.hold(f'{bucket}/run', purpose='slow') as lease:
+    lease.check()
+    left_behind(store)  # another process has taken it over
+    deadline = time.monotonic() + 20
+    with pytest.raises(leases.LostError, match='host elsewhere.*taken it over'):
+      while time.monotonic() < deadline:
+        leases.check_all()
+        time.sleep(0.01)
+  assert purpose(store) == 'sample'  # and it leaves the other's lease alone
+  leases.check_all()
+
+
+def test_a_renewal_that_arrives_late_does_not_undo_a_takeover(
+  bucket, store, quick
+):
+  with leases.hold(f'{bucket}/run', purpose='slow'):
+    store.fault('POST.*lease', delay=0.4, status=None)
+    deadline = time.monotonic() + 20
+    while not any('lease' in f.pattern and not f.times for f in store.faults):
+      assert time.monotonic() < deadline
+      time.sleep(0.005)
+    left_behind(store)  # while the renewal is under way
+  assert purpose(store) == 'sample'
+
+
+def test_a_holder_that_cannot_reach_the_store_stops_in_time(
+  bucket, store, quick, monkeypatch
+):
+  monkeypatch.setattr(generations, 'RETRY_SECONDS', 0.05)
+  with leases.hold(f'{bucket}/run', purpose='cut off') as lease:
+    store.fault('lease', times=10**6)
+    deadline = time.monotonic() + 30
+    with pytest.raises(leases.LostError, match='could not be renewed for'):
+      while time.monotonic() < deadline:
+        lease.check()
+        time.sleep(0.01)
+    store.fault_nothing()
+
+
+def test_a_dead_heartbeat_is_noticed(bucket, quick, monkeypatch):
+  monkeypatch.setattr(leases, 'HEARTBEAT_SECONDS', 1e6)
+  monkeypatch.setattr(leases, 'RENEW_SECONDS', 0.1)
+  with leases.hold(f'{bucket}/run', purpose='x') as lease:
+    first = lease._generation
+    time.sleep(0.2)
+    lease.check()  # renews it itself
+    assert lease._generation > first
+    monkeypatch.setattr(lease, '_write', lambda **_: 1 / 0)
+    time.sleep(0.2)
+    with pytest.raises(leases.LostError, match='division'):
+      lease.check()
+
+
+def test_a_lost_answer_is_not_taken_for_a_rival(bucket, store, quick):
+  # The store writes the lease, but its answer is lost: the client sends it
+  # again and meets its own write.
+  store.fault('POST.*lease', status=503, after=True)
+  with leases.hold(f'{bucket}/run', purpose='first') as lease:
+    store.fault('POST.*lease', status=503, after=True)
+    before = lease._generation
+    deadline = time.monotonic() + 20
+    while lease._generation == before:
+      assert time.monotonic() < deadline
+      lease.check()
+      time.sleep(0.01)
+
+
+def test_of_many_that_start_together_on_a_store_one_holds(
+  bucket, quick, monkeypatch
+):
+  monkeypatch.setattr(processes, 'machine', lambda: None)
+  barrier, held = threading.Barrier(6), []
+  done = threading.Event()
+
+  def contend(name):
+    barrier.wait()
+    try:
+      with leases.hold(f'{bucket}/run', purpose=name):
+        held.append(name)
+        done.wait(20)
+    except leases.HeldError:
+      return 'refused'
+
+  with concurrent.futures.ThreadPoolExecutor(6) as pool:
+    futures = [pool.submit(contend, str(i)) for i in range(6)]
+    refused = 0
+    for future in concurrent.futures.as_completed(futures):
+      refused += future.result() == 'refused'
+      if refused == 5:
+        done.set()
+  assert (refused, len(held)) == (5, 1)
+
+
+def test_a_stage_that_lost_its_folder_writes_no_part_more(bucket, store, quick):
+  with manifests.work_on(
+    f'{bucket}/run', stage='t', kind=None, semantic={}, inputs={}, version=1
+  ) as work:
+    left_behind(store)
+    deadline = time.monotonic() + 20
+    while work.lease._lost is None:
+      assert time.monotonic() < deadline
+      time.sleep(0.01)
+    with pytest.raises(leases.LostError):
+      work.finish()
+  assert 'bucket/run/manifest.json' not in store.objects
+
+
+def test_a_store_that_cannot_exclude_writers_is_refused():
+  with pytest.raises(configuration.ConfigurationError, match='local or on gs'):
+    generations.StoreObject('s3://bucket/run')
+
+
+@pytest.mark.parametrize(
+  ('status', 'error'),
+  [(403, PermissionError), (404, configuration.ConfigurationError)],
+)
+def test_a_store_that_refuses_says_why(bucket, store, status, error):
+  store.fault('POST.*lease', times=10, status=status)
+  with pytest.raises(error):
+    with leases.hold(f'{bucket}/run', purpose='x'):
+      pass

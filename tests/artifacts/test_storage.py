@@ -45,6 +45,68 @@ def test_a_folder_set_aside_keeps_its_files_and_earlier_ones(folder):
   assert kept == [b'1', b'2']
 
 
+def test_a_store_moves_a_folder_aside_by_itself(bucket, store):
+  """No byte of a checkpoint passes through this machine, whole or in part."""
+  for number in range(20):
+    store.put(f'bucket/run/c/d/{number:02}', bytes(10_000))
+  before = store.bytes_in + store.bytes_out
+  storage.set_aside(f'{bucket}/run')
+  assert store.bytes_in + store.bytes_out - before < 40_000  # of 200 000
+  assert sorted(store.objects) == [
+    f'bucket/run.superseded-1/c/d/{number:02}' for number in range(20)
+  ]
+
+
+def test_a_move_aside_that_was_interrupted_goes_on(bucket, store):
+  names = ['a', 'deep/b', 'deep/c', 'started.json', 'manifest.json']
+  last = ('started.json', 'manifest.json')
+  for name in names:
+    store.put(f'bucket/run/{name}', name.encode())
+  store.fault('POST.*deep/c/', status=403, times=2)  # a move, then a copy
+  with pytest.raises(OSError, match='403|status'):
+    storage.set_aside(f'{bucket}/run', last=last)
+  # What says whose folder it is stays as long as anything else does.
+  assert all(f'bucket/run/{name}' in store.objects for name in last)
+  store.fault('POST.*deep/c/moveTo', status=503, after=True)  # answer lost
+  storage.set_aside(f'{bucket}/run', last=last)
+  assert {key: made.data for key, made in store.objects.items()} == {
+    f'bucket/run.superseded-1/{name}': name.encode() for name in names
+  }
+
+
+def test_what_another_process_writes_is_seen_at_once(bucket, store):
+  """gcsfs would answer sizes and absences from its cache of listings."""
+  folder = storage.path(f'{bucket}/run')
+  store.put('bucket/run/part', b'old')
+  assert [path.name for path in folder.iterdir()] == ['part']
+  assert (folder / 'part').stat().length == 3
+  store.put('bucket/run/part', b'longer')
+  store.put('bucket/run/new', b'x')
+  assert (folder / 'part').stat().length == 6
+  assert (folder / 'part').read_bytes() == b'longer'
+  assert (folder / 'new').exists()
+  assert len(list(folder.iterdir())) == 2
+
+
+def test_a_request_that_fails_is_sent_again(bucket, store):
+  store.fault('POST /upload')
+  storage.write_bytes(f'{bucket}/run/a', b'x')
+  store.fault('GET .*run')
+  assert storage.path(f'{bucket}/run/a').read_bytes() == b'x'
+
+
+@pytest.mark.parametrize('status', [400, 403])
+def test_a_store_that_refuses_a_write_is_an_error_of_the_file(
+  bucket, store, status
+):
+  """gcsfs raises classes of several libraries; callers know OSError."""
+  store.put('bucket/run/a', b'old')
+  store.fault('POST /upload', times=9, status=status)
+  with pytest.raises(OSError, match='run/a|status'):
+    storage.write_bytes(f'{bucket}/run/a', b'new')
+  assert store.objects['bucket/run/a'].data == b'old'
+
+
 def test_a_bare_name_is_a_file_of_the_working_directory(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   storage.write_bytes('name', b'x')

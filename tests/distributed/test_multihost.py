@@ -1,15 +1,11 @@
 """Two processes of one job: they compute together, and process 0 writes."""
 
-import concurrent.futures
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -17,7 +13,7 @@ import tiny_run
 
 from rest_jax.artifacts import manifests, records
 from rest_jax.config import configuration
-from rest_jax.distributed import multihost
+from rest_jax.distributed import coordination, multihost
 
 # One line per stage: what each of the processes runs.
 SCRIPT = """
@@ -58,7 +54,52 @@ main.main([])
 """
 
 
-def start(root, stage, folder, count):
+# What each of two processes does, by its number.
+FAILURES = """
+import os, sys, time
+what, root = sys.argv[1], sys.argv[3]
+sys.path.insert(0, root)
+from rest_jax import main
+from rest_jax.config import configuration
+from rest_jax.distributed import (
+  coordination, failures, multihost, preemption)
+
+def fail(error):
+  raise error
+
+def run():
+  multihost.initialize()
+  index, _ = coordination.size()
+  multihost.from_writer(lambda: 'all have started')
+  if what == 'a store that does not answer':
+    multihost.from_writer(lambda: fail(ConnectionResetError(104, 'reset')))
+  elif what == 'a preemption of process 0':
+    multihost.from_writer(lambda: fail(preemption.Preempted('soon')))
+  elif what == 'a wrong file on host 1':
+    if index == 1:
+      fail(configuration.ConfigurationError('no such file'))
+    multihost.check_preemption('test')
+  elif what == 'a bug on host 1':
+    if index == 1:
+      fail(AssertionError('a bug'))
+    multihost.check_preemption('test')
+  elif what == 'an error while the devices wait':
+    from jax.experimental import multihost_utils
+    if index == 1:
+      fail(configuration.ConfigurationError('no such file'))
+    multihost_utils.sync_global_devices('never')
+  elif what == 'a host that hangs':
+    failures.SECONDS_TO_BE_HEARD = 1.0  # by nobody
+    if index == 1:
+      time.sleep(120)
+    multihost.check_preemption('test')
+
+main.run = lambda arguments: run() or 0
+main.main([])
+"""
+
+
+def start(root, stage, folder, count, script=SCRIPT):
   """Starts `count` processes with two devices in all."""
   with socket.socket() as free:
     free.bind(('localhost', 0))
@@ -81,7 +122,7 @@ def start(root, stage, folder, count):
     started.append(
       subprocess.Popen(
         [
-          *(sys.executable, '-c', SCRIPT, stage, os.fspath(folder)),
+          *(sys.executable, '-c', script, stage, os.fspath(folder)),
           *(os.fspath(root), os.fspath(root / 'tests')),
         ],
         env=environment,
@@ -188,60 +229,32 @@ def test_an_error_of_process_0_is_every_processs_error(root, inputs):
   wait(started, code=2)
 
 
-class Store:
-  """What a coordination service's client does, within one process."""
-
-  def __init__(self, count):
-    self.values, self.changed = {}, threading.Condition()
-    self.barrier = threading.Barrier(count)
-    self.largest = 0
-
-  def key_value_set(self, key, value):
-    with self.changed:
-      assert key not in self.values
-      self.values[key] = value
-      self.largest = max(self.largest, len(self.values))
-      self.changed.notify_all()
-
-  def blocking_key_value_get(self, key, timeout_ms):
-    with self.changed:
-      assert self.changed.wait_for(lambda: key in self.values, timeout=10), key
-      return self.values[key]
-
-  def key_value_delete(self, key):
-    with self.changed:
-      gone = [k for k in self.values if k.startswith(key)]
-      for k in gone:
-        del self.values[k]
-
-  def wait_at_barrier(self, name, timeout_ms):
-    self.barrier.wait(timeout=10)
-
-
-def test_what_processes_tell_each_other_is_the_same_for_all(monkeypatch):
-  monkeypatch.setattr(multihost, '_GENERATION', 8)
-  count, rounds = 3, 60
-  store = Store(count)
-
-  def run(index):
-    service = multihost._Service(store, index, count)
-    heard, pending = [], service.vote(False)
-    rng = random.Random(index)
-    for number in range(rounds):
-      time.sleep(rng.random() * 1e-3)
-      heard.append(service.tell([index, number]))
-      ballot = service.vote(index == number % 7)
-      heard.append(service.any(pending))  # a call late, as Vote does
-      pending = ballot
-    return heard
-
-  with concurrent.futures.ThreadPoolExecutor(count) as pool:
-    first, *others = pool.map(run, range(count))
-  assert all(other == first for other in others)
-  assert first[::2] == [[0, number] for number in range(rounds)]
-  voted = [number % 7 < count for number in range(rounds)]
-  assert first[1::2] == [False, *voted[:-1]]
-  assert store.largest < 8 * 3 * (count + 1)  # old values are taken away
+@pytest.mark.parametrize(
+  ('what', 'codes', 'told'),
+  [
+    ('a store that does not answer', {0: 1, 1: 1}, 'process 0 on host'),
+    ('a preemption of process 0', {0: 42, 1: 42}, 'process 0 on host'),
+    ('a wrong file on host 1', {0: 2, 1: 2}, 'process 1 on host'),
+    ('a bug on host 1', {0: 1, 1: 1}, 'process 1 on host'),
+    ('an error while the devices wait', {0: 2, 1: 2}, 'process 1 on host'),
+    ('a host that hangs', {0: 1}, 'process 1 on host'),
+  ],
+)
+def test_all_processes_end_as_the_one_that_failed(
+  root, tmp_path, monkeypatch, what, codes, told
+):
+  if what == 'a host that hangs':
+    monkeypatch.setenv(coordination.LIMIT_NAME, '4')
+  started = start(root, what, tmp_path / 'x', 2, FAILURES)
+  try:
+    errors = {i: started[i].communicate(timeout=90)[1] for i in codes}
+  finally:
+    for process in started:
+      process.kill()
+      process.wait()
+  assert {i: started[i].returncode for i in codes} == codes, errors
+  listener = 0 if told.startswith('process 1') else 1
+  assert told in errors[listener]
 
 
 @pytest.mark.parametrize(

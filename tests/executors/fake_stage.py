@@ -13,10 +13,10 @@ import signal
 import sys
 import time
 
+from rest_jax import main
 from rest_jax.artifacts import manifests
 from rest_jax.config import configuration, gin_flags
 from rest_jax.distributed import preemption
-from rest_jax.executors import jobs
 
 
 def act(what: str) -> None:
@@ -67,10 +67,4 @@ def run() -> None:
 
 
 if __name__ == '__main__':
-  try:
-    run()
-  except preemption.Preempted:
-    sys.exit(jobs.EXIT_PREEMPTED)
-  except configuration.ConfigurationError as error:
-    print(f'rest-jax: error: {error}', file=sys.stderr)
-    sys.exit(jobs.EXIT_CONFIGURATION)
+  sys.exit(main.exit_code(lambda: run() or 0, 'rest-jax'))

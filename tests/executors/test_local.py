@@ -1,5 +1,6 @@
 """The local executor: what it skips, retries, refuses, and takes with it."""
 
+import dataclasses
 import io
 import os
 import pathlib
@@ -11,10 +12,12 @@ import time
 
 import pytest
 
+from rest_jax.artifacts import leases
 from rest_jax.executors.console import Console
 from rest_jax.executors.jobs import Job
 from rest_jax.executors.ledger import Configuration, Ledger
 from rest_jax.executors.local import LocalExecutor
+from rest_jax.executors.retry_policy import RetryPolicy
 
 FAKE = str(pathlib.Path(__file__).parent / 'fake_stage.py')
 
@@ -30,7 +33,7 @@ def job(run_dir, name, *, needs=(), inputs=(), retries=2, **flags):
     needs=tuple(needs),
     inputs=tuple(inputs),
     outputs=(f'{run_dir}/{name}',),
-    retries=retries,
+    retry=RetryPolicy(retries=retries, preemptions=3, backoff_seconds=0.01),
   )
 
 
@@ -43,7 +46,6 @@ def launch(run_dir, jobs, **bindings):
     [],
     ledger,
     Console([j.name for j in jobs], out),
-    retry_seconds=0.01,
     command=[sys.executable, FAKE],
   )
   return executor.run(jobs), out.getvalue()
@@ -147,6 +149,44 @@ def test_a_preempted_job_is_started_again_whatever_its_retries(tmp_path):
   assert (code, starts(tmp_path, 'a')) == (0, 4)
 
 
+def test_a_job_that_is_always_preempted_is_given_up(tmp_path):
+  code, text = launch(tmp_path, [job(tmp_path, 'a', ON_START='preempt')])
+  assert (code, starts(tmp_path, 'a')) == (1, 4)  # 3 preemptions are allowed
+  assert 'MAX_PREEMPTIONS' in text
+
+
+def test_a_folder_that_another_process_holds_is_tried_again(tmp_path):
+  one = job(tmp_path, 'a', retries=2)
+  with leases.hold(tmp_path / 'a', purpose='another process'):
+    code, text = launch(tmp_path, [one])
+  assert (code, starts(tmp_path, 'a')) == (75, 3)
+  assert 'another process holds its folder' in text
+  assert launch(tmp_path, [one])[0] == 0
+
+
+def test_every_attempt_of_a_launch_has_the_same_token(tmp_path):
+  """By it a retry takes over what its killed predecessor held on a store."""
+  script = (
+    'import os; print(os.environ["REST_JAX_JOB"], '
+    'os.environ["REST_JAX_RUN_TOKEN"]); os._exit(7)'
+  )
+  for _ in range(2):
+    ledger = Ledger(str(tmp_path), Configuration(bindings={}, others=[]))
+    executor = LocalExecutor(
+      str(tmp_path),
+      [],
+      ledger,
+      Console(['a'], io.StringIO()),
+      command=[sys.executable, '-c', script],
+    )
+    executor.run([job(tmp_path, 'a', retries=1)])
+  log = (tmp_path / 'logs' / 'a.log').read_text().splitlines()
+  said = [line.split() for line in log if line.startswith('a ')]
+  assert [name for name, _ in said] == ['a'] * 4
+  tokens = [token for _, token in said]
+  assert tokens[0] == tokens[1] != tokens[2] == tokens[3]
+
+
 def test_a_wrong_configuration_is_not_retried_and_its_error_is_shown(tmp_path):
   code, text = launch(tmp_path, [job(tmp_path, 'a', ON_START='refuse')])
   assert (code, starts(tmp_path, 'a')) == (2, 1)
@@ -214,6 +254,42 @@ def test_a_run_on_a_store_keeps_its_logs_and_records_there(bucket):
   assert storage.read_json(f'{run_dir}/jobs/deep/a.json')['exit_code'] == 0
 
 
+KILLED = """
+import os, signal, sys
+sys.path[:0] = sys.argv[1].split(':')
+from rest_jax.artifacts import manifests, processes, storage
+folder = dict(a.split('=', 1) for a in sys.argv[2:])['--gin.OUT']
+processes.machine = lambda: None  # as if each attempt had another machine
+with manifests.work_on(
+  folder, stage='score', kind=None, semantic={}, inputs={}, version=1
+) as work:
+  if not storage.path(folder + '/begun').exists():
+    storage.write_bytes(folder + '/begun', b'')
+    os.kill(os.getpid(), signal.SIGKILL)
+  work.finish()
+"""
+
+
+def test_a_killed_stage_of_a_run_on_a_store_is_retried_at_once(bucket, store):
+  """Its lease still lives; the retry is of the same job and launch."""
+  run_dir = f'{bucket}/run'
+  out = io.StringIO()
+  command = [sys.executable, '-c', KILLED, ':'.join(filter(None, sys.path))]
+  executor = LocalExecutor(
+    run_dir,
+    [],
+    Ledger(run_dir, Configuration(bindings={}, others=[])),
+    Console(['a'], out),
+    command=command,
+  )
+  started = time.monotonic()
+  assert executor.run([job(run_dir, 'a')]) == 0, out.getvalue()
+  assert [state for state, _ in states(out.getvalue())] == ['again', 'done']
+  assert time.monotonic() - started < leases.STALE_SECONDS
+  assert 'bucket/run/a/manifest.json' in store.objects
+  assert not [name for name in store.objects if name.endswith('.lease')]
+
+
 LAUNCHER = f"""
 import sys
 sys.path[:0] = {[p for p in sys.path if p]!r}
@@ -267,6 +343,26 @@ def test_a_signal_asks_the_stage_to_save_its_state(hanging, name, tmp_path):
   assert launcher.wait(timeout=30) == 42
   assert gone(stage)
   assert '[exit code 42]' in (tmp_path / 'logs' / 'a.log').read_text()
+
+
+def test_a_signal_ends_the_pause_before_a_retry(tmp_path):
+  slow = dataclasses.replace(
+    job(tmp_path, 'a', ON_START='exit 7'),
+    retry=RetryPolicy(backoff_seconds=60.0),
+  )
+
+  def signals():
+    while not (tmp_path / 'jobs' / 'a.json').exists():
+      time.sleep(0.02)
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  thread = threading.Thread(target=signals)
+  thread.start()
+  started = time.monotonic()
+  assert launch(tmp_path, [slow])[0] == 42
+  thread.join()
+  assert time.monotonic() - started < 30
 
 
 def test_an_impatient_second_signal_kills(tmp_path):

@@ -113,7 +113,7 @@ def test_two_launchers_do_not_share_a_folder(launch, tmp_path):
 
   with leases.hold(tmp_path / 'run', purpose='another launcher'):
     done = launch('--until=prepare')
-  assert done.returncode == 2
+  assert done.returncode == 75  # it may succeed later
   assert f'{tmp_path}/run: held by process {os.getpid()}' in done.stderr
   assert launch('--until=prepare').returncode == 0
 

@@ -113,7 +113,7 @@ def test_more_tasks_keep_the_folders_of_those_that_were_there():
 def test_only_sampling_asks_for_the_accelerator():
   resources = jobs.Resources(topology='v5litepod-16', slices=2)
   for job in plan(['a'], resources=resources).values():
-    wanted = 'v5litepod-16' if job.stage == 'sample' else None
+    wanted = 'v5e:4x4' if job.stage == 'sample' else None
     assert job.topology == wanted
 
 

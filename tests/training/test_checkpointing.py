@@ -78,6 +78,24 @@ def test_a_state_comes_back_bit_by_bit_with_its_progress(tmp_path):
   assert int(found.step) == 3
 
 
+def test_a_state_comes_back_from_an_object_store(bucket, store):
+  """Orbax and TensorStore themselves, against a server of gs://'s API."""
+  folder = f'{bucket}/run/lr'
+  saver = Saver(folder)
+  for step, best in ((2, 2), (4, 2)):
+    saver.save(state(step), {'stopped': step == 4}, best=best)
+  saver.close()
+  found, read = restore(folder)
+  assert bits(found) == bits(state(4)) and read == {'stopped': True}
+  assert {name.split('/')[3] for name in store.objects} >= {'2', '4'}
+  again = Saver(folder)
+  again.prune(2)
+  again.close()
+  assert not [n for n in store.objects if n.startswith('bucket/run/lr/4/')]
+  found, _ = restore(folder)
+  assert bits(found) == bits(state(2))
+
+
 def test_a_state_comes_back_on_another_mesh(tmp_path):
   saver = Saver(tmp_path)
   saver.save(state(3), {}, best=3)

@@ -1,0 +1,301 @@
+"""Small JSON values that the processes of a job tell each other.
+
+They go through the job's coordination service, not through the devices: what
+hosts tell each other waits for no computation and cannot overtake one. The
+service's client has no public name in jax (0.10): this module alone uses it.
+
+Every method of `Service` that is marked collective must be called by every
+process, in the same order. Values are numbered by these calls, which are the
+same everywhere, and are deleted a generation of calls later.
+
+A process that has died is noticed by the service itself, which ends the others
+and names its number. A process that lives but does not answer is named here:
+whoever waits for it longer than `limit` seconds raises PeerError.
+"""
+
+import functools
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jax._src import distributed
+
+from rest_jax.config import configuration
+from rest_jax.distributed import failures
+
+_GENERATION = 1000  # calls after which values of an older one are deleted
+_CALLS = 'rest_jax/calls'
+_POLL_MS = 2000  # between two looks at whether another process has failed
+# The longest that a sound process is silent between two calls is a compilation
+# of minutes, the loading of a large checkpoint, or the grading of D_val.
+LIMIT_SECONDS = 3600.0
+LIMIT_NAME = 'REST_JAX_PROCESS_TIMEOUT_SECONDS'
+
+
+def limit_seconds() -> float:
+  """How long a process is waited for: LIMIT_SECONDS or the environment's.
+
+  Raises:
+    ConfigurationError: the variable is no positive number.
+  """
+  text = os.environ.get(LIMIT_NAME)
+  if text is None:
+    return LIMIT_SECONDS
+  try:
+    value = float(text)
+  except ValueError:
+    value = 0.0
+  if not value > 0:
+    raise configuration.ConfigurationError(
+      f'{LIMIT_NAME}: got {text!r}; allowed: a positive number of seconds, '
+      f'{LIMIT_SECONDS:.0f} if it is not set.'
+    )
+  return value
+
+
+class Service:
+  """The values of one job, seen from one of its processes."""
+
+  def __init__(self, client: Any, index: int, count: int, limit: float):
+    """Announces this process.
+
+    Args:
+      client: of the coordination service.
+      index: of this process.
+      count: of processes.
+      limit: seconds that another process is waited for.
+    """
+    self._client, self.index, self._count = client, index, count
+    self._limit = limit
+    self._calls = 0
+    client.key_value_set(_host_key(index), socket.gethostname())
+
+  def failed(self) -> dict[str, Any] | None:
+    """What another process told by `fail`, or None."""
+    for key, told in self._folder('rest_jax/failed/'):
+      if key != f'rest_jax/failed/{self.index}':
+        return json.loads(told)
+    return None
+
+  def all_failed(self) -> bool:
+    """Whether every process has called `fail`."""
+    return len(self._folder('rest_jax/failed/')) == self._count
+
+  @property
+  def calls(self) -> int:
+    """How many collective calls this process has made."""
+    return self._calls
+
+  def tell(self, value: Any) -> Any:
+    """Process 0's value. Collective.
+
+    Raises:
+      PeerError: process 0 does not answer.
+    """
+    key = self._next()
+    if self.index == 0:
+      self._client.key_value_set(key, json.dumps(value))
+      return value
+    return json.loads(self._wait_for(key, lambda: [0]))
+
+  def vote(self, value: Any) -> int:
+    """Gives this process's value; returns the ballot's number. Collective."""
+    key = self._next()
+    self._client.key_value_set(f'{key}/{self.index}', json.dumps(value))
+    return self._calls
+
+  def votes(self, ballot: int) -> list[Any]:
+    """Every process's value of a ballot, by index. Collective.
+
+    Raises:
+      PeerError: a process has not voted.
+    """
+    return self._collect(self._key(ballot))
+
+  def fail(self, error: BaseException, exit_code: int) -> None:
+    """Tells the others what ends this process: they end with it too."""
+    told = failures.encode(error, self.index) | {'exit_code': exit_code}
+    key = f'rest_jax/failed/{self.index}'
+    self._client.key_value_set(key, json.dumps(told))
+
+  def named(self, indices: list[int]) -> str:
+    """The processes' numbers and hosts, for a message."""
+    return ', '.join(
+      f'process {index} on host {self._host(index)}' for index in indices
+    )
+
+  def _collect(self, key: str) -> list[Any]:
+    if self.index == 0:
+      votes = [
+        self._wait_for(f'{key}/{index}', lambda: self._missing(key))
+        for index in range(self._count)
+      ]
+      self._client.key_value_set(f'{key}/all', json.dumps(votes))
+    else:
+      votes = json.loads(
+        # All have voted, and process 0 alone is late, where none is missing.
+        self._wait_for(f'{key}/all', lambda: self._missing(key) or [0])
+      )
+    return [json.loads(vote) for vote in votes]
+
+  def _missing(self, key: str) -> list[int]:
+    there = {name.rpartition('/')[2] for name, _ in self._folder(f'{key}/')}
+    return [i for i in range(self._count) if str(i) not in there]
+
+  def _folder(self, key: str) -> list[tuple[str, str]]:
+    return self._client.key_value_dir_get(key)
+
+  def _host(self, index: int) -> str:
+    found = dict(self._folder('rest_jax/host/'))
+    return found.get(_host_key(index), '(unknown)')
+
+  def _next(self) -> str:
+    self._calls += 1
+    if self._calls % _GENERATION == 0:
+      # Once all have come this far, none waits for a call of a generation ago.
+      generation = self._calls // _GENERATION
+      key = f'rest_jax/generation/{generation}'
+      self._client.key_value_set(f'{key}/{self.index}', 'true')
+      self._collect(key)
+      if self.index == 0 and generation > 1:
+        self._client.key_value_delete(f'rest_jax/{generation - 2}/')
+        self._client.key_value_delete(f'rest_jax/generation/{generation - 1}/')
+    return self._key(self._calls)
+
+  def _key(self, number: int) -> str:
+    return f'rest_jax/{number // _GENERATION}/{number}'
+
+  def _wait_for(self, key: str, missing: Callable[[], list[int]]) -> str:
+    """The value of a key, once it is there.
+
+    Args:
+      key: that another process sets.
+      missing: the processes that are waited for, for the error.
+    """
+    end = time.monotonic() + self._limit
+    while True:
+      left = max(1, min(_POLL_MS, int((end - time.monotonic()) * 1000)))
+      try:
+        return self._client.blocking_key_value_get(key, left)
+      except Exception as error:
+        if 'DEADLINE_EXCEEDED' not in str(error):
+          raise failures.PeerError(
+            f'the coordination service failed: {error}'
+          ) from error
+      told = self.failed()
+      if told is not None:
+        raise failures.decode(told)
+      if time.monotonic() >= end:
+        raise failures.PeerError(
+          f'waited {self._limit:.0f} s for {self.named(missing())}, which '
+          f'lives but does not answer. Look at its log; {LIMIT_NAME} sets how '
+          'long a process is waited for.'
+        )
+
+
+def _host_key(index: int) -> str:
+  return f'rest_jax/host/{index}'
+
+
+class Watchdog:
+  """Ends this process where the job as a whole cannot go on.
+
+  A process that waits inside a device's collective can look neither at the time
+  nor at what others say, so that a thread does both:
+
+  * where another process has failed, and this one makes no calls, it ends with
+    the same exit code;
+  * where this process has made no call for the limit, it names the processes
+    that made the fewest, and ends.
+  """
+
+  EXIT_CODE = 1  # may be retried
+
+  def __init__(
+    self,
+    service: Service,
+    client: Any,
+    limit: float,
+    *,
+    poll: float = 3.0,
+    end: Callable[[int], Any] = os._exit,
+  ):
+    """Does nothing until `start`.
+
+    Args:
+      service: whose calls are watched.
+      client: of the coordination service.
+      limit: seconds without a call.
+      poll: seconds between two looks.
+      end: ends the process; a test's own returns.
+    """
+    self._service, self._client = service, client
+    self._limit, self._poll, self._end = limit, poll, end
+    self._thread = threading.Thread(target=self._watch, daemon=True)
+
+  def start(self) -> None:
+    """Watches from now on, until the process ends."""
+    self._thread.start()
+
+  def _watch(self) -> None:
+    seen, since = -1, time.monotonic()
+    while True:
+      calls = self._service.calls
+      silent = time.monotonic() - since
+      if calls != seen:
+        seen, since = calls, time.monotonic()
+        self._client.key_value_set(
+          f'{_CALLS}/{self._service.index}', str(calls), allow_overwrite=True
+        )
+      elif silent > 3 * self._poll and (told := self._service.failed()):
+        # The main thread would have raised it by now, were it not stuck.
+        print(f'{told["who"]}: {told["text"]}', file=sys.stderr, flush=True)
+        self._end(told['exit_code'])
+        return
+      elif silent > self._limit:
+        print(self._message(seen), file=sys.stderr, flush=True)
+        self._end(self.EXIT_CODE)
+        return
+      time.sleep(self._poll)
+
+  def _message(self, calls: int) -> str:
+    """Says which processes made the fewest calls."""
+    found = {
+      int(key.rpartition('/')[2]): int(value)
+      for key, value in self._client.key_value_dir_get(f'{_CALLS}/')
+    }
+    fewest = min(found.values(), default=calls)
+    behind = [index for index, value in found.items() if value == fewest]
+    return (
+      f'nothing has moved for {self._limit:.0f} s. Furthest behind, after '
+      f'{fewest} exchanges: {self._service.named(sorted(behind))}. This '
+      f'process ends, to be started again; {LIMIT_NAME} sets the limit.'
+    )
+
+
+def size() -> tuple[int, int]:
+  """(index of this process, how many there are), before any device is used."""
+  state = distributed.global_state
+  return (state.process_id, state.num_processes) if state.client else (0, 1)
+
+
+@functools.cache
+def service() -> Service:
+  """The service of this process's job, which is watched from now on.
+
+  Raises:
+    ConfigurationError: the environment sets a wrong limit.
+  """
+  client = distributed.global_state.client
+  limit = limit_seconds()
+  index, count = size()
+  result = Service(client, index, count, limit)
+  failures.session = result
+  # Whoever waits in `Service` can say more: it comes first.
+  Watchdog(result, client, limit + 60.0).start()
+  return result
