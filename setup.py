@@ -40,6 +40,7 @@ CORE = [
   'etils[epath]>=1.12.0,<2',
   'fsspec>=2024.6.0',
   'gcsfs>=2024.6.0',
+  'google-cloud-storage>=2.18,<4',  # leases by generations of an object
   'jinja2>=3.1.6,<4',  # the report's page, and chat templates
   'markupsafe>=2.1,<4',
   'rich>=13.9,<16',  # progress in the terminal
