@@ -13,33 +13,58 @@ good as a list, since JSON has no tuples, and an int as good as the text of it
 among a dict's keys, since JSON has no other keys.
 """
 
+import itertools
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from rest_jax.rewards.code.sandbox import codec
 
 TOLERANCE = 1e-6
 _NUMBER = re.compile(r'[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?')
+_TOKEN = re.compile(r'\S+')
 _MAX_NUMBER = 400  # characters of a number that is compared as one
 _SHOWN = 40
 
 
-def difference(expected: str, found: str) -> str:
-  """Where two texts differ, in one line for a person; empty if they do not."""
-  if expected == found:
-    return ''
+def difference(expected: str, found: str | bytes | bytearray) -> str:
+  """Where two texts differ, in one line for a person; empty if they do not.
+
+  Lines and tokens are taken one by one and no further than the first
+  difference, since this runs outside all limits: a list of the lines of 16 MB
+  would take half a gigabyte.
+
+  Args:
+    expected: the right output.
+    found: a program's, in UTF-8 where it is bytes.
+  """
   wanted, got = _lines(expected), _lines(found)
-  for number, (want, have) in enumerate(zip(wanted, got, strict=False), 1):
-    if want == have:
-      continue
-    want_tokens, have_tokens = want.split(), have.split()
-    same = len(want_tokens) == len(have_tokens) and all(
-      map(_same_token, want_tokens, have_tokens)
-    )
-    if not same:
+  number = 0
+  for number, (want, have) in enumerate(itertools.zip_longest(wanted, got), 1):
+    if want is None or have is None:
+      break
+    if want != have and not _same_line(want, have):
       return f'line {number}: {_short(have)}, expected {_short(want)}'
-  if len(wanted) != len(got):
-    return f'{len(got)} lines, expected {len(wanted)}'
-  return ''
+  else:
+    return ''
+  more = sum(1 for _ in (got if want is None else wanted))
+  counts = (number + more, number - 1)
+  have, want = counts if want is None else counts[::-1]
+  return f'{have} lines, expected {want}'
+
+
+def parts(value: Any) -> int:
+  """The number of values in a value, it and its containers counted too."""
+  total, waiting = 0, [value]
+  while waiting:
+    one = waiting.pop()
+    total += 1
+    if isinstance(one, dict):
+      waiting += one.keys()
+      waiting += one.values()
+    elif isinstance(one, (list, tuple)):
+      waiting += one
+  return total
 
 
 def same_value(expected, found) -> bool:
@@ -82,9 +107,36 @@ def _same_items(expected: dict, found: codec.Pairs) -> bool:
   return len(seen) == len(expected)
 
 
-def _lines(text: str) -> list[str]:
-  lines = text.rstrip().split('\n')
-  return [line.strip() for line in lines]
+def _lines(text: str | bytes | bytearray) -> Iterator[str]:
+  """Lines without the white space around them; none of a blank end."""
+  blank = 0
+  for line in _raw_lines(text):
+    line = line.strip()
+    if not line:
+      blank += 1
+      continue
+    yield from itertools.repeat('', blank)
+    blank = 0
+    yield line
+
+
+def _raw_lines(text: str | bytes | bytearray) -> Iterator[str]:
+  mark = '\n' if isinstance(text, str) else b'\n'
+  start = 0
+  while start < len(text):
+    end = text.find(mark, start)
+    end = len(text) if end < 0 else end
+    line = text[start:end]
+    yield line if isinstance(line, str) else line.decode('utf-8', 'replace')
+    start = end + 1
+
+
+def _same_line(want: str, have: str) -> bool:
+  tokens = itertools.zip_longest(_TOKEN.finditer(want), _TOKEN.finditer(have))
+  return all(
+    one is not None and other is not None and _same_token(one[0], other[0])
+    for one, other in tokens
+  )
 
 
 def _same_token(expected: str, found: str) -> bool:

@@ -19,13 +19,15 @@ class Tests:
     outputs: texts, or values.
     name: of the function that is called.
     source: of a check.
-    wrapped: of calls: whether every output is a list that holds the value.
-      It is the problem's, never the answer's, to say: None takes it as
-      wrapped where every output is a list of one element;
-      examination.examine finds it out from reference solutions.
+    wrapped: of calls: whether every output is a list that holds the value, as
+      in some problems of APPS. None: the references say, and where they do not,
+      the outputs are the values as they stand. It never depends on the
+      program that is graded.
     prelude: whether the names that judges import for programs are there.
     prompt: of HumanEval: what a completion goes on from; '' where it is the
-      whole program.
+      whole program. `source` begins with it.
+    references: programs that the problem calls right, where they are needed
+      to decide `wrapped`; () else.
   """
 
   __test__ = False  # pytest takes a class of this name for tests
@@ -38,6 +40,7 @@ class Tests:
   wrapped: bool | None = None
   prelude: bool = True
   prompt: str = ''
+  references: tuple[str, ...] = ()
 
   @classmethod
   def stdin(

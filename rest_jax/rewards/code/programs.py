@@ -139,7 +139,7 @@ def grade_many(
   Args:
     jobs: taken in as they are needed.
     workers: sandboxes that run at the same time.
-    tier: of the sandboxes, see executor.Sandbox.
+    tier: of the sandboxes, see supervisor.Sandbox.
 
   Raises:
     SandboxUnavailable: programs cannot run safely here.
