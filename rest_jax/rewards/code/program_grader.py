@@ -88,7 +88,10 @@ class Grader:
     """
     if tests.wrapped is not None:
       return tests.wrapped
-    key = (tests.name, tests.references, repr(tests.outputs[:1])[:200])
+    if not tests.references:
+      return False
+    first = codec.encode(list(tests.outputs[:1]))[:200]
+    key = (tests.name, tests.references, first)
     if key not in self._wrapped:
       self._wrapped[key] = self._shown_wrapped(tests, limits) or False
     return self._wrapped[key]
@@ -293,7 +296,9 @@ def _check_verdict(
 def verdict_of(outcome: str, detail: str) -> Verdict:
   """A verdict on a program: no answer to vote on, one line of detail."""
   reward = 1.0 if outcome == verdicts.CORRECT else 0.0
-  line = ' '.join(detail.split())
+  # What a program raised may hold half of a surrogate pair.
+  text = detail.encode('utf-8', 'backslashreplace').decode()
+  line = ' '.join(text.split())
   return Verdict(outcome=outcome, reward=reward, answer=None, detail=line)
 
 
