@@ -69,7 +69,10 @@ class _Channel:
     parts: list = []
     if operation == 'call':
       values, keywords = rest
-      parts = arguments.mutable_parts([*values, *keywords.values()])
+      try:
+        parts = arguments.mutable_parts([*values, *keywords.values()])
+      except RecursionError:
+        raise _Unsendable('a value that is nested too deep') from None
     with self._lock:
       self._send((operation, target, *rest))
       while True:
@@ -241,7 +244,7 @@ class _Run:
     except _Lost:
       return protocol.LOST, ''
     except _Unsendable as error:
-      return self._broken_or_failed(f'a test passes {error}')
+      return self._broken_or_failed(f'what a test passes: {error}')
     except BaseException as error:
       return self._failed(error)
     if self._channel.asked:
