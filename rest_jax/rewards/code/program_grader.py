@@ -11,7 +11,7 @@ import socket
 from typing import Any
 
 from rest_jax.rewards import verdicts
-from rest_jax.rewards.code import output_comparison
+from rest_jax.rewards.code import output_comparison, process_verdicts
 from rest_jax.rewards.code.program_tests import CALLS, CHECK, STDIN, Tests
 from rest_jax.rewards.code.sandbox import codec, protocol, supervisor
 from rest_jax.rewards.code.sandbox.executions import CHECK_SHARE
@@ -20,10 +20,6 @@ from rest_jax.rewards.verdicts import Verdict
 
 _NUMPY = re.compile(r'\b(?:numpy|np)\b')
 _MAX_BITS = 1000  # of an integer that is shown
-
-
-class _Killed(RuntimeError):
-  """Somebody outside killed a program: the kernel, out of memory."""
 
 
 class Grader:
@@ -61,13 +57,13 @@ class Grader:
     """The verdict on one program; see the module's `grade`."""
     fault = tests.fault()
     if fault:
-      return verdict_of(verdicts.HARNESS_ERROR, fault)
+      return process_verdicts.verdict_of(verdicts.HARNESS_ERROR, fault)
     if program is None or not program.strip():
-      return verdict_of(verdicts.NO_ANSWER, 'no program')
+      return process_verdicts.verdict_of(verdicts.NO_ANSWER, 'no program')
     for attempt in (1, 2):
       try:
         return self._graded(program, tests, limits)
-      except _Killed as error:
+      except process_verdicts.Killed as error:
         # Once may be a neighbour's fault; twice is taken for the program's.
         outcome, reason = verdicts.CRASHED, str(error)
       except supervisor.ServerLost as error:
@@ -77,7 +73,7 @@ class Grader:
         outcome = verdicts.HARNESS_ERROR
         reason = f'the tests cannot be sent: {error}'
         break
-    return verdict_of(outcome, reason)
+    return process_verdicts.verdict_of(outcome, reason)
 
   def wrapped(self, tests: Tests, limits: Limits) -> bool:
     """Whether each output of calls is a list that holds the value.
@@ -118,7 +114,7 @@ class Grader:
       if verdict:
         detail = f'test {number + 1} of {total}: {verdict.detail}'
         return dataclasses.replace(verdict, detail=detail)
-    return verdict_of(verdicts.CORRECT, f'{total} tests')
+    return process_verdicts.verdict_of(verdicts.CORRECT, f'{total} tests')
 
   def _fed(
     self, program: str, tests: Tests, number: int, limits: Limits
@@ -131,11 +127,11 @@ class Grader:
       stdout=True,
     )
     (ended,) = self._sandbox(program).run(execution)
-    verdict = _unsound(ended, limits)
+    verdict = process_verdicts.unsound(ended, limits)
     if verdict:
       return verdict
     wrong = output_comparison.difference(tests.outputs[number], ended.stdout)
-    return verdict_of(verdicts.WRONG, wrong) if wrong else None
+    return process_verdicts.verdict_of(verdicts.WRONG, wrong) if wrong else None
 
   def _called(
     self,
@@ -150,7 +146,7 @@ class Grader:
     payload = [protocol.CALL, program, tests.name, arguments, tests.prelude]
     execution = supervisor.Execution(payload, limits, result=True)
     (ended,) = self._sandbox(program).run(execution)
-    verdict = _unsound(ended, limits)
+    verdict = process_verdicts.unsound(ended, limits)
     if verdict:
       return verdict
     expected = tests.outputs[number]
@@ -162,16 +158,22 @@ class Grader:
     try:
       found = codec.decode(ended.result, hashing=False, items=most)
       if found == (protocol.ABSENT, tests.name):
-        return verdict_of(verdicts.WRONG, f'{tests.name} is not defined')
+        return process_verdicts.verdict_of(
+          verdicts.WRONG, f'{tests.name} is not defined'
+        )
       status, value = found
     except codec.CodecError:
       if not codec.starts_whole(ended.result, protocol.RETURNED):
-        return verdict_of(verdicts.CRASHED, 'it returned nothing')
-      return verdict_of(
+        return process_verdicts.verdict_of(
+          verdicts.CRASHED, 'it returned nothing'
+        )
+      return process_verdicts.verdict_of(
         verdicts.WRONG, f'another value than {_shown(expected)}, and a larger'
       )
     except (TypeError, ValueError):
-      return verdict_of(verdicts.CRASHED, 'it returned nothing')
+      return process_verdicts.verdict_of(
+        verdicts.CRASHED, 'it returned nothing'
+      )
     try:
       right = status == protocol.RETURNED and output_comparison.same_value(
         expected, value
@@ -180,7 +182,7 @@ class Grader:
       right = False
     if right:
       return None
-    return verdict_of(
+    return process_verdicts.verdict_of(
       verdicts.WRONG, f'{_shown(value)}, expected {_shown(expected)}'
     )
 
@@ -205,16 +207,16 @@ class Grader:
         ),
         until=1,
       )
-    outcome, detail = _judged(judge)
+    outcome, detail = process_verdicts.judged(judge)
     # A candidate that has answered every question may end as it likes when the
     # tests hang up: only its CPU time still counts.
     unanswered = outcome in (protocol.LOST, '')
     by_itself = candidate.killed != protocol.KILLED_BY_REQUEST
     if candidate.cpu_seconds > limits.cpu_seconds or (unanswered and by_itself):
-      unsound = _unsound(candidate, limits)
+      unsound = process_verdicts.unsound(candidate, limits)
       if unsound:
         return unsound
-    return _check_verdict(outcome, detail, judge, limits)
+    return process_verdicts.of_check(outcome, detail, judge, limits)
 
   def _sandbox(self, text: str) -> Sandbox:
     """The sandbox for a program; one with numpy loaded where it names it."""
@@ -222,84 +224,6 @@ class Grader:
     if numpy not in self._sandboxes:
       self._sandboxes[numpy] = Sandbox(tier=self._tier, numpy=numpy)
     return self._sandboxes[numpy]
-
-
-def _unsound(ended: supervisor.Ended, limits: Limits) -> Verdict | None:
-  """The verdict on a process that did not end well, whatever it wrote.
-
-  Raises:
-    supervisor.ServerLost: the program never began.
-    _Killed: it was killed, and not by the sandbox.
-  """
-  if not ended.started:
-    raise supervisor.ServerLost('a process could not be prepared')
-  killed_by_limit = ended.code == -9 and (
-    ended.killed == protocol.KILLED_BY_CPU
-    or ended.cpu_seconds > 0.8 * limits.cpu_seconds
-  )
-  if killed_by_limit or ended.cpu_seconds > limits.cpu_seconds:
-    return verdict_of(
-      verdicts.TIMEOUT, f'more than {limits.cpu_seconds:g} s of CPU time'
-    )
-  if ended.killed == protocol.KILLED_BY_WALL:
-    return verdict_of(verdicts.TIMEOUT, 'asleep for too long')
-  if ended.code == 0:
-    return None
-  if ended.code == -9:
-    raise _Killed('killed by the kernel: out of memory, or its own limit')
-  if ended.code == -25:
-    return verdict_of(
-      verdicts.CRASHED, f'more than {limits.output_bytes} bytes of output'
-    )
-  if ended.code < 0:
-    return verdict_of(verdicts.CRASHED, f'signal {-ended.code}')
-  lines = ended.stderr.decode('utf-8', 'replace').strip().splitlines()
-  reason = lines[-1][:200] if lines else 'no message'
-  return verdict_of(verdicts.CRASHED, f'exit status {ended.code}: {reason}')
-
-
-def _judged(judge: supervisor.Ended) -> tuple[str, str]:
-  """(outcome, detail) that a judge wrote; empty texts where it wrote none."""
-  if not judge.started:
-    raise supervisor.ServerLost('a process could not be prepared')
-  try:
-    outcome, detail = codec.decode(judge.result, items=10)
-    return outcome, detail
-  except (codec.CodecError, TypeError, ValueError):
-    return '', ''
-
-
-def _check_verdict(
-  outcome: str, detail: str, judge: supervisor.Ended, limits: Limits
-) -> Verdict:
-  """The verdict of the tests on a candidate that is sound."""
-  if outcome == protocol.PASSED:
-    return verdict_of(verdicts.CORRECT, 'all assertions')
-  if outcome == protocol.FAILED:
-    return verdict_of(verdicts.WRONG, detail)
-  if outcome == protocol.RAISED:
-    return verdict_of(verdicts.CRASHED, detail)
-  if outcome == protocol.LOST:
-    return verdict_of(verdicts.CRASHED, 'the program ended before the tests')
-  if outcome == protocol.BROKEN:
-    return verdict_of(verdicts.HARNESS_ERROR, detail)
-  # What a program returns can make its tests slow, or end them: its own loss.
-  if judge.cpu_seconds >= limits.cpu_seconds or judge.killed:
-    return verdict_of(verdicts.TIMEOUT, 'the tests took too long')
-  if judge.code == -9:
-    raise _Killed('the tests were killed by the kernel: out of memory')
-  return verdict_of(
-    verdicts.CRASHED, f'the tests ended with {judge.code}, not to their end'
-  )
-
-
-def verdict_of(outcome: str, detail: str) -> Verdict:
-  """A verdict on a program: no answer to vote on, one line of detail."""
-  reward = 1.0 if outcome == verdicts.CORRECT else 0.0
-  # What a program raised may hold half of a surrogate pair.
-  text = detail.encode('utf-8', 'backslashreplace').decode()
-  line = ' '.join(text.split())
-  return Verdict(outcome=outcome, reward=reward, answer=None, detail=line)
 
 
 class _Shown(reprlib.Repr):
