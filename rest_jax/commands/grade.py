@@ -58,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
     help='at once, for programs and own graders; 0: one per core',
   )
   result.add_argument(
-    '--cpu_seconds', type=float, help='of a program, for each test'
+    '--cpu_seconds',
+    type=float,
+    help='of a program, for each test; a check gets three times as much',
   )
   return result
 
