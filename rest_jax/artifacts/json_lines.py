@@ -38,10 +38,16 @@ def loads(text: str, *, constants: bool = False) -> Any:
     raise ValueError('nested too deep') from None
 
 
-def dumps(value: Any) -> str:
+def dumps(value: Any, *, escape: bool = True) -> str:
   """JSON on one line; of integers of any length.
 
-  Text that UTF-8 cannot hold, half of a surrogate pair, is escaped: \\ud83d.
+  Args:
+    value: what json.dumps takes.
+    escape: whether text that UTF-8 cannot hold, half of a surrogate pair, is
+      written as its escape, \\ud83d.
+
+  Raises:
+    ValueError: there is such text, and `escape` is false.
   """
   found: list[int] = []
   try:
@@ -54,6 +60,8 @@ def dumps(value: Any) -> str:
     text.encode()
     return text
   except UnicodeEncodeError:
+    if not escape:
+      raise ValueError('half of a surrogate pair, which is not UTF-8') from None
     return ''.join(
       f'\\u{ord(c):04x}' if '\ud800' <= c <= '\udfff' else c for c in text
     )

@@ -266,6 +266,10 @@ BAD_TESTS = {
   "tests that do not compile: '(' was never closed (tests, line 2)": [
     'assert f(3'
   ],
+  'half of a surrogate pair, which is not UTF-8': {
+    'inputs': ['\ud83d'],
+    'outputs': ['1'],
+  },
   'tests that no program can be given: nested more than 300 deep': {
     'fn_name': 'f',
     'inputs': [[json.loads('[' * 400 + ']' * 400)]],

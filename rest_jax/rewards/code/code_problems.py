@@ -126,7 +126,8 @@ def _require_sendable(found: Tests) -> None:
   """Raises ValueError for tests that can never be run on a program."""
   if found.kind == CHECK:
     try:
-      compile(found.source, 'tests', 'exec', dont_inherit=True)
+      source = found.source.removeprefix(found.prompt)
+      compile(source, 'tests', 'exec', dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
       raise ValueError(f'tests that do not compile: {error}') from None
     return

@@ -191,7 +191,7 @@ class Grader:
     limits = dataclasses.replace(
       limits, cpu_seconds=min(limits.cpu_seconds * CHECK_SHARE, 3600.0)
     )
-    source = tests.source.removeprefix(tests.prompt)
+    prompt = tests.prompt if tests.source.startswith(tests.prompt) else ''
     theirs, ours = socket.socketpair()
     with theirs, ours:
       candidate, judge = self._sandbox(program + tests.source).run(
@@ -199,7 +199,7 @@ class Grader:
           [protocol.SERVE, program, tests.prelude], limits, channel=theirs
         ),
         supervisor.Execution(
-          [protocol.JUDGE, source, tests.name, tests.prompt],
+          [protocol.JUDGE, tests.source[len(prompt) :], tests.name, prompt],
           limits,
           channel=ours,
           result=True,

@@ -97,11 +97,15 @@ class Tests:
     return cls(CHECK, name=entry_point, source=source, prelude=False)
 
   def to_json(self) -> str:
-    """As the column `tests` of a problem holds them."""
+    """As the column `tests` of a problem holds them.
+
+    Raises:
+      ValueError: they hold text that is not UTF-8.
+    """
     value = dataclasses.asdict(self)
     if not self.references:  # as rows of earlier versions
       del value['references']
-    return json_lines.dumps(value)
+    return json_lines.dumps(value, escape=False)
 
   @classmethod
   def from_json(cls, text: str) -> 'Tests':

@@ -350,6 +350,14 @@ def test_tests_may_call_the_function_by_its_name(grader, named):
     assert grader.grade(program, tests, LIMITS).outcome == outcome
 
 
+def test_a_prompt_may_end_without_a_docstring(grader):
+  row = {'prompt': 'def f(x):\n', 'test': 'assert f(1) == 2\n'}
+  tests = code_problems.own(row)
+  for body, outcome in (('x + 1', 'correct'), ('x', 'wrong')):
+    program = code_problems.program('humaneval', row, f'    return {body}\n')
+    assert grader.grade(program, tests, LIMITS).outcome == outcome
+
+
 @pytest.mark.parametrize(
   ('references', 'wrapped'),
   [

@@ -235,7 +235,7 @@ class _Run:
   def outcome(self) -> tuple[str, str]:
     """(PASSED, FAILED, RAISED, LOST or BROKEN, one line for a person)."""
     try:
-      prompt = _compiled(self._prompt, 'prompt.py')
+      prompt = _compiled_prompt(self._prompt)
       tests = _compiled(self._source, _FILE_NAME)
     except (SyntaxError, ValueError, RecursionError) as error:
       return protocol.BROKEN, f'the tests do not compile: {error}'
@@ -280,6 +280,14 @@ class _Run:
 
 def _compiled(source: str, name: str) -> types.CodeType:
   return compile(source, name, 'exec', dont_inherit=True)
+
+
+def _compiled_prompt(source: str) -> types.CodeType:
+  """A prompt, which may end in a function without a body."""
+  try:
+    return _compiled(source, 'prompt.py')
+  except SyntaxError:
+    return _compiled(f'{source}\n    pass\n', 'prompt.py')
 
 
 def _text(error: BaseException) -> str:
