@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from rest_jax.rewards import end_marks, reasoning
+from rest_jax.rewards import end_marks, reasoning, registry, verdicts
 
 MARKS = (
   '<|endoftext|> <|end_of_text|> <|eot_id|> <|eom_id|> <|eot|> <|EOT|> '
@@ -13,6 +13,20 @@ MARKS = (
   '<end_of_utterance> <｜end▁of▁sentence｜> <｜EOT｜>'
 ).split()
 NO_MARKS = ('x < 5', '<b>', '<|im_start|>', '<sos>', 'a <|> b', '</b>', '<end>')
+
+# (grader, reference, a right completion, a wrong one)
+ANSWERS = (
+  ('math', '42', '\\boxed{42}', '\\boxed{41}'),
+  ('math', '42', 'The answer is 42.', 'The answer is 41.'),
+  ('math', '42', 'The answer is 42', 'The answer is 41'),
+  ('gsm8k', '42', '#### 42', '#### 41'),
+  ('gsm8k', '42', 'So she has 42.', 'So she has 41.'),
+  ('number', '42', 'The answer is 42.', 'The answer is 41.'),
+  ('exact', 'Paris', 'The answer is Paris.', 'The answer is Rome.'),
+  ('exact', 'Paris', 'Paris', 'Rome'),
+  ('bbh', '(A)', 'So the answer is (A).', 'So the answer is (B).'),
+  ('bbh_direct', 'Yes', 'yes', 'no'),
+)
 
 
 @pytest.mark.parametrize('mark', MARKS)
@@ -56,3 +70,38 @@ def test_looking_for_marks_is_linear_in_the_text():
 )
 def test_what_follows_the_reasoning_is_left(text, left):
   assert reasoning.removed(text) == left
+
+
+@pytest.mark.parametrize(('grader', 'reference', 'right', 'wrong'), ANSWERS)
+def test_no_grader_of_text_reads_marks_or_reasoning(
+  grader, reference, right, wrong
+):
+  def outcome(completion):
+    verdict = registry.grade(grader, completion=completion, reference=reference)
+    return verdict.outcome
+
+  assert outcome(right) == verdicts.CORRECT
+  assert outcome(wrong) == verdicts.WRONG
+  for mark in MARKS:
+    assert outcome(f'{right}{mark}') == verdicts.CORRECT
+    assert outcome(f'{right} {mark}\n{wrong}') == verdicts.CORRECT
+    assert outcome(f'{wrong}{mark}{right}') == verdicts.WRONG
+  assert outcome(f'<think>{wrong}</think>\n{right}') == verdicts.CORRECT
+  assert outcome(f'{wrong}\n</think>\n\n{right}<|im_end|>') == verdicts.CORRECT
+  assert outcome(f'<think>{right}</think>\n{wrong}') == verdicts.WRONG
+  for text in (f'<think>{right}', f'<think>{right}</think>', f'{right}<think>'):
+    assert outcome(text) == verdicts.NO_ANSWER
+
+
+@pytest.mark.parametrize('grader', sorted({row[0] for row in ANSWERS}))
+def test_half_a_surrogate_pair_is_graded_and_written(grader):
+  for text in (
+    'The answer is yes \ud83d',
+    '\\boxed{\\text{ok \ud83d}}',
+    '\\boxed{\ud83d}',
+    '#### 3\ud83d',
+    '\ud83d',
+  ):
+    verdict = registry.grade(grader, completion=text, reference='3')
+    assert verdict.outcome in (verdicts.WRONG, verdicts.NO_ANSWER)
+    f'{verdict.answer} {verdict.detail}'.encode()  # raises where it cannot be
