@@ -267,7 +267,7 @@ def test_programs_are_scored_by_their_tests_in_the_sandbox(run):
     ('b', 1): verdicts.WRONG,
     ('c', 0): verdicts.HARNESS_ERROR,
   }
-  assert found['a', 0].grader == 'program/1'
+  assert found['a', 0].grader == 'program/2'
   assert 'are harness_error' in manifest.statistics['alarm']
 
 

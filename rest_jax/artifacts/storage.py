@@ -129,34 +129,6 @@ def read_json(source: PathLike) -> Any:
     ) from error
 
 
-def json_lines(source: PathLike) -> Iterator[tuple[int, bytes, dict]]:
-  """(line number, the line, its JSON object) of a local file, without blanks.
-
-  Raises:
-    ConfigurationError: it cannot be opened, or a line is no JSON object.
-  """
-  try:
-    file = open(source, 'rb')
-  except OSError as error:
-    raise configuration.ConfigurationError(f'--input: {error}') from error
-  with file:
-    for number, line in enumerate(file, 1):
-      if not line.strip():
-        continue
-      try:
-        row = json.loads(line.decode('utf-8'))
-      except ValueError as error:
-        raise configuration.ConfigurationError(
-          f'{source}:{number}: not a line of JSON in UTF-8 ({error}).'
-        ) from None
-      if not isinstance(row, dict):
-        raise configuration.ConfigurationError(
-          f'{source}:{number}: got {type(row).__name__}; a row is a JSON '
-          'object.'
-        )
-      yield number, line if line.endswith(b'\n') else line + b'\n', row
-
-
 def set_aside(folder: PathLike, *, last: Sequence[str] = ()) -> epath.Path:
   """Renames a folder to NAME.superseded-K, so that nothing in it is lost.
 

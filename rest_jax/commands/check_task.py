@@ -5,13 +5,14 @@
 Runs each problem's own reference solutions against its tests. A problem is
 named, and left out of the output, if a reference fails, the references
 disagree, there is none, or the tests cannot be read: its reward would be
-noise. The input's rows are the data set's own public rows.
+noise. So is one of APPS whose references do not settle whether its outputs are
+wrapped in lists. The input's rows are the data set's own public rows.
 """
 
 import argparse
 from collections.abc import Sequence
 
-from rest_jax.artifacts import storage
+from rest_jax.artifacts import json_lines, storage
 from rest_jax.config import configuration
 from rest_jax.rewards.code import code_problems, programs, reference_check
 
@@ -36,12 +37,12 @@ def run(arguments: Sequence[str]) -> int:
     )
   sound, total = [], 0
   with programs.Grader() as grader:
-    for number, line, row in storage.json_lines(flags.input):
+    for number, line, row in json_lines.read(flags.input):
       total += 1
       fault = _fault(flags.task, row, flags.references, grader)
       if fault:
         name = row.get(_KEYS[flags.task], f'line {number}')
-        print(f'{name}: {fault}', flush=True)
+        print(_printable(f'{name}: {fault}'), flush=True)
       else:
         sound.append(line)
   if flags.output:
@@ -50,10 +51,18 @@ def run(arguments: Sequence[str]) -> int:
   return 0
 
 
+def _printable(text: str) -> str:
+  return text.encode('utf-8', 'backslashreplace').decode()
+
+
 def _fault(task: str, row: dict, limit: int, grader: programs.Grader) -> str:
   try:
     tests = code_problems.tests(task, row)
     references = code_problems.references(task, row)[:limit]
   except ValueError as error:
     return str(error)
+  except (KeyError, TypeError) as error:
+    return f'references that cannot be read: {type(error).__name__}: {error}'
+  if not all(isinstance(one, str) for one in references):
+    return 'references that are no texts'
   return reference_check.examine(tests, references, grader=grader).fault

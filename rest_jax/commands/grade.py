@@ -2,10 +2,13 @@
 
     rest-jax grade --task=math --input=completions.jsonl --output=verdicts.jsonl
 
-    math, gsm8k, bbh         rows of {id, completion, reference}
+    math, gsm8k, bbh, bbh_direct, number, exact
+                             rows of {id, completion, reference}
+    MODULE:FUNCTION          the same rows, by a grader of your own
     apps, humaneval, mbpp    rows of {id, completion, problem}: the data set's
                              own public row
 
+A reference may be a number; it is graded as the text that stands in the file.
 finish_reason may stand in a row: 'length' is truncated, whatever it says. An
 output row is {id, outcome, reward, answer, detail}; their order is the
 input's. The same command goes on where it was stopped. Beside the output lies
@@ -16,24 +19,21 @@ import argparse
 import collections
 import hashlib
 import itertools
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts import leases, storage
+from rest_jax.artifacts import json_lines, leases, storage
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
-from rest_jax.rewards import registry, verdicts
+from rest_jax.rewards import pool, registry, verdicts
 
-TEXT_TASKS = ('math', 'gsm8k', 'bbh')
+TEXT_TASKS = ('math', 'gsm8k', 'bbh', 'bbh_direct', 'number', 'exact')
 PROGRAM_TASKS = ('apps', 'humaneval', 'mbpp')
-_REFERENCE = {task: 'reference' for task in TEXT_TASKS} | {
-  task: 'problem' for task in PROGRAM_TASKS
-}
 _FINISH_REASONS = (None, 'eos', 'stop', 'length', 'prompt')
 _FLUSH_ROWS = 64
+_CHUNK_ROWS = 1024  # that a grader of one's own has at once
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +44,10 @@ def parser() -> argparse.ArgumentParser:
     description=__doc__,
   )
   result.add_argument(
-    '--task', required=True, choices=[*TEXT_TASKS, *PROGRAM_TASKS]
+    '--task',
+    required=True,
+    metavar='TASK',
+    help=f'{", ".join((*TEXT_TASKS, *PROGRAM_TASKS))}, or MODULE:FUNCTION',
   )
   result.add_argument('--input', required=True, metavar='FILE.jsonl')
   result.add_argument('--output', required=True, metavar='FILE.jsonl')
@@ -52,10 +55,12 @@ def parser() -> argparse.ArgumentParser:
     '--workers',
     type=int,
     default=0,
-    help='sandboxes at once, for programs; 0: one per core',
+    help='at once, for programs and own graders; 0: one per core',
   )
   result.add_argument(
-    '--cpu_seconds', type=float, help='of a program, for each test'
+    '--cpu_seconds',
+    type=float,
+    help='of a program, for each test; a check gets three times as much',
   )
   return result
 
@@ -74,6 +79,12 @@ def run(arguments: Sequence[str]) -> int:
       raise configuration.ConfigurationError(
         f'--{name}: got {value}; allowed: 0 or more.'
       )
+  if ':' not in flags.task and flags.task not in TEXT_TASKS + PROGRAM_TASKS:
+    raise configuration.ConfigurationError(
+      f'--task: got {flags.task!r}; allowed: '
+      f'{", ".join((*TEXT_TASKS, *PROGRAM_TASKS))}, or your own '
+      "'module:function'."
+    )
   preemption.watch()
   if os.path.abspath(flags.input) == os.path.abspath(flags.output):
     raise configuration.ConfigurationError(
@@ -85,7 +96,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _grade(flags: argparse.Namespace) -> None:
-  ids, digest = _check_input(flags.input, _REFERENCE[flags.task])
+  ids, digest = _check_input(flags.input, _reference(flags.task))
   asked = {'task': flags.task, 'grader': _label(flags), 'input_sha256': digest}
   manifest = f'{flags.output}.manifest.json'
   classes = _resume(flags.output, manifest, asked, ids)
@@ -114,30 +125,46 @@ def _grade(flags: argparse.Namespace) -> None:
   print(f'grade: {right} of {len(ids)} correct ({right / len(ids):.2%}){rate}')
 
 
+def _reference(task: str) -> str:
+  """The field of a row that a completion is graded against."""
+  return 'problem' if task in PROGRAM_TASKS else 'reference'
+
+
 def _label(flags: argparse.Namespace) -> str:
-  if flags.task in TEXT_TASKS:
+  if flags.task not in PROGRAM_TASKS:
     return registry.get(flags.task).label
   from rest_jax.rewards.code import programs
 
   limit = flags.cpu_seconds or programs.Limits().cpu_seconds
-  return f'programs, {limit:g} s'
+  return f'{registry.get("program").label}, {limit:g} s'
 
 
 def _graded(
   flags: argparse.Namespace, rows: Iterator[dict]
 ) -> Iterator[tuple[dict, verdicts.Verdict]]:
-  if flags.task in TEXT_TASKS:
-    for row in rows:
-      yield (
-        row,
-        registry.grade(
-          flags.task,
-          completion=row['completion'],
-          reference=str(row['reference']),
-          finish_reason=row.get('finish_reason'),
-        ),
-      )
+  if flags.task in PROGRAM_TASKS:
+    yield from _graded_programs(flags, rows)
     return
+  with pool.Pool(
+    registry.get(flags.task), num_workers=flags.workers
+  ) as workers:
+    size = _FLUSH_ROWS if workers.grader.bounded else _CHUNK_ROWS
+    while chunk := list(itertools.islice(rows, size)):
+      items = [
+        pool.Item(
+          completion=row['completion'],
+          reference=row['reference'],
+          finish_reason=row.get('finish_reason'),
+        )
+        for row in chunk
+      ]
+      for row, graded in zip(chunk, workers.grade(items), strict=True):
+        yield row, graded.verdict
+
+
+def _graded_programs(
+  flags: argparse.Namespace, rows: Iterator[dict]
+) -> Iterator[tuple[dict, verdicts.Verdict]]:
   from rest_jax.rewards.code import programs
 
   programs.require_sandbox()
@@ -169,9 +196,13 @@ def _program(task: str, row: dict) -> tuple[str | None, Any, Any]:
   try:
     tests = code_problems.tests(task, row['problem'])
     program = code_problems.program(task, row['problem'], row['completion'])
-  except ValueError as error:
+  except (ValueError, TypeError, AttributeError, LookupError) as error:
+    text = ' '.join(f'{type(error).__name__}: {error}'.split())
     fault = verdicts.Verdict(
-      outcome=verdicts.HARNESS_ERROR, reward=0.0, answer=None, detail=str(error)
+      outcome=verdicts.HARNESS_ERROR,
+      reward=0.0,
+      answer=None,
+      detail=f'a problem that cannot be read: {text[:300]}',
     )
     return None, nothing, fault
   return program, tests, None
@@ -181,16 +212,27 @@ def _program(task: str, row: dict) -> tuple[str | None, Any, Any]:
 
 
 def _rows(source: str, start: int = 0) -> Iterator[dict]:
-  rows = (row for _, _, row in storage.json_lines(source))
-  return itertools.islice(rows, start, None)
+  """The rows from one on; a reference that is a number as its text."""
+  for _, line, row in itertools.islice(json_lines.read(source), start, None):
+    if 'reference' in row:
+      reference = {'reference': row['reference']}
+      row |= json_lines.texts(line, reference)
+    yield row
 
 
 def _check_input(source: str, reference: str) -> tuple[list[Any], str]:
   """(the ids, sha256 of the rows) of an input all of whose rows are right."""
   ids, digest = [], hashlib.sha256()
-  for number, line, row in storage.json_lines(source):
+  for number, line, row in json_lines.read(source):
     digest.update(line)
-    ids.append(_checked(f'{source}:{number}', row, reference)['id'])
+    where = f'{source}:{number}'
+    ids.append(_checked(where, row, reference)['id'])
+    try:
+      json_lines.texts(line, {'reference': row.get('reference')})
+    except ValueError as error:
+      raise configuration.ConfigurationError(
+        f'{where}: the reference: {error}.'
+      ) from None
   if not ids:
     raise configuration.ConfigurationError(f'--input: {source} holds no row.')
   return ids, digest.hexdigest()
@@ -248,7 +290,7 @@ def _resume(
     for number, line in enumerate(file):
       if not line.endswith(b'\n'):
         break
-      row = json.loads(line)
+      row = json_lines.row(line)
       if number >= len(ids) or row['id'] != ids[number]:
         raise configuration.ConfigurationError(
           f'{output}:{number + 1}: the verdict on {row["id"]!r}, which is not '
@@ -268,4 +310,4 @@ def _line(key: Any, verdict: verdicts.Verdict) -> str:
     'answer': verdict.answer,
     'detail': verdict.detail,
   }
-  return json.dumps(row, ensure_ascii=False) + '\n'
+  return json_lines.dumps(row) + '\n'

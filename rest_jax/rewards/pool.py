@@ -53,7 +53,7 @@ class Pool:
   """Grades lists of completions; a context manager that ends its workers.
 
   Args:
-    grader: a row of graders.REGISTRY.
+    grader: a row of registry.REGISTRY, or of `registry.get`.
     num_workers: processes; 0 for one per core. A bounded grader needs none.
     item_seconds: wall clock for one completion, after which its worker is
       killed; twice in a row, and the verdict is timeout.

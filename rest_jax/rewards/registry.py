@@ -83,7 +83,7 @@ REGISTRY = {
     ),
     Grader(
       name='program',
-      version=1,
+      version=2,
       path='rest_jax.rewards.code.programs:grade_completion',
       bounded=False,
       reads='tests',

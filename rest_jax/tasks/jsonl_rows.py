@@ -4,11 +4,10 @@ See jsonl.py for what a row is.
 """
 
 import hashlib
-import json
 import re
 from typing import Any
 
-from rest_jax.artifacts import storage
+from rest_jax.artifacts import json_lines, storage
 from rest_jax.config import configuration
 from rest_jax.rewards import registry
 from rest_jax.rewards.code import code_problems
@@ -81,13 +80,11 @@ def gsm8k_answer(text: str) -> tuple[str, str] | None:
 
 def _row(line: bytes, number: int, grader: str) -> problem_sets.Row:
   try:
-    value = json.loads(line.decode('utf-8'), parse_constant=_no_constant)
-  except UnicodeDecodeError:
-    raise _BadRow('not UTF-8') from None
-  except (ValueError, RecursionError):
-    raise _BadRow('not valid JSON') from None
-  if not isinstance(value, dict):
-    raise _BadRow('not a JSON object')
+    value = json_lines.row(line)
+    fields = {k: v for k, v in value.items() if k != 'tests'}
+    value |= json_lines.texts(line, fields)
+  except ValueError as error:
+    raise _BadRow(str(error)) from None
   question = _text(value, 'question', needed=True)
   reads = registry.get(grader).reads
   answer = _text(value, 'answer', needed=reads == 'answer')
@@ -138,10 +135,8 @@ def _tests(value: Any, solution: str | None) -> str:
 
 
 def _text(value: dict, name: str, *, needed: bool = False) -> str | None:
-  """A field as stripped text; numbers are fine too."""
+  """A field as stripped text."""
   field = value.get(name)
-  if isinstance(field, (int, float)) and not isinstance(field, bool):
-    field = repr(field)
   if field is not None and not isinstance(field, str):
     raise _BadRow(f'{name} is neither a text nor a number')
   if field is not None and any('\ud800' <= c <= '\udfff' for c in field):
@@ -150,10 +145,6 @@ def _text(value: dict, name: str, *, needed: bool = False) -> str | None:
   if needed and not field:
     raise _BadRow(f'no {name}')
   return field or None
-
-
-def _no_constant(name: str) -> Any:
-  raise ValueError(f'{name} is not JSON')
 
 
 def _read(source: storage.PathLike) -> bytes:

@@ -99,8 +99,8 @@ ELSEWHERE = {
 def quick(monkeypatch):
   """Seconds that a test can wait for, in the same order as the real ones."""
   monkeypatch.setattr(leases, 'HEARTBEAT_SECONDS', 0.05)
-  monkeypatch.setattr(leases, 'RENEW_SECONDS', 0.6)
-  monkeypatch.setattr(leases, 'STALE_SECONDS', 1.0)
+  monkeypatch.setattr(leases, 'RENEW_SECONDS', 2.0)
+  monkeypatch.setattr(leases, 'STALE_SECONDS', 3.0)
   monkeypatch.setattr(leases, 'POLL_SECONDS', 0.02)
 
 
@@ -233,7 +233,11 @@ def test_a_dead_heartbeat_is_noticed(bucket, quick, monkeypatch):
       lease.check()
 
 
-def test_a_lost_answer_is_not_taken_for_a_rival(bucket, store, quick):
+def test_a_lost_answer_is_not_taken_for_a_rival(
+  bucket, store, quick, monkeypatch
+):
+  monkeypatch.setattr(leases, 'RENEW_SECONDS', 60.0)
+  monkeypatch.setattr(leases, 'STALE_SECONDS', 90.0)
   # The store writes the lease, but its answer is lost: the client sends it
   # again and meets its own write.
   store.fault('POST.*lease', status=503, after=True)

@@ -82,7 +82,7 @@ def test_an_interrupted_grading_goes_on_and_gives_the_same(tmp_path, cut):
 
 def test_a_finished_grading_grades_nothing_again(tmp_path, monkeypatch, capsys):
   run(tmp_path)
-  monkeypatch.setattr(grade.registry, 'grade', None)
+  monkeypatch.setattr(grade.pool.Pool, 'grade', None)
   run(tmp_path)
   told = capsys.readouterr().out
   assert '4 of 4 rows are graded already' in told
@@ -165,3 +165,122 @@ def test_problems_whose_references_fail_are_named_and_left_out(
   assert 'Own/2: 1 of 1 reference solutions fail' in told
   assert 'check-task: 1 of 2 problems of humaneval are fit' in told
   assert [json.loads(line) for line in kept.read_text().splitlines()] == [ADD]
+
+
+ODD = [
+  b'{"id": "\\ud83d", "completion": "yes \\ud83d", "reference": "Yes"}',
+  b'{"id": 2, "completion": "The answer is Yes.", "reference": "y\\udfff"}',
+  b'{"id": %d, "completion": "x", "reference": 7}' % 10**12,
+  b'{"id": 1' + b'0' * 5000 + b', "completion": "x", "reference": "y"}',
+  b'{"id": 5, "completion": "%s", "reference": "y"}' % (b'[' * 100_000),
+]
+
+
+@pytest.mark.parametrize('task', ['math', 'gsm8k', 'bbh', 'number', 'exact'])
+def test_no_row_stops_the_grading_of_the_others(tmp_path, task):
+  source = tmp_path / 'in.jsonl'
+  source.write_bytes(b'\xef\xbb\xbf' + b'\n'.join(ODD))
+  flags = [f'--task={task}', f'--input={source}', f'--output={tmp_path}/out']
+  assert grade.run(flags) == 0
+  whole = (tmp_path / 'out').read_bytes()
+  whole.decode()  # UTF-8, whatever the rows hold
+  assert [line['id'] for line in map(json.loads, whole.splitlines()[:3])] == [
+    '\ud83d',
+    2,
+    10**12,
+  ]
+  (tmp_path / 'out').write_bytes(whole[:-40])
+  grade.run(flags)
+  assert (tmp_path / 'out').read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+  'line',
+  [
+    b'[' * 100_000,
+    b'{"id": ' * 100_000,
+    b'{"id": 1, "completion": "x", "reference": NaN}',
+    b'{"id": 1, "completion": "x", "reference": 1e99999}',
+    b'{"id": 1, "completion": "x", "reference": ' + b'1' * 200_000 + b'}',
+    b'{"id": 1, "completion": "\xff", "reference": "1"}',
+    b'\x00',
+  ],
+)
+def test_a_line_that_is_no_row_is_named_and_nothing_is_graded(tmp_path, line):
+  source = tmp_path / 'in.jsonl'
+  source.write_bytes(json.dumps(MATH[0]).encode() + b'\n' + line + b'\n')
+  flags = ['--task=math', f'--input={source}', f'--output={tmp_path}/out']
+  with pytest.raises(configuration.ConfigurationError, match=r'in\.jsonl:2: '):
+    grade.run(flags)
+  assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+  ('task', 'reference', 'completion'),
+  [
+    ('gsm8k', '1e16', '#### 10000000000000000'),
+    ('number', '0.00001', 'The answer is 0.00001.'),
+    ('exact', '1.50', 'The answer is 1.50'),
+    ('math', '1e22', r'\\boxed{10^{22}}'),
+    ('gsm8k', '1' * 30, f'#### {"1" * 30}'),
+  ],
+)
+def test_a_reference_that_is_a_number_is_what_was_typed(
+  tmp_path, task, reference, completion
+):
+  row = f'{{"id": 1, "completion": "{completion}", "reference": {reference}}}'
+  (tmp_path / 'in.jsonl').write_text(row)
+  grade.run(
+    [f'--task={task}', f'--input={tmp_path}/in.jsonl']
+    + [f'--output={tmp_path}/out']
+  )
+  assert verdicts(tmp_path)[0]['outcome'] == 'correct'
+
+
+def test_a_grader_of_ones_own_grades(tmp_path, monkeypatch):
+  (tmp_path / 'shouting_grader.py').write_text(
+    'from rest_jax.rewards.verdicts import Verdict\n'
+    'def grade(completion, reference, *, finish_reason=None):\n'
+    '  right = completion.upper() == reference\n'
+    '  return Verdict(outcome="correct" if right else "wrong",\n'
+    '                 reward=float(right), answer=None)\n'
+  )
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(tmp_path)
+  rows = [
+    {'id': i, 'completion': text, 'reference': 'YES'}
+    for i, text in enumerate(('yes', 'no'))
+  ]
+  assert run(tmp_path, rows, task='shouting_grader:grade', workers=1) == 0
+  assert [row['outcome'] for row in verdicts(tmp_path)] == ['correct', 'wrong']
+  with pytest.raises(configuration.ConfigurationError, match="got 'maths'"):
+    run(tmp_path, rows, task='maths')
+
+
+def test_a_problem_that_cannot_be_read_is_no_programs_fault(tmp_path, sandbox):
+  problems = [
+    ADD | {'prompt': 5},
+    ADD | {'test': None},
+    ADD | {'entry_point': ['add']},
+    {},
+  ]
+  rows = [
+    {'id': i, 'completion': ADD['canonical_solution'], 'problem': problem}
+    for i, problem in enumerate([*problems, ADD])
+  ]
+  run(tmp_path, rows, task='humaneval', workers=1)
+  found = [row['outcome'] for row in verdicts(tmp_path)]
+  assert found == ['harness_error'] * 4 + ['correct']
+
+
+def test_check_task_reads_a_file_with_a_byte_order_mark(
+  tmp_path, sandbox, capsys
+):
+  source = tmp_path / 'in.jsonl'
+  odd = ADD | {'task_id': '\ud83d', 'canonical_solution': '    return "\ud83d"'}
+  lines = [json.dumps(row).encode() for row in (ADD, odd)]
+  source.write_bytes(b'\xef\xbb\xbf' + b'\n'.join(lines))
+  kept = tmp_path / 'kept.jsonl'
+  check_task.run(['--task=humaneval', f'--input={source}', f'--output={kept}'])
+  assert '1 of 2 problems of humaneval are fit' in capsys.readouterr().out
+  assert json.loads(kept.read_bytes()) == ADD

@@ -90,6 +90,24 @@ def test_windows_files_and_numbers_are_read(tmp_path):
   ]
 
 
+@pytest.mark.parametrize(
+  ('typed', 'answer'),
+  [
+    ('0.00001', '0.00001'),
+    ('1e-5', '0.00001'),
+    ('1e22', '10000000000000000000000'),
+    ('1.50', '1.50'),
+    ('2E3', '2000'),
+    ('7', '7'),
+    ('1' + '0' * 5000, '1' + '0' * 5000),
+  ],
+)
+def test_a_number_keeps_the_text_that_was_typed(tmp_path, typed, answer):
+  (tmp_path / 'p.jsonl').write_text(f'{{"question": "a", "answer": {typed}}}\n')
+  rows, skipped = jsonl_rows.read_rows(tmp_path / 'p.jsonl', 'exact')
+  assert not skipped and rows[0].answer == answer
+
+
 def test_exact_answers_are_any_one_line(tmp_path):
   rows = [
     {'question': 'a', 'answer': 'blue'},
@@ -245,6 +263,18 @@ BAD_TESTS = {
     'test': 'pass',
   },
   'mbpp: no assertion calls a function': ['assert 1 == 1'],
+  "tests that do not compile: '(' was never closed (tests, line 2)": [
+    'assert f(3'
+  ],
+  'half of a surrogate pair, which is not UTF-8': {
+    'inputs': ['\ud83d'],
+    'outputs': ['1'],
+  },
+  'tests that no program can be given: nested more than 300 deep': {
+    'fn_name': 'f',
+    'inputs': [[json.loads('[' * 400 + ']' * 400)]],
+    'outputs': [1],
+  },
 }
 
 

@@ -13,33 +13,67 @@ good as a list, since JSON has no tuples, and an int as good as the text of it
 among a dict's keys, since JSON has no other keys.
 """
 
+import itertools
 import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from rest_jax.rewards.code.sandbox import codec
 
 TOLERANCE = 1e-6
 _NUMBER = re.compile(r'[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?')
+# What str.strip() takes for white space, in UTF-8: skipped without a loop.
+_SPACE = re.compile(
+  rb'(?:[\s\x1c-\x1f]+|\xc2[\x85\xa0]|\xe1\x9a\x80'
+  rb'|\xe2\x80[\x80-\x8a\xa8\xa9\xaf]|\xe2\x81\x9f|\xe3\x80\x80)+'
+)
+_TOKEN = re.compile(r'\S+')
 _MAX_NUMBER = 400  # characters of a number that is compared as one
 _SHOWN = 40
 
 
-def difference(expected: str, found: str) -> str:
-  """Where two texts differ, in one line for a person; empty if they do not."""
-  if expected == found:
-    return ''
-  wanted, got = _lines(expected), _lines(found)
-  for number, (want, have) in enumerate(zip(wanted, got, strict=False), 1):
-    if want == have:
-      continue
-    want_tokens, have_tokens = want.split(), have.split()
-    same = len(want_tokens) == len(have_tokens) and all(
-      map(_same_token, want_tokens, have_tokens)
-    )
-    if not same:
-      return f'line {number}: {_short(have)}, expected {_short(want)}'
-  if len(wanted) != len(got):
-    return f'{len(got)} lines, expected {len(wanted)}'
+def difference(expected: str, found: str | bytes | bytearray) -> str:
+  """Where two texts differ, in one line for a person; empty if they do not.
+
+  Lines and tokens are taken one by one and no further than the first
+  difference, since this runs outside all limits: a list of the lines of 16 MB
+  would take half a gigabyte.
+
+  Args:
+    expected: the right output.
+    found: a program's, in UTF-8 where it is bytes.
+  """
+  right, given = _bytes(expected), _bytes(found)
+  lines = 0  # that have been compared
+  for want, have in itertools.zip_longest(
+    _lines(right, 'surrogatepass'), _lines(given, 'replace')
+  ):
+    if want is None or have is None:
+      return f'{_count(given)} lines, expected {_count(right)}'
+    same = want.blank == have.blank
+    if want != have and not (same and _same_line(want.text, have.text)):
+      lines += min(want.blank, have.blank)
+      want_text = want.text if want.blank <= have.blank else ''
+      have_text = have.text if have.blank <= want.blank else ''
+      return (
+        f'line {lines + 1}: {_short(have_text)}, expected {_short(want_text)}'
+      )
+    lines += want.blank
   return ''
+
+
+def parts(value: Any) -> int:
+  """The number of values in a value, it and its containers counted too."""
+  total, waiting = 0, [value]
+  while waiting:
+    one = waiting.pop()
+    total += 1
+    if isinstance(one, dict):
+      waiting += one.keys()
+      waiting += one.values()
+    elif isinstance(one, (list, tuple)):
+      waiting += one
+  return total
 
 
 def same_value(expected, found) -> bool:
@@ -82,9 +116,49 @@ def _same_items(expected: dict, found: codec.Pairs) -> bool:
   return len(seen) == len(expected)
 
 
-def _lines(text: str) -> list[str]:
-  lines = text.rstrip().split('\n')
-  return [line.strip() for line in lines]
+class _Line(NamedTuple):
+  """A line with something in it.
+
+  Attributes:
+    blank: line ends between the line before and this one.
+    text: without the white space around it.
+  """
+
+  blank: int
+  text: str
+
+
+def _lines(data: bytes | bytearray, errors: str) -> Iterator[_Line]:
+  start = 0
+  while True:
+    space = _SPACE.match(data, start)
+    first = space.end() if space else start
+    if first == len(data):
+      return
+    end = data.find(b'\n', first)
+    end = len(data) if end < 0 else end
+    text = data[first:end].decode('utf-8', errors).strip()
+    yield _Line(data.count(b'\n', start, first), text)
+    start = end
+
+
+def _bytes(text: str | bytes | bytearray) -> bytes | bytearray:
+  if isinstance(text, str):
+    return text.encode('utf-8', 'surrogatepass')
+  return text
+
+
+def _count(data: bytes | bytearray) -> int:
+  """The number of lines without a blank end."""
+  return data.rstrip().count(b'\n') + 1
+
+
+def _same_line(want: str, have: str) -> bool:
+  tokens = itertools.zip_longest(_TOKEN.finditer(want), _TOKEN.finditer(have))
+  return all(
+    one is not None and other is not None and _same_token(one[0], other[0])
+    for one, other in tokens
+  )
 
 
 def _same_token(expected: str, found: str) -> bool:

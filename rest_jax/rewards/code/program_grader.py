@@ -6,23 +6,27 @@ that fails decides. See programs.py for what counts.
 
 import dataclasses
 import re
+import reprlib
 import socket
+from typing import Any
 
 from rest_jax.rewards import verdicts
-from rest_jax.rewards.code import output_comparison
+from rest_jax.rewards.code import output_comparison, process_verdicts
 from rest_jax.rewards.code.program_tests import CALLS, CHECK, STDIN, Tests
 from rest_jax.rewards.code.sandbox import codec, protocol, supervisor
+from rest_jax.rewards.code.sandbox.executions import CHECK_SHARE
 from rest_jax.rewards.code.sandbox.supervisor import Limits, Sandbox
 from rest_jax.rewards.verdicts import Verdict
 
 _NUMPY = re.compile(r'\b(?:numpy|np)\b')
+_MAX_BITS = 1000  # of an integer that is shown
 
 
 class Grader:
   """Grades in sandboxes that it keeps; a context manager, for one thread.
 
   Args:
-    tier: of the sandbox, see executor.Sandbox.
+    tier: of the sandbox, see supervisor.Sandbox.
 
   Raises:
     SandboxUnavailable: when grading; nothing has run then.
@@ -31,6 +35,7 @@ class Grader:
   def __init__(self, *, tier: str | None = None):
     self._tier = tier
     self._sandboxes: dict[bool, Sandbox] = {}
+    self._wrapped: dict[tuple, bool] = {}  # problems that references decided
 
   def __enter__(self) -> 'Grader':
     return self
@@ -52,27 +57,54 @@ class Grader:
     """The verdict on one program; see the module's `grade`."""
     fault = tests.fault()
     if fault:
-      return verdict_of(verdicts.HARNESS_ERROR, fault)
+      return process_verdicts.verdict_of(verdicts.HARNESS_ERROR, fault)
     if program is None or not program.strip():
-      return verdict_of(verdicts.NO_ANSWER, 'no program')
+      return process_verdicts.verdict_of(verdicts.NO_ANSWER, 'no program')
     for attempt in (1, 2):
       try:
         return self._graded(program, tests, limits)
+      except process_verdicts.Killed as error:
+        # Once may be a neighbour's fault; twice is taken for the program's.
+        outcome, reason = verdicts.CRASHED, str(error)
       except supervisor.ServerLost as error:
+        outcome = verdicts.HARNESS_ERROR
         reason = f'the sandbox was lost {attempt} times: {error}'
       except codec.CodecError as error:
+        outcome = verdicts.HARNESS_ERROR
         reason = f'the tests cannot be sent: {error}'
         break
-    return verdict_of(verdicts.HARNESS_ERROR, reason)
+    return process_verdicts.verdict_of(outcome, reason)
+
+  def wrapped(self, tests: Tests, limits: Limits) -> bool:
+    """Whether each output of calls is a list that holds the value.
+
+    Tests.wrapped where it is given; else what the first reference solution
+    shows that passes in one reading alone. Where none does, or there is none,
+    the outputs are the values as they stand.
+    """
+    if tests.wrapped is not None:
+      return tests.wrapped
+    if not tests.references:
+      return False
+    first = codec.encode(list(tests.outputs[:1]))[:200]
+    key = (tests.name, tests.references, first)
+    if key not in self._wrapped:
+      self._wrapped[key] = self._shown_wrapped(tests, limits) or False
+    return self._wrapped[key]
+
+  def _shown_wrapped(self, tests: Tests, limits: Limits) -> bool | None:
+    for reference in tests.references:
+      for wrapped in (True, False):
+        reading = dataclasses.replace(tests, wrapped=wrapped, references=())
+        verdict = self.grade(reference, reading, limits)
+        if verdict.outcome == verdicts.CORRECT:
+          return wrapped
+    return None
 
   def _graded(self, program: str, tests: Tests, limits: Limits) -> Verdict:
     if tests.kind == CHECK:
       return self._checked(program, tests, limits)
-    wrapped = tests.wrapped
-    if tests.kind == CALLS and wrapped is None:
-      wrapped = all(
-        isinstance(value, list) and len(value) == 1 for value in tests.outputs
-      )
+    wrapped = tests.kind == CALLS and self.wrapped(tests, limits)
     total = len(tests.inputs)
     for number in range(total):
       if tests.kind == STDIN:
@@ -82,25 +114,24 @@ class Grader:
       if verdict:
         detail = f'test {number + 1} of {total}: {verdict.detail}'
         return dataclasses.replace(verdict, detail=detail)
-    return verdict_of(verdicts.CORRECT, f'{total} tests')
+    return process_verdicts.verdict_of(verdicts.CORRECT, f'{total} tests')
 
   def _fed(
     self, program: str, tests: Tests, number: int, limits: Limits
   ) -> Verdict | None:
     """One input, one output; None where it is right."""
-    task = supervisor.Task(
+    execution = supervisor.Execution(
       [protocol.PROGRAM, program],
       limits,
       stdin=tests.inputs[number].encode('utf-8', 'surrogatepass'),
       stdout=True,
     )
-    (ended,) = self._sandbox(program).run(task)
-    verdict = _unsound(ended, limits)
+    (ended,) = self._sandbox(program).run(execution)
+    verdict = process_verdicts.unsound(ended, limits)
     if verdict:
       return verdict
-    found = ended.stdout.decode('utf-8', 'replace')
-    wrong = output_comparison.difference(tests.outputs[number], found)
-    return verdict_of(verdicts.WRONG, wrong) if wrong else None
+    wrong = output_comparison.difference(tests.outputs[number], ended.stdout)
+    return process_verdicts.verdict_of(verdicts.WRONG, wrong) if wrong else None
 
   def _called(
     self,
@@ -113,21 +144,36 @@ class Grader:
     """One call, one value; None where it is right."""
     arguments = list(tests.inputs[number])
     payload = [protocol.CALL, program, tests.name, arguments, tests.prelude]
-    task = supervisor.Task(payload, limits, result=True)
-    (ended,) = self._sandbox(program).run(task)
-    verdict = _unsound(ended, limits)
+    execution = supervisor.Execution(payload, limits, result=True)
+    (ended,) = self._sandbox(program).run(execution)
+    verdict = process_verdicts.unsound(ended, limits)
     if verdict:
       return verdict
     expected = tests.outputs[number]
     if wrapped:
       expected = expected[0] if isinstance(expected, list) else expected
+    # A right value has as many parts; more are not even decoded, since that
+    # happens outside all limits. Two for the status and the tuple around.
+    most = output_comparison.parts(expected) + 2
     try:
-      found = codec.decode(ended.result, hashing=False)
+      found = codec.decode(ended.result, hashing=False, items=most)
       if found == (protocol.ABSENT, tests.name):
-        return verdict_of(verdicts.WRONG, f'{tests.name} is not defined')
+        return process_verdicts.verdict_of(
+          verdicts.WRONG, f'{tests.name} is not defined'
+        )
       status, value = found
-    except (codec.CodecError, TypeError, ValueError):
-      return verdict_of(verdicts.CRASHED, 'it returned nothing')
+    except codec.CodecError:
+      if not codec.starts_whole(ended.result, protocol.RETURNED):
+        return process_verdicts.verdict_of(
+          verdicts.CRASHED, 'it returned nothing'
+        )
+      return process_verdicts.verdict_of(
+        verdicts.WRONG, f'another value than {_shown(expected)}, and a larger'
+      )
+    except (TypeError, ValueError):
+      return process_verdicts.verdict_of(
+        verdicts.CRASHED, 'it returned nothing'
+      )
     try:
       right = status == protocol.RETURNED and output_comparison.same_value(
         expected, value
@@ -136,20 +182,24 @@ class Grader:
       right = False
     if right:
       return None
-    return verdict_of(
-      verdicts.WRONG, f'{_short(value)}, expected {_short(expected)}'
+    return process_verdicts.verdict_of(
+      verdicts.WRONG, f'{_shown(value)}, expected {_shown(expected)}'
     )
 
   def _checked(self, program: str, tests: Tests, limits: Limits) -> Verdict:
     """Two processes that talk: the candidate, and the tests."""
+    limits = dataclasses.replace(
+      limits, cpu_seconds=min(limits.cpu_seconds * CHECK_SHARE, 3600.0)
+    )
+    prompt = tests.prompt if tests.source.startswith(tests.prompt) else ''
     theirs, ours = socket.socketpair()
     with theirs, ours:
       candidate, judge = self._sandbox(program + tests.source).run(
-        supervisor.Task(
+        supervisor.Execution(
           [protocol.SERVE, program, tests.prelude], limits, channel=theirs
         ),
-        supervisor.Task(
-          [protocol.JUDGE, tests.source, tests.name],
+        supervisor.Execution(
+          [protocol.JUDGE, tests.source[len(prompt) :], tests.name, prompt],
           limits,
           channel=ours,
           result=True,
@@ -157,29 +207,16 @@ class Grader:
         ),
         until=1,
       )
-    outcome, detail = _judged(judge)
+    outcome, detail = process_verdicts.judged(judge)
     # A candidate that has answered every question may end as it likes when the
     # tests hang up: only its CPU time still counts.
     unanswered = outcome in (protocol.LOST, '')
     by_itself = candidate.killed != protocol.KILLED_BY_REQUEST
     if candidate.cpu_seconds > limits.cpu_seconds or (unanswered and by_itself):
-      unsound = _unsound(candidate, limits)
+      unsound = process_verdicts.unsound(candidate, limits)
       if unsound:
         return unsound
-    if outcome == protocol.PASSED:
-      return verdict_of(verdicts.CORRECT, 'all assertions')
-    if outcome == protocol.FAILED:
-      return verdict_of(verdicts.WRONG, detail)
-    if outcome == protocol.RAISED:
-      return verdict_of(verdicts.CRASHED, detail)
-    if outcome == protocol.LOST:
-      return verdict_of(verdicts.CRASHED, 'the program ended before the tests')
-    if judge.cpu_seconds >= limits.cpu_seconds or judge.killed:
-      # What a program returns can make its tests slow: its own loss.
-      return verdict_of(verdicts.TIMEOUT, 'the tests took too long')
-    return verdict_of(
-      verdicts.HARNESS_ERROR, detail or f'the tests ended with {judge.code}'
-    )
+    return process_verdicts.of_check(outcome, detail, judge, limits)
 
   def _sandbox(self, text: str) -> Sandbox:
     """The sandbox for a program; one with numpy loaded where it names it."""
@@ -189,56 +226,21 @@ class Grader:
     return self._sandboxes[numpy]
 
 
-def _unsound(ended: supervisor.Ended, limits: Limits) -> Verdict | None:
-  """The verdict on a process that did not end well, whatever it wrote."""
-  if ended.code == supervisor.SETUP_FAILED:
-    raise supervisor.ServerLost('a process could not be prepared')
-  killed_by_limit = ended.code == -9 and (
-    ended.killed == protocol.KILLED_BY_CPU
-    or ended.cpu_seconds > 0.8 * limits.cpu_seconds
-  )
-  if killed_by_limit or ended.cpu_seconds > limits.cpu_seconds:
-    return verdict_of(
-      verdicts.TIMEOUT, f'more than {limits.cpu_seconds:g} s of CPU time'
-    )
-  if ended.killed == protocol.KILLED_BY_WALL:
-    return verdict_of(verdicts.TIMEOUT, 'asleep for too long')
-  if ended.code == 0:
-    return None
-  if ended.code == -9:
-    # Not by itself, which it cannot, and not by us: out of memory, perhaps.
-    raise supervisor.ServerLost('a program was killed from outside')
-  if ended.code == -25:
-    return verdict_of(
-      verdicts.CRASHED, f'more than {limits.output_bytes} bytes of output'
-    )
-  if ended.code < 0:
-    return verdict_of(verdicts.CRASHED, f'signal {-ended.code}')
-  lines = ended.stderr.decode('utf-8', 'replace').strip().splitlines()
-  reason = lines[-1][:200] if lines else 'no message'
-  return verdict_of(verdicts.CRASHED, f'exit status {ended.code}: {reason}')
+class _Shown(reprlib.Repr):
+  """The start of a value's text, at little cost however large it is."""
+
+  def repr_int(self, value: int, level: int) -> str:
+    if abs(value).bit_length() > _MAX_BITS:
+      return f'an integer of {abs(value).bit_length()} bits'
+    return super().repr_int(value, level)
+
+  def repr_str(self, value: str, level: int) -> str:
+    return repr(value[: self.maxstring + 1])
 
 
-def _judged(judge: supervisor.Ended) -> tuple[str, str]:
-  if judge.code == supervisor.SETUP_FAILED:
-    raise supervisor.ServerLost('a process could not be prepared')
+def _shown(value: Any) -> str:
   try:
-    outcome, detail = codec.decode(judge.result)
-    return outcome, detail
-  except (codec.CodecError, TypeError, ValueError):
-    return '', ''
-
-
-def verdict_of(outcome: str, detail: str) -> Verdict:
-  """A verdict on a program: no answer to vote on, one line of detail."""
-  reward = 1.0 if outcome == verdicts.CORRECT else 0.0
-  line = ' '.join(detail.split())
-  return Verdict(outcome=outcome, reward=reward, answer=None, detail=line)
-
-
-def _short(value) -> str:
-  try:
-    text = repr(value)
+    text = _Shown().repr(value)
   except (ValueError, RecursionError):
     text = type(value).__name__
   return text if len(text) <= 60 else f'{text[:60]}…'

@@ -1,9 +1,10 @@
 """What a program is asked to do: the tests of a problem."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Sequence
+
+from rest_jax.artifacts import json_lines
 
 STDIN, CALLS, CHECK = 'stdin', 'calls', 'check'
 _ASSERTION = re.compile(r'\bassert\b|\.assert\w+\(')
@@ -19,13 +20,15 @@ class Tests:
     outputs: texts, or values.
     name: of the function that is called.
     source: of a check.
-    wrapped: of calls: whether every output is a list that holds the value.
-      It is the problem's, never the answer's, to say: None takes it as
-      wrapped where every output is a list of one element;
-      examination.examine finds it out from reference solutions.
+    wrapped: of calls: whether every output is a list that holds the value, as
+      in some problems of APPS. None: the references say, and where they do not,
+      the outputs are the values as they stand. It never depends on the
+      program that is graded.
     prelude: whether the names that judges import for programs are there.
     prompt: of HumanEval: what a completion goes on from; '' where it is the
-      whole program.
+      whole program. `source` begins with it.
+    references: programs that the problem calls right, where they are needed
+      to decide `wrapped`; () else.
   """
 
   __test__ = False  # pytest takes a class of this name for tests
@@ -38,6 +41,7 @@ class Tests:
   wrapped: bool | None = None
   prelude: bool = True
   prompt: str = ''
+  references: tuple[str, ...] = ()
 
   @classmethod
   def stdin(
@@ -61,6 +65,7 @@ class Tests:
     outputs: Sequence,
     *,
     wrapped: bool | None = None,
+    references: Sequence[str] = (),
   ) -> 'Tests':
     """Arguments and the expected value, per test, as in APPS.
 
@@ -69,10 +74,14 @@ class Tests:
       inputs: lists of arguments.
       outputs: values, of JSON's types.
       wrapped: see Tests.
+      references: see Tests; kept only where they are needed.
     """
-    return cls(
+    found = cls(
       CALLS, tuple(inputs), tuple(outputs), name=fn_name, wrapped=wrapped
     )
+    if found.ambiguous():
+      return dataclasses.replace(found, references=tuple(references))
+    return found
 
   @classmethod
   def check(cls, entry_point: str, source: str) -> 'Tests':
@@ -88,8 +97,15 @@ class Tests:
     return cls(CHECK, name=entry_point, source=source, prelude=False)
 
   def to_json(self) -> str:
-    """As the column `tests` of a problem holds them."""
-    return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+    """As the column `tests` of a problem holds them.
+
+    Raises:
+      ValueError: they hold text that is not UTF-8.
+    """
+    value = dataclasses.asdict(self)
+    if not self.references:  # as rows of earlier versions
+      del value['references']
+    return json_lines.dumps(value, escape=False)
 
   @classmethod
   def from_json(cls, text: str) -> 'Tests':
@@ -98,13 +114,22 @@ class Tests:
     Raises:
       ValueError: the text is something else.
     """
-    value = json.loads(text)
+    value = json_lines.loads(text, constants=True)
     names = {field.name for field in dataclasses.fields(cls)}
     if not isinstance(value, dict) or not value.keys() <= names:
       raise ValueError(f'tests: got {text[:60]!r}, which Tests.to_json is not')
-    for name in ('inputs', 'outputs'):
+    for name in ('inputs', 'outputs', 'references'):
       value[name] = tuple(value.get(name, ()))
     return cls(**value)
+
+  def ambiguous(self) -> bool:
+    """Whether the outputs alone leave open whether they are wrapped."""
+    return (
+      self.kind == CALLS
+      and self.wrapped is None
+      and bool(self.outputs)
+      and all(type(one) is list and len(one) == 1 for one in self.outputs)
+    )
 
   def fault(self) -> str:
     """Why nothing can be graded with these; empty if it can."""

@@ -3,13 +3,16 @@
 Three kinds of tests. Of standard input and output: the candidate gets one
 input in a sandboxed process, its output is compared here. Of calls: it loads,
 gets one list of arguments, and its value, decoded from bytes that can hold
-nothing but literals, is compared here. Of a check (HumanEval, MBPP): the test
+nothing but literals and no further than the expected one has parts, is
+compared here. Of a check (HumanEval, MBPP): the test
 source runs in a second sandboxed process, where the candidate's functions are
 proxies. Each input has a process of its own, so nothing is carried over; the
 first test that fails decides.
 
 What counts: exit status 0, within the limit of CPU time, within the limits of
-memory and output, and the right answer. `docs/sandbox.md` describes the walls.
+memory and output, and the right answer. A check makes all its calls in one
+process and gets three times the CPU limit. `docs/sandbox.md` describes the
+walls.
 """
 
 import collections
@@ -23,7 +26,8 @@ from concurrent import futures
 from rest_jax.config import configuration
 from rest_jax.rewards import verdicts
 from rest_jax.rewards.code import program_extraction
-from rest_jax.rewards.code.program_grader import Grader, verdict_of
+from rest_jax.rewards.code.process_verdicts import verdict_of
+from rest_jax.rewards.code.program_grader import Grader
 from rest_jax.rewards.code.program_tests import Tests
 from rest_jax.rewards.code.sandbox.supervisor import Limits, SandboxUnavailable
 from rest_jax.rewards.verdicts import Verdict
@@ -139,7 +143,7 @@ def grade_many(
   Args:
     jobs: taken in as they are needed.
     workers: sandboxes that run at the same time.
-    tier: of the sandboxes, see executor.Sandbox.
+    tier: of the sandboxes, see supervisor.Sandbox.
 
   Raises:
     SandboxUnavailable: programs cannot run safely here.

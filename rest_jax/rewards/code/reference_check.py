@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from rest_jax.rewards import verdicts
-from rest_jax.rewards.code.program_tests import CALLS, Tests
+from rest_jax.rewards.code.program_tests import Tests
 from rest_jax.rewards.code.programs import Grader
 from rest_jax.rewards.code.sandbox.supervisor import Limits
 from rest_jax.rewards.verdicts import Verdict
@@ -19,7 +19,7 @@ class Examination:
   """What a problem's reference solutions say about its tests.
 
   Attributes:
-    tests: with `wrapped` decided.
+    tests: with `wrapped` decided, where a solution passes.
     verdicts: one per solution.
     fault: why the problem should be dropped, in one line; empty if all
       solutions pass.
@@ -40,7 +40,8 @@ def examine(
   """Tries a problem's tests on its reference solutions.
 
   Calls whose outputs may or may not be wrapped in a list are decided here,
-  for the problem: as more solutions pass.
+  for the problem: as more solutions pass. Where as many pass either way the
+  fault says that it cannot be decided.
 
   Args:
     tests: of the problem.
@@ -50,7 +51,7 @@ def examine(
   """
   limits = limits or Limits()
   options = [tests]
-  if tests.kind == CALLS and tests.wrapped is None:
+  if tests.ambiguous():
     options = [
       dataclasses.replace(tests, wrapped=wrapped) for wrapped in (True, False)
     ]
@@ -73,5 +74,7 @@ def examine(
       f'{len(solutions) - passed[best]} of {len(solutions)} reference '
       f'solutions fail; the first: {first.outcome}, {first.detail}'
     )
+  if len(options) == 2 and passed[0] == passed[1] and passed[0]:
+    fault = 'the references disagree whether the outputs are wrapped in a list'
   chosen = options[best] if passed[best] else tests
   return Examination(chosen, results[best], fault)

@@ -1,5 +1,7 @@
 """From completions to programs: one rule, and what follows from it."""
 
+import time
+
 import pytest
 
 from rest_jax.rewards.code import program_extraction
@@ -119,3 +121,85 @@ def test_windows_line_ends_do_not_matter():
       PROMPT, '```python\r\ndef add(a, b):\r\n    return a + b\r\n```', 'add'
     )
   )
+
+
+FENCED_DOCSTRING = (
+  'def add(a, b):\n    """Adds.\n\n```python\nadd(1, 2)\n```\n    """\n'
+  '    return a + b\n'
+)
+
+
+@pytest.mark.parametrize(
+  'completion',
+  [
+    '    return a + b\n```',
+    '    return a + b```',
+    '    return a + b\n```\n\nThis adds the two.\n```python\nadd(1, 2)\n```',
+    'The code: ```python\ndef add(a, b):\n    return a + b\n```',
+    '```python\ndef add(a, b):\n    return a + b```',
+    '```python\ndef add(a, b):\n    return a + b\n``` Hope this helps!',
+    '1. ```python\n   def add(a, b):\n       return a + b\n   ```',
+    '- So:\n\n  ~~~py\n  def add(a, b):\n\n    return a + b\n  ~~~',
+    '> ```python\n> def add(a, b):\n>     return a + b\n> ```',
+    '```{python}\ndef add(a, b):\n    return a + b\n```',
+    '```Python3.11 title="x"\ndef add(a, b):\n    return a + b\n```',
+    '```python\nx = 1\n```python\ndef add(a, b):\n    return a + b\n```',
+    FENCED_DOCSTRING,
+    f'```python\n{FENCED_DOCSTRING}```',
+    '```python\nadd = lambda a, b: a + b\n```',
+    '```python\nclass S:\n    def add(self, a, b): return a + b\n\n'
+    'add = S().add\n```',
+    '```python\nfrom operator import mul, add\n```',
+    '```python\ndef one(x): return x\n```\nThen\n'
+    '```python\ndef add(a, b): return one(a) + one(b)\n```',
+    '    c = a\n# now add b\n    c += b\n    return c\n',
+    '    """\nAt the margin\n    """\n    return a + b\n',
+    '    c = [\na,\nb]\n    return sum(c)\n',
+    'Here is the function:\n\ndef add(a, b):\n    return a + b\n\n'
+    'It adds a and b.\n',
+    '<think>\n```python\ndef add(a, b): return 0\n```\n</think>\n'
+    '```python\ndef add(a, b): return a + b\n```',
+    '    return a + b<|endoftext|>\nHuman: thanks',
+    '```python\ndef add(a, b): return a + b\n```<|im_end|>',
+  ],
+)
+def test_a_program_is_found_as_people_write_it(completion):
+  assert adds(program_extraction.assemble_humaneval(PROMPT, completion, 'add'))
+
+
+@pytest.mark.parametrize(
+  'program',
+  [
+    'print("[DONE]")\n',
+    'print("</think>")\n',
+    's = "</s>"\nprint(s)\n',
+    'print("```")\n',
+    'x = """\n```\n[a]\n```\n"""\n',
+    'import sys\nfor line in sys.stdin: print(line)\n',
+  ],
+)
+def test_what_stands_in_a_string_is_the_programs(program):
+  assert program_extraction.extract(program) == program
+  assert program_extraction.extract(f'```python\n{program}```') == program
+
+
+@pytest.mark.parametrize(
+  'text', ['<think>not over\n```python\nx = 1\n```', '<think>a</think>\n']
+)
+def test_reasoning_alone_is_no_program(text):
+  assert program_extraction.extract(text) is None
+
+
+def test_a_block_without_code_does_not_count():
+  text = '```python\nx = 1\n```\nTry:\n```python\n# input: 3\n```\n'
+  assert program_extraction.extract(text) == 'x = 1\n'
+  text = '```python\nx = 1\n```\n```python\n>>> x\n1\n```\n'
+  assert program_extraction.extract(text) == 'x = 1\n'
+
+
+def test_looking_for_a_program_is_linear_in_the_text():
+  start = time.process_time()
+  for piece in ('    ', '```\n', '```a', 'a```\n', '"', '(', 'a ', '> ', '1. '):
+    text = piece * (200_000 // len(piece))
+    program_extraction.assemble_humaneval(PROMPT, text, 'add')
+  assert time.process_time() - start < 20  # a quadratic search took minutes

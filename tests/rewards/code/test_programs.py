@@ -116,8 +116,8 @@ def test_each_call_has_a_process_of_its_own(outcome):
 @pytest.mark.parametrize(
   ('wrapped', 'outputs', 'value', 'expected'),
   [
-    (None, [[3]], '3', 'correct'),
-    (None, [[3]], '[3]', 'wrong'),
+    (None, [[3]], '3', 'wrong'),  # as they stand
+    (None, [[3]], '[3]', 'correct'),
     (False, [[3]], '[3]', 'correct'),
     (False, [[3]], '3', 'wrong'),
     (True, [[3]], '3', 'correct'),
@@ -275,12 +275,19 @@ def test_names_that_tests_use_are_not_the_candidates_to_supply(outcome):
   assert outcome('def f(x): return 2 * x', tests) == 'correct'
 
 
-def test_tests_see_the_values_that_were_sent_not_their_later_state(outcome):
+def test_arguments_that_change_in_place_change_for_the_tests_too(outcome):
   tests = check(
-    'x = [3, 1, 2]', 'assert candidate(x) == [1, 2, 3]', 'assert x == [3, 1, 2]'
+    'inner = [1]',
+    'x = [3, inner, {"k": {2}}]',
+    'assert candidate(x) is x',
+    'assert inner == [1, 5] and x == [{"k": {2, 9}}, inner]',
   )
-  program = 'def f(x):\n  x.sort()\n  return x'
+  program = (
+    'def f(x):\n  x[1].append(5)\n  x[2]["k"].add(9)\n'
+    '  x[:] = [x[2], x[1]]\n  return x'
+  )
   assert outcome(program, tests) == 'correct'
+  assert outcome('def f(x): return x', tests) == 'wrong'
 
 
 def test_verdicts_come_in_the_jobs_order(grader):

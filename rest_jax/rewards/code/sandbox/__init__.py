@@ -16,9 +16,14 @@ In tier B also: whether a path exists, and its size (stat is no access that
 Landlock governs). docs/sandbox.md has the whole list, and what each
 deployment needs.
 
-  trusted, in the caller's process          supervisor.py, codec.py
+  trusted, in the caller's process          supervisor.py, executions.py,
+                                            starvation.py, codec.py, probe.py
   the server, before and between programs   server.py, namespaces.py,
                                             privileges.py, landlock.py
-  the forked child                          child.py, seccomp.py, candidate.py,
-                                            judge.py (of trusted test source)
+  the forked child                          child.py, seccomp.py
+    of a program                            candidate.py, remote_objects.py
+    of trusted test source                  judge.py, handles.py,
+                                            shared_objects.py
+    of both                                 channel.py, arguments.py,
+                                            known_types.py, raised_errors.py
 """

@@ -23,9 +23,6 @@ from rest_jax.rewards.code.sandbox import (
   seccomp,
 )
 
-# Ends a child that could not be prepared. A program cannot: it may not send
-# signals, and no timer or error of its own raises this one.
-SETUP_FAILED = signal.SIGUSR2
 _OPEN_FILES = 64
 _STACK = 64 << 20  # soft; the hard limit stays, and memory is limited anyway
 _FILE_NAME = 'solution.py'
@@ -66,8 +63,7 @@ def main(
       settings, descriptors, cpu, memory, file_bytes
     )
   except BaseException:
-    os.kill(os.getpid(), SETUP_FAILED)
-    os._exit(1)
+    os._exit(1)  # its payload still stands, which says that it never began
   try:
     if task == protocol.PROGRAM:
       status = _run(source, settings.prelude, '__main__')
@@ -92,12 +88,13 @@ def _prepare(
   kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
   if os.getppid() != settings.server:
     os._exit(1)  # the server ended before the line above
-  payload = codec.decode(_contents(descriptors[0]))
+  payload = codec.decode(_contents(descriptors[0]), depth=codec.SENT_DEPTH)
   # Out of the way of the numbers that they get.
-  spare = [fcntl.fcntl(one, fcntl.F_DUPFD, 32) for one in descriptors[1:]]
+  given, *spare = [fcntl.fcntl(one, fcntl.F_DUPFD, 32) for one in descriptors]
   for target, descriptor in enumerate(spare):
     os.dup2(descriptor, target)
-  os.closerange(len(spare), 1 << 20)
+  os.closerange(len(spare), given)
+  os.closerange(given + 1, 1 << 20)
   os.setpgid(0, 0)
   # Behind the server's own look at the clock: a second line, for programs
   # with many threads. The kernel counts it in ticks, so not to the point.
@@ -119,6 +116,9 @@ def _prepare(
   resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
   signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # too much output ends it
   settings.filter.install()
+  # The last step: from here on, however it ends is the program's own doing.
+  os.ftruncate(given, 0)
+  os.close(given)
   return list(payload)
 
 

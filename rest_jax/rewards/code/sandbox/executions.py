@@ -1,4 +1,4 @@
-"""What a process is given, what it may take, and what it leaves."""
+"""One execution: its limits, the files it is given, and how it ended."""
 
 import contextlib
 import dataclasses
@@ -7,6 +7,7 @@ import socket
 
 from rest_jax.rewards.code.sandbox import codec
 
+CHECK_SHARE = 3.0  # CPU time of a check, over that of one test
 _LAST_ERRORS = 2000  # bytes of standard error that are kept
 
 
@@ -16,6 +17,8 @@ class Limits:
 
   Attributes:
     cpu_seconds: of processor time; the wall clock is only a loose backstop.
+      A check, which makes all its calls in one process, gets CHECK_SHARE
+      times as much.
     memory_bytes: of address space.
     output_bytes: of each of standard output and standard error, and of a
       value that is returned.
@@ -41,7 +44,7 @@ class Limits:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Task:
+class Execution:
   """One process to run.
 
   Attributes:
@@ -72,6 +75,9 @@ class Ended:
     cpu_seconds: processor time, of user and system.
     peak_bytes: of resident memory.
     killed: 0, or why the server did it, see protocol.
+    started: whether the process was prepared and its program began. The child
+      empties its payload's file then and closes it, so a program cannot
+      undo it.
     stdout: what it wrote, where it was kept.
     stderr: the last part of what it wrote there.
     result: what it wrote to its result.
@@ -81,31 +87,44 @@ class Ended:
   cpu_seconds: float
   peak_bytes: int
   killed: int
-  stdout: bytes
-  stderr: bytes
-  result: bytes
+  started: bool
+  stdout: bytes | bytearray
+  stderr: bytes | bytearray
+  result: bytes | bytearray
 
 
 class Files:
-  """The descriptors of a process, in the order of their numbers there."""
+  """The files in memory that a process is given.
 
-  def __init__(self, task: Task, stack: contextlib.ExitStack):
+  Attributes:
+    passed: their descriptors, in the order that server.py expects.
+  """
+
+  def __init__(self, execution: Execution, stack: contextlib.ExitStack):
+    """Args:
+    execution: what is to run.
+    stack: closes the files.
+
+    Raises:
+      codec.CodecError: the payload cannot be encoded.
+    """
     self._stack = stack
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     stack.callback(os.close, null)
-    self._keeps = task.stdout
-    self._limit = int(task.limits.output_bytes)
-    self._stdout = self._file() if task.stdout else null
+    self._keeps = execution.stdout
+    self._limit = int(execution.limits.output_bytes)
+    self._stdout = self._file() if execution.stdout else null
     self._stderr = self._file()
-    self._result = self._file() if task.result else None
+    self._result = self._file() if execution.result else None
+    self._payload = self._file(codec.encode(execution.payload))
     self.passed = [
-      self._file(codec.encode(task.payload)),
-      self._file(task.stdin) if task.stdin else null,
+      self._payload,
+      self._file(execution.stdin) if execution.stdin else null,
       self._stdout,
       self._stderr,
     ]
-    if task.channel:
-      self.passed.append(task.channel.fileno())
+    if execution.channel:
+      self.passed.append(execution.channel.fileno())
     if self._result is not None:
       self.passed.append(self._result)
 
@@ -116,6 +135,7 @@ class Files:
       cpu_seconds=seconds,
       peak_bytes=peak << 10,
       killed=killed,
+      started=os.fstat(self._payload).st_size == 0,
       stdout=self._read(self._stdout) if self._keeps else b'',
       stderr=self._read(self._stderr, last=_LAST_ERRORS),
       result=b'' if self._result is None else self._read(self._result),
@@ -128,8 +148,8 @@ class Files:
       os.pwrite(handle, content[start : start + (1 << 20)], start)
     return handle
 
-  def _read(self, handle: int, *, last: int | None = None) -> bytes:
-    """A file's start, or its last bytes.
+  def _read(self, handle: int, *, last: int | None = None) -> bytearray:
+    """A file's start, or its last bytes; not copied, it may be 16 MB.
 
     Never more than the limit, though the process cannot have written more: a
     hole of a terabyte must not become memory here, whatever else fails.
@@ -145,4 +165,4 @@ class Files:
       if not part:
         break
       data += part
-    return bytes(data)
+    return data

@@ -27,13 +27,14 @@ _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _PLACES = ('/mnt', '/media', '/srv', '/opt', '/run', '/var', '/tmp', '/home')
 
 
-def enter(paths: list[str]) -> None:
+def enter(paths: list[str], own_user: int | None) -> None:
   """Puts this process into new namespaces; returns in a child, process 1.
 
   The calling process stays outside, waits for that child and ends as it did.
 
   Args:
     paths: files and folders to show.
+    own_user: the user that root becomes; None where this process is not root.
 
   Raises:
     OSError: the kernel, or whoever contains us, does not allow it.
@@ -44,8 +45,8 @@ def enter(paths: list[str]) -> None:
     _map(user, group)
   _build(paths)
   _become_first_process()
-  if not user:
-    privileges.become(privileges.own_user())
+  if own_user is not None:
+    privileges.become(own_user)
   # After the change of user, which would undo it.
   kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
 

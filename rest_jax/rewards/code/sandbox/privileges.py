@@ -1,12 +1,15 @@
 """Gives up what the server may do beyond an ordinary user, and checks it.
 
-Root first becomes a user of its own, one per server, because RLIMIT_NPROC
-does not bind user 0 and counts per user: a program with too many threads must
-not take them from its neighbours.
+A server that root starts becomes a user of its own, one that no other server
+on the machine has: RLIMIT_NPROC does not bind user 0, and it counts all
+threads of a user, so servers that share a user would take threads from each
+other.
 """
 
 import os
+import re
 import resource
+import socket
 import struct
 
 from rest_jax.rewards.code.sandbox import kernel
@@ -18,9 +21,31 @@ _OWN_TASKS = 160  # processes and threads of a server and its programs
 _SHARED_TASKS = 2048  # above those the user had when the server started
 
 
-def own_user() -> int:
-  """The user that a server started by root becomes."""
-  return _FIRST_USER + os.getpid() % (_LAST_USER - _FIRST_USER + 1)
+def claim_user() -> tuple[int, socket.socket]:
+  """A user number that no other server here has.
+
+  Each server holds an abstract Unix socket whose name holds its user; the
+  kernel gives a name to one process only, and frees it when that one ends. The
+  search starts at random, since servers of other network namespaces do not see
+  the name. It must come before this process enters a namespace of its own.
+
+  Returns:
+    (the user, the socket to keep open while the server runs).
+
+  Raises:
+    OSError: all of them are taken.
+  """
+  count = _LAST_USER - _FIRST_USER + 1
+  start = int.from_bytes(os.urandom(4), 'little')
+  for step in range(count):
+    user = _FIRST_USER + (start + step) % count
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+      claim.bind(f'\0rest_jax sandbox user {user}')
+      return user, claim
+    except OSError:
+      claim.close()
+  raise OSError(f'all users from {_FIRST_USER} to {_LAST_USER} are taken')
 
 
 def become(user: int) -> None:
@@ -51,6 +76,12 @@ def limit_server() -> None:
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
   resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
   resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))
+
+
+def counts_per_namespace() -> bool:
+  """Whether RLIMIT_NPROC counts within a user namespace: Linux 5.14, newer."""
+  found = re.match(r'(\d+)\.(\d+)', os.uname().release)
+  return found is not None and (int(found[1]), int(found[2])) >= (5, 14)
 
 
 def task_limit(counted_alone: bool) -> int:

@@ -16,7 +16,6 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 
@@ -31,12 +30,9 @@ from rest_jax.rewards.code.sandbox import (
   seccomp,
 )
 
-# A program past its wall limit that still gets this share of a core is starved
-# of the processor, not asleep, and may go on. So little, because that is what a
-# process of low priority gets on a machine where others are busy.
-_BUSY_SHARE = 0.01
-_WINDOW = 4.0  # seconds over which that share is measured, or more
+_WINDOW = 4.0  # seconds over which a share of a core is measured, or more
 _MARGIN = 0.02  # seconds
+_ASK_SECONDS = 1.0  # between two questions about one process
 
 
 def main() -> None:
@@ -44,7 +40,7 @@ def main() -> None:
   descriptor, tier, numpy_folder, *packages = sys.argv[1:]
   control = socket.socket(fileno=int(descriptor))
   try:
-    settings = _prepare(tier, numpy_folder, packages)
+    settings, _claim = _prepare(tier, numpy_folder, packages)
   except Exception as error:  # said to the caller, who tries the next tier
     control.send(f'failed {error}'.encode()[:2000])
     raise SystemExit(1) from None
@@ -54,25 +50,29 @@ def main() -> None:
 
 def _prepare(
   tier: str, numpy_folder: str, packages: list[str]
-) -> child.Settings:
+) -> tuple[child.Settings, socket.socket | None]:
+  """The settings of every child, and what keeps the user's number ours."""
   if not kernel.supported():
     raise OSError(f'no filter for {kernel.MACHINE}; known: x86_64, aarch64')
   names = runtime.prelude()
   if numpy_folder:
     names['np'] = names['numpy'] = runtime.import_numpy(numpy_folder)
   paths = runtime.paths(packages)
-  root = os.getuid() == 0
+  user, claim = privileges.claim_user() if os.getuid() == 0 else (None, None)
   privileges.limit_server()
+  alone = user is not None or (
+    tier == 'A' and privileges.counts_per_namespace()
+  )
   if tier == 'A':
-    namespaces.enter(list(paths))
-  elif root:
-    privileges.become(privileges.own_user())
-  tasks = privileges.task_limit(counted_alone=tier == 'A' or root)
+    namespaces.enter(list(paths), user)
+  elif user is not None:
+    privileges.become(user)
+  tasks = privileges.task_limit(counted_alone=alone)
   os.chdir('/')
   privileges.drop()
   landlock.restrict(paths)
   _forget_the_checkout()
-  return child.Settings(names, seccomp.Filter(), tasks, os.getpid())
+  return child.Settings(names, seccomp.Filter(), tasks, os.getpid()), claim
 
 
 def _forget_the_checkout() -> None:
@@ -87,15 +87,12 @@ def _forget_the_checkout() -> None:
 class _Child:
   """A program that runs, and when to look at it again."""
 
-  def __init__(
-    self, number: int, pid: int, cpu: float, wall: float, ceiling: float
-  ):
+  def __init__(self, number: int, pid: int, cpu: float, wall: float):
     self.number = number
     self.pid = pid
     self.killed = 0
     self._cpu = cpu
     self._wall = wall
-    self._ceiling = ceiling
     self._start = time.monotonic()
     # Two times, the last at least a window ago, and what was used by then.
     self._checkpoints = [(self._start, 0.0)] * 2
@@ -106,30 +103,37 @@ class _Child:
     self.deadline = float('inf')
     os.kill(self.pid, signal.SIGKILL)
 
-  def look(self, now: float) -> None:
-    """Kills it if it has had its processor time, or does not want any.
+  def age(self, now: float) -> float:
+    return now - self._start
 
-    One that is starved of it rather than asleep may go on, however long that
-    takes on a busy machine: the verdict must not depend on the neighbours.
-    """
-    used = time.clock_gettime((~self.pid << 3) | 2)  # the kernel's own clock
-    elapsed = now - self._start
+  def used(self) -> float:
+    """CPU seconds, by the kernel's own clock of the process."""
+    return time.clock_gettime((~self.pid << 3) | 2)
+
+  def share(self, now: float, used: float) -> float:
+    """The share of a core that it had lately."""
     since, before = self._checkpoints[0]
-    share = (used - before) / (now - since)
     if now - self._checkpoints[1][0] >= _WINDOW:
       self._checkpoints = [self._checkpoints[1], (now, used)]
-    if used > self._cpu:
+    return (used - before) / max(now - since, _MARGIN)
+
+  def look(self, now: float) -> bool:
+    """Kills it if it has had its CPU time.
+
+    Returns:
+      Whether it is past its wall limit: the supervisor is to say whether it
+      was asleep or waited for a processor, which cannot be seen from inside.
+    """
+    left = self._cpu - self.used()
+    if left < 0:
       self.kill(protocol.KILLED_BY_CPU)
-    elif elapsed >= self._ceiling or (
-      elapsed >= self._wall and share < _BUSY_SHARE
-    ):
-      self.kill(protocol.KILLED_BY_WALL)
-    elif elapsed >= self._wall:
-      self.deadline = now + max(self._cpu - used + _MARGIN, _WINDOW)
-    else:
-      # With one thread it cannot reach its limit before that.
-      self.deadline = now + self._cpu - used + _MARGIN
-      self.deadline = min(self.deadline, self._start + self._wall + _MARGIN)
+      return False
+    past = self.age(now) >= self._wall
+    # With one thread it cannot reach its CPU limit before that.
+    self.deadline = now + left + _MARGIN
+    limit = now + _ASK_SECONDS if past else self._start + self._wall + _MARGIN
+    self.deadline = min(self.deadline, limit)
+    return past
 
 
 class _Server:
@@ -154,8 +158,8 @@ class _Server:
           self._report(descriptor)
       now = time.monotonic()
       for one in list(self._children.values()):
-        if one.deadline <= now:
-          one.look(now)
+        if one.deadline <= now and one.look(now):
+          self._ask(one, now)
 
   def _patience(self) -> float | None:
     deadlines = [one.deadline for one in self._children.values()]
@@ -165,29 +169,39 @@ class _Server:
     return max(0.0, soonest - time.monotonic()) * 1000 + 1
 
   def _heed(self) -> bool:
-    message, ancillary, _, _ = self._control.recvmsg(
-      protocol.REQUEST.size, socket.CMSG_SPACE(6 * 4)
+    message, descriptors, _, _ = socket.recv_fds(
+      self._control, protocol.REQUEST.size, protocol.MOST_DESCRIPTORS
     )
     if not message:
       return False
     kind, number, *limits = protocol.REQUEST.unpack(message)
-    if kind == protocol.KILL:
+    if kind != protocol.SPAWN:
+      asleep = kind == protocol.KILL_ASLEEP
       for one in self._children.values():
         if one.number == number:
-          one.kill(protocol.KILLED_BY_REQUEST)
+          one.kill(
+            protocol.KILLED_BY_WALL if asleep else protocol.KILLED_BY_REQUEST
+          )
       return True
-    data = b''.join(data for _, _, data in ancillary)
-    descriptors = list(struct.unpack(f'={len(data) // 4}i', data))
-    cpu, wall, ceiling, memory, file_bytes = limits
+    cpu, wall, memory, file_bytes = limits
     pid = os.fork()
     if not pid:
       child.main(self._settings, descriptors, cpu, memory, file_bytes)
     end = os.pidfd_open(pid)
-    self._children[end] = _Child(number, pid, cpu, wall, ceiling)
+    self._children[end] = _Child(number, pid, cpu, wall)
     self._poll.register(end, select.POLLIN)
     for descriptor in descriptors:
       os.close(descriptor)
     return True
+
+  def _ask(self, one: _Child, now: float) -> None:
+    """Asks whether a process past its wall limit, and all beside it, slept."""
+    used = {other: other.used() for other in self._children.values()}
+    share = sum(other.share(now, used[other]) for other in used)
+    question = protocol.QUESTION.pack(
+      one.number, one.age(now), sum(used.values()), share
+    )
+    socket.send_fds(self._control, [question], list(self._children))
 
   def _report(self, descriptor: int) -> None:
     one = self._children.pop(descriptor)

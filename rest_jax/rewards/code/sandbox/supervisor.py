@@ -8,24 +8,30 @@ import contextlib
 import os
 import pathlib
 import select
-import signal
 import socket
-import struct
 import subprocess
 import threading
 import time
 
-from rest_jax.rewards.code.sandbox import interpreters, probe, protocol
-from rest_jax.rewards.code.sandbox.executions import Ended, Files, Limits, Task
+from rest_jax.rewards.code.sandbox import (
+  interpreters,
+  probe,
+  protocol,
+  starvation,
+)
+from rest_jax.rewards.code.sandbox.executions import (
+  Ended,
+  Execution,
+  Files,
+  Limits,
+)
 
 TIERS = ('A', 'B')
 _JOBS_PER_SERVER = 2000  # cheap insurance against whatever might pile up
 _START_SECONDS = 60.0
 _GRACE = 2.0  # wall seconds on top
-_WALL = 3.0  # wall seconds per CPU second, for a program that sleeps
-_CEILING = 40.0  # the same, for one that is starved of the processor
-_LOST_SECONDS = 15.0  # beyond all that, the server is taken for dead
-SETUP_FAILED = -signal.SIGUSR2  # a process that could not be prepared
+_WALL = 3.0  # wall seconds of sleep per CPU second
+_LOST_SECONDS = 60.0  # without a word when one is due: the server is dead
 _START = (
   'import sys; sys.path.append({root!r}); '
   'from rest_jax.rewards.code.sandbox import server; server.main()'
@@ -87,12 +93,17 @@ class Sandbox:
     with self._lock:
       return self._ready().tier
 
-  def run(self, *tasks: Task, until: int | None = None) -> list[Ended]:
-    """Runs tasks beside each other; returns when all have ended.
+  def run(
+    self, *executions: Execution, until: int | None = None
+  ) -> list[Ended]:
+    """Runs programs beside each other; returns when all have ended.
 
     Args:
-      *tasks: one, or two that talk to each other.
-      until: the task whose end ends the others.
+      *executions: one, or two that talk to each other.
+      until: the place among them of the one whose end ends the others.
+
+    Returns:
+      How each ended, in their order.
 
     Raises:
       ServerLost: the server died; it is replaced at the next call.
@@ -104,7 +115,7 @@ class Sandbox:
       server = self._ready()
       self._jobs += 1
       try:
-        return server.run(tasks, until)
+        return server.run(executions, until)
       except BaseException as error:
         self.close()  # whatever still runs there must not go on
         if isinstance(error, OSError):
@@ -161,7 +172,7 @@ class _Server:
         pass_fds=[theirs.fileno()],
       )
     try:
-      message = self._receive(time.monotonic() + _START_SECONDS)
+      message, _ = self._receive(time.monotonic() + _START_SECONDS)
       if not message.startswith(b'ready'):
         raise SandboxUnavailable(
           message.decode(errors='replace').removeprefix('failed ')
@@ -175,7 +186,7 @@ class _Server:
   def _probe(self) -> None:
     with probe.Canary() as path:
       payload = [protocol.PROGRAM, probe.program(path)]
-      (ended,) = self.run((Task(payload, Limits(), stdout=True),), None)
+      (ended,) = self.run((Execution(payload, Limits(), stdout=True),), None)
     breach = probe.breach(ended.stdout)
     if ended.code or breach:
       raise SandboxUnavailable(
@@ -191,62 +202,71 @@ class _Server:
       self._process.kill()
       self._process.wait()
 
-  def run(self, tasks: tuple[Task, ...], until: int | None) -> list[Ended]:
+  def run(
+    self, executions: tuple[Execution, ...], until: int | None
+  ) -> list[Ended]:
     with contextlib.ExitStack() as stack:
-      files = [Files(task, stack) for task in tasks]
-      first, last = self._number, 0.0
-      for task, one in zip(tasks, files, strict=True):
-        seconds = self._spawn(task, one)
-        last = max(last, time.monotonic() + seconds)
-      for task in tasks:
-        if task.channel:
-          task.channel.close()  # now only the two processes hold it
+      files = [Files(one, stack) for one in executions]
+      first, patience = self._number, 0.0
+      walls = []
+      for one, given in zip(executions, files, strict=True):
+        walls.append(self._spawn(one, given))
+        patience = max(patience, walls[-1])
+      for one in executions:
+        if one.channel:
+          one.channel.close()  # now only the two processes hold it
+      deadline = time.monotonic() + patience + _LOST_SECONDS
       reports: dict[int, tuple] = {}
-      while len(reports) < len(tasks):
-        message = self._receive(last + _LOST_SECONDS)
+      while len(reports) < len(executions):
+        message, pidfds = self._receive(deadline)
+        if len(message) == protocol.QUESTION.size:
+          deadline = time.monotonic() + _LOST_SECONDS
+          number, *state = protocol.QUESTION.unpack(message)
+          if starvation.asleep(*state, pidfds, walls[number - first]):
+            self._order(protocol.KILL_ASLEEP, number)
+          continue
         if len(message) != protocol.REPORT.size:
           raise ServerLost('the server ended')
         number, *report = protocol.REPORT.unpack(message)
         reports[number - first] = report
         if number - first == until:
-          for other in range(len(tasks)):
+          for other in range(len(executions)):
             if other not in reports:
-              self._kill(first + other)
-      return [files[i].ended(*reports[i]) for i in range(len(tasks))]
+              self._order(protocol.KILL, first + other)
+      return [files[i].ended(*reports[i]) for i in range(len(executions))]
 
-  def _spawn(self, task: Task, files: 'Files') -> float:
-    """Asks for one process; returns the longest that it may take."""
-    limits = task.limits
-    ceiling = limits.cpu_seconds * _CEILING + _GRACE
+  def _spawn(self, execution: Execution, files: Files) -> float:
+    """Asks for one process; returns the seconds that it may be asleep."""
+    limits = execution.limits
     wall = limits.cpu_seconds * _WALL + _GRACE
-    if task.patient:
-      wall = ceiling = ceiling + _GRACE
+    if execution.patient:
+      wall += 2 * _GRACE  # so that the one it waits for is ended first
     request = protocol.REQUEST.pack(
       protocol.SPAWN,
       self._number,
       limits.cpu_seconds,
       wall,
-      ceiling,
       int(limits.memory_bytes),
       int(limits.output_bytes),
     )
     self._number += 1
-    rights = struct.pack(f'={len(files.passed)}i', *files.passed)
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
-    self._socket.sendmsg([request], ancillary)
-    return ceiling
+    socket.send_fds(self._socket, [request], files.passed)
+    return wall
 
-  def _kill(self, number: int) -> None:
-    zeros = (0.0, 0.0, 0.0, 0, 0)
-    self._socket.send(protocol.REQUEST.pack(protocol.KILL, number, *zeros))
+  def _order(self, kind: int, number: int) -> None:
+    self._socket.send(protocol.REQUEST.pack(kind, number, 0.0, 0.0, 0, 0))
 
-  def _receive(self, deadline: float) -> bytes:
+  def _receive(self, deadline: float) -> tuple[bytes, list[int]]:
+    """(the server's next message, the descriptors beside it)."""
     poll = select.poll()
     poll.register(self._socket, select.POLLIN)
     left = max(0.0, deadline - time.monotonic())
     if not poll.poll(left * 1000):
       raise ServerLost('the server does not answer')
-    return self._socket.recv(4096)
+    message, descriptors, _, _ = socket.recv_fds(
+      self._socket, 4096, protocol.MOST_DESCRIPTORS
+    )
+    return message, descriptors
 
 
 # Explicit: a candidate can print it.

@@ -165,5 +165,8 @@ def test_long_integers_are_linear():
 
 def test_handles_are_numbers_that_the_reader_resolves():
   value = object()
-  data = codec.encode([value, 1], other=lambda _: (False, 7))
-  assert codec.decode(data, handle=lambda number: f'#{number}') == ['#7', 1]
+  reference = codec.Reference(codec.CANDIDATES, 7)
+  data = codec.encode([value, 1], other=lambda _: reference)
+  assert codec.decode(data, resolve=lambda found: [found]) == [[reference], 1]
+  with pytest.raises(codec.CodecError):
+    codec.decode(data)

@@ -20,7 +20,7 @@ from rest_jax.rewards.code.sandbox import (
   seccomp,
   supervisor,
 )
-from rest_jax.rewards.code.sandbox.supervisor import Limits, Sandbox, Task
+from rest_jax.rewards.code.sandbox.supervisor import Execution, Limits, Sandbox
 
 ROOT = pathlib.Path(__file__).resolve().parents[4]
 ORDINARY = 65534  # nobody
@@ -28,7 +28,7 @@ LIMITS = Limits(cpu_seconds=1.0)
 
 
 def program(source, **values):
-  return Task([protocol.PROGRAM, source], LIMITS, stdout=True, **values)
+  return Execution([protocol.PROGRAM, source], LIMITS, stdout=True, **values)
 
 
 @pytest.fixture(params=['A', 'B'])
@@ -126,11 +126,11 @@ def test_closing_ends_all_processes_even_busy_ones(sandbox):
   sandbox.run(program('print(1)'))
   process = sandbox._server._process
   request = protocol.REQUEST.pack(
-    protocol.SPAWN, 99, 60.0, 60.0, 60.0, 1 << 30, 1 << 20
+    protocol.SPAWN, 99, 60.0, 60.0, 1 << 30, 1 << 20
   )
-  task = program('while True: pass')
+  endless = program('while True: pass')
   with supervisor.contextlib.ExitStack() as stack:
-    files = supervisor.Files(task, stack)
+    files = supervisor.Files(endless, stack)
     rights = struct.pack(f'={len(files.passed)}i', *files.passed)
     sandbox._server._socket.sendmsg([request], [(1, 1, rights)])
     time.sleep(0.3)
@@ -152,7 +152,7 @@ def test_programs_end_with_a_caller_that_is_killed(sandbox, tmp_path):
     f's = Sandbox(tier={sandbox.tier!r})\n'
     's.tier\n'
     'print(s._server._process.pid, flush=True)\n'
-    's.run(Task([protocol.PROGRAM, "while True: pass"], '
+    's.run(Execution([protocol.PROGRAM, "while True: pass"], '
     'Limits(cpu_seconds=60)))\n'
   )
   caller = subprocess.Popen(
@@ -192,7 +192,7 @@ def test_threads_are_counted_where_the_server_has_a_user_of_its_own(sandbox):
     'daemon=True).start()\n    n += 1\nexcept RuntimeError: pass\nprint(n)'
   )
   limits = Limits(cpu_seconds=2.0, memory_bytes=1 << 36)
-  task = Task([protocol.PROGRAM, many], limits, stdout=True)
+  task = Execution([protocol.PROGRAM, many], limits, stdout=True)
   (ended,) = sandbox.run(task)
   assert 100 < int(ended.stdout) < 160
 
@@ -214,7 +214,7 @@ def test_only_the_end_of_the_errors_is_kept(sandbox):
 
 def test_output_is_bounded_here_too_whatever_the_program_left():
   limits = Limits(output_bytes=1 << 20)
-  task = Task([protocol.PROGRAM, ''], limits, stdout=True, result=True)
+  task = Execution([protocol.PROGRAM, ''], limits, stdout=True, result=True)
   with supervisor.contextlib.ExitStack() as stack:
     files = supervisor.Files(task, stack)
     for handle in files.passed[2:]:
