@@ -18,30 +18,11 @@ import jax
 import jax.numpy as jnp
 
 from rest_jax.distributed.partitioning import constrain
-from rest_jax.models import attention
+from rest_jax.models import attention, rotary
 from rest_jax.models.architecture import DecoderConfig
 
 # (q_BLKRE, k_BLKE, v_BLKE) -> (o_BLKRE, whatever the caller wants kept)
 Attend = Callable[..., tuple[jax.Array, Any]]
-
-
-def rotate(x: jax.Array, positions: jax.Array, theta: float) -> jax.Array:
-  """Rotary position embedding on half-split pairs (RoFormer; Llama's layout).
-
-  Args:
-    x: (..., L, heads..., E) is not assumed: (B, L, any…, E).
-    positions: (B, L), in tokens from the sequence's start.
-    theta: base of the wavelengths.
-  """
-  half = x.shape[-1] // 2
-  frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  angles = positions[..., None].astype(jnp.float32) * frequencies[None, None]
-  extra = x.ndim - positions.ndim - 1
-  angles = angles.reshape(positions.shape + (1,) * extra + (half,))
-  sin, cos = jnp.sin(angles), jnp.cos(angles)
-  a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
-  rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
-  return rotated.astype(x.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -107,8 +88,9 @@ class Block(nn.Module):
     q_BLKRE = jnp.einsum('BLD,DKRE->BLKRE', h_BLD, wq_DKRE)
     k_BLKE = jnp.einsum('BLD,DKE->BLKE', h_BLD, wk_DKE)
     v_BLKE = jnp.einsum('BLD,DKE->BLKE', h_BLD, wv_DKE)
-    q_BLKRE = rotate(q_BLKRE, positions_BL, c.rope_theta)
-    k_BLKE = rotate(k_BLKE, positions_BL, c.rope_theta)
+    frequencies_P = rotary.frequencies(c)
+    q_BLKRE = rotary.rotate(q_BLKRE, positions_BL, frequencies_P)
+    k_BLKE = rotary.rotate(k_BLKE, positions_BL, frequencies_P)
     o_BLKRE, kept = attend(q_BLKRE, k_BLKE, v_BLKE)
     x_BLD = x_BLD + jnp.einsum('BLKRE,KRED->BLD', o_BLKRE, wo_KRED)
     x_BLD = constrain(x_BLD, 'batch', 'length', 'activation_embed')
