@@ -172,6 +172,7 @@ def _card(
     'vocabulary': spec,
     'vocab_size': vocabulary.size,
     'eos_id': prompts.eos_id(config.prompt, vocabulary),
+    'eos_ids': prompts.eos_ids(config.prompt, vocabulary),
     'bos_id': vocabulary.bos_id,
     'num_problems': len(problem_set.rows),
     'skipped': dict(problem_set.skipped),

@@ -88,7 +88,8 @@ class _Sampler:
   def engine(self, problems: manifests.Manifest) -> sampling_engine.Engine:
     """The engine for these problems; tasks of one text share it."""
     card = problems.statistics['task']
-    key = (card['vocabulary'], card['eos_id'], tuple(card['stop']))
+    eos_ids = tuple(requests.eos_ids(card))
+    key = (card['vocabulary'], eos_ids, tuple(card['stop']))
     if self._params is None:
       self._params = policies.load(
         self.policy_dir, self.model, self.mesh, dtype=self.model.dtype

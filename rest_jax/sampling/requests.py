@@ -1,6 +1,7 @@
 """From problems to the engine's requests, and from completions to records."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rest_jax.artifacts import manifests, records
 from rest_jax.sampling.sampling_engine import Completion, Request, Text
@@ -8,7 +9,7 @@ from rest_jax.tokenizers import vocabulary_files
 
 
 def prompt_of(problem: records.Problem, few_shot: bool) -> list[int]:
-  """The ids of a prompt: lead, worked examples if wanted, question."""
+  """The ids of a prompt: lead, question, and worked examples if few_shot."""
   lead, shots, question = problem.prompt_parts
   return [*lead, *(shots if few_shot else []), *question]
 
@@ -23,6 +24,14 @@ def requests(
   ]
 
 
+def eos_ids(card: Mapping[str, Any]) -> list[int]:
+  """All ids that end a completion, from the card that prepare writes.
+
+  Cards of earlier versions name one id only.
+  """
+  return list(card.get('eos_ids') or [card['eos_id']])
+
+
 def text_of(problems: manifests.Manifest) -> Text:
   """What the engine must know of the text of a folder of problems."""
   card = problems.statistics['task']
@@ -30,7 +39,7 @@ def text_of(problems: manifests.Manifest) -> Text:
   return Text(
     decode=vocabulary.decode,
     vocab_size=vocabulary.size,
-    eos_ids=[card['eos_id']],
+    eos_ids=eos_ids(card),
     stop=list(card['stop']),
   )
 
@@ -43,7 +52,15 @@ def to_sample(
   prompt: Sequence[int],
   engine_fingerprint: str,
 ) -> records.Sample:
-  """A completion as a record."""
+  """A completion as a record.
+
+  Args:
+    completion: of the engine.
+    stream: its name.
+    policy_digest: of the weights that it was sampled from.
+    prompt: the ids that it was sampled behind.
+    engine_fingerprint: what its bits depend on beside these.
+  """
   return records.Sample(
     problem_id=completion.problem_id,
     sample_index=completion.sample_index,
