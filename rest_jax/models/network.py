@@ -26,7 +26,7 @@ Attend = Callable[..., tuple[jax.Array, Any]]
 
 
 class RMSNorm(nn.Module):
-  """Root-mean-square normalisation in float32 with a learned scale."""
+  """Root-mean-square normalisation with a learned scale, in float32."""
 
   config: DecoderConfig
 
@@ -38,6 +38,7 @@ class RMSNorm(nn.Module):
       (x.shape[-1],),
       jnp.dtype(self.config.param_dtype),
     )
+    # bfloat16 would lose the small squares in the sum over D.
     y = x.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(y), axis=-1, keepdims=True)
     y = y * jax.lax.rsqrt(mean_square + self.config.norm_epsilon)
@@ -67,6 +68,8 @@ class Block(nn.Module):
     c = self.config
     D, K, E, F = c.embed_dim, c.num_kv_heads, c.head_dim, c.mlp_dim
     R = c.num_heads // K
+    # Each layer adds two branches to the residual stream. Scaled down so at
+    # their start, its variance does not grow with the depth (GPT-2).
     residual = (2 * c.num_layers) ** -0.5
     q_names = ('embed', 'kv_heads', None, 'head_dim')
     kv_names = ('embed', 'kv_heads', 'head_dim')
@@ -130,6 +133,8 @@ class Decoder(nn.Module):
 
   def embed(self, tokens_BL: jax.Array) -> jax.Array:
     """Token ids (B, L) to the residual stream (B, L, D)."""
+    # 'clip': an id beyond the table would give NaN, JAX's default; ids are
+    # checked where they are made.
     x_BLD = jnp.take(self.embedding, tokens_BL, axis=0, mode='clip')
     # Each chip looks up its part of D for all rows of its fsdp group. Left to
     # itself, the compiler gathers every row's gradient on every chip.
@@ -142,6 +147,8 @@ class Decoder(nn.Module):
     c = self.config
     w_VD = self.embedding if c.tie_embeddings else self.unembedding
     h_BLD = self.final_norm(x_BLD)
+    # Accumulated and kept in float32: log-probabilities are differences of
+    # logits, and bfloat16 is 0.1 apart near 20.
     logits_BLV = jnp.einsum(
       'BLD,VD->BLV',
       h_BLD,
