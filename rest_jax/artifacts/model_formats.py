@@ -7,9 +7,13 @@ or tokenizers/ (or in both, where a file holds weights and tokenizer).
 """
 
 import dataclasses
+import os
+import re
 
 from rest_jax.artifacts import manifests, storage
 from rest_jax.config import configuration
+
+_HUB_NAME = re.compile(r'\w[\w.-]*/\w[\w.-]*')  # owner/name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,6 +97,7 @@ def of_weights(path: storage.PathLike) -> Format:
       return row
   raise configuration.ConfigurationError(
     f'{path}: no checkpoint is there. Expected {expected_weights()}.'
+    f'{hub_hint(path)}'
   )
 
 
@@ -118,6 +123,17 @@ def without_suffix(name: str) -> str:
     if row.weights and row.suffix and name.lower().endswith(row.suffix):
       return name[: -len(row.suffix)]
   return name
+
+
+def hub_hint(path: storage.PathLike) -> str:
+  """What to say, behind an error, where a path looks like a name of a hub."""
+  name = os.fspath(path)
+  if not _HUB_NAME.fullmatch(name) or storage.path(path).exists():
+    return ''
+  return (
+    f' Names of the Hugging Face hub are not fetched: download {name} first '
+    f"(hf download {name} --local-dir FOLDER) and give the folder's path."
+  )
 
 
 def _listed(items: list[str]) -> str:

@@ -42,11 +42,13 @@ def of_run(
     CorruptPartError: the trained one was changed.
   """
   specs = {
-    vocabulary_files.resolve(c.vocabulary) for c in tasks if c.vocabulary
+    vocabulary_files.resolve(c.vocabulary): c.vocabulary
+    for c in tasks
+    if c.vocabulary
   }
   size = trainer.vocabulary_size() if trainer else None
   if size is None and len(specs) == 1:
-    vocabulary = vocabulary_files.load(specs.pop())
+    vocabulary = vocabulary_files.load(*specs.values())
     semantic = {'vocabulary': vocabulary.digest}
   elif size is not None and not specs:
     vocabulary = None

@@ -51,7 +51,7 @@ def load(spec: str, path: storage.Path) -> vocabularies.Vocabulary:
     table=table,
     eos_id=first,
     more_eos_ids=eos_ids[1:],
-    bos_id=_added_bos(tokenizer, set(specials.values())),
+    bos_id=_added_bos(tokenizer, specials),
     specials=specials,
     names=names,
     digest=vocabularies.digest_of(f'{first} {text}'.encode()),
@@ -146,10 +146,14 @@ def _encoder(tokenizer: Any) -> Callable[[str], Sequence[int]]:
   return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def _added_bos(tokenizer: Any, special_ids: set[int]) -> int | None:
+def _added_bos(tokenizer: Any, specials: Mapping[str, int]) -> int | None:
   """The special id that the tokenizer's post-processor puts first, if any."""
   ids = tokenizer.encode('a', add_special_tokens=True).ids
-  return ids[0] if ids and ids[0] in special_ids else None
+  first = ids[0] if ids else None
+  if first in specials.values():
+    return first
+  # One that the library numbered anew has the file's number.
+  return specials.get(tokenizer.id_to_token(first)) if ids else None
 
 
 def _names(folder: storage.Path) -> dict[str, str]:

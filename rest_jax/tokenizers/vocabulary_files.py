@@ -48,7 +48,7 @@ def load(spec: str, *, base: storage.PathLike | None = None) -> Vocabulary:
   Raises:
     ConfigurationError: the file is not there, or of no known format.
   """
-  spec = resolve(spec, base)
+  given, spec = spec, resolve(spec, base)
   if spec == BYTES:
     return vocabularies.utf8_bytes()
   path = storage.path(spec)
@@ -57,7 +57,7 @@ def load(spec: str, *, base: storage.PathLike | None = None) -> Vocabulary:
     problem = 'of no known format' if path.exists() else 'not there'
     raise configuration.ConfigurationError(
       f'vocabulary {spec}: {problem}. Expected {BYTES!r}, or the path of '
-      f'{model_formats.expected_vocabulary()}.'
+      f'{model_formats.expected_vocabulary()}.{model_formats.hub_hint(given)}'
     )
   return reader.load(spec, path)
 

@@ -1,6 +1,7 @@
 """One table says what a path of a model holds, and who reads it."""
 
 import importlib
+import re
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_no_other_module_asks_for_a_suffix(root):
       continue
     for number, line in enumerate(path.read_text().splitlines(), 1):
       asks = 'suffix' in line or 'endswith' in line or 'glob(' in line
-      if asks and any(s in line for s in ('gguf', 'safetensors', '.model')):
+      if asks and re.search(r"\.(gguf|safetensors|model)'", line):
         found.append(f'{path.name}:{number}')
   assert not found
 
@@ -77,3 +78,15 @@ def test_a_path_is_in_the_format_of_its_name_or_its_files(
 def test_a_file_that_is_missing_holds_no_checkpoint(tmp_path):
   with pytest.raises(configuration.ConfigurationError, match='nowhere.gguf'):
     model_formats.of_weights(tmp_path / 'nowhere.gguf')
+
+
+def test_a_name_of_the_hub_says_to_download_it(monkeypatch, tmp_path):
+  from rest_jax.tokenizers import vocabulary_files
+
+  monkeypatch.chdir(tmp_path)
+  for load in (model_formats.of_weights, vocabulary_files.load):
+    with pytest.raises(configuration.ConfigurationError, match='hf download'):
+      load('HuggingFaceTB/SmolLM2-135M')
+    with pytest.raises(configuration.ConfigurationError) as caught:
+      load('runs/x/iteration_01')
+    assert 'hf download' not in str(caught.value)
