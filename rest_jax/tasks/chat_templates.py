@@ -110,21 +110,16 @@ def _with_one_bos(
   Llama 2's) before each question; and the tokenizer may add one.
   """
   lead, user, separator = turns.lead, turns.user, end
-  names = _names(vocabulary)
-  added = {
-    text
-    for text, id_ in vocabulary.specials.items()
-    if id_ == vocabulary.bos_id
-  }
-  for bos in sorted({names['bos_token'], *added} - {''}):
-    if not lead and user.startswith(bos):
-      # Before each question: the same text, with BOS counted to what stands
-      # before the question.
-      user = user.removeprefix(bos)
-      lead, separator = bos, separator + bos
-    if lead.startswith(bos) and vocabulary.bos_id is not None:
-      lead = lead.removeprefix(bos)  # prompts.encode_lead adds it
-  return lead, user, separator
+  texts = {id_: text for text, id_ in vocabulary.specials.items()}
+  bos = texts.get(vocabulary.bos_id)
+  if bos is None:
+    return lead, user, separator
+  if not lead and user.startswith(bos):
+    # Before each question: the same text, with BOS counted to what stands
+    # before the question.
+    user = user.removeprefix(bos)
+    lead, separator = bos, separator + bos
+  return lead.removeprefix(bos), user, separator  # encode_lead adds it
 
 
 class Turns(NamedTuple):

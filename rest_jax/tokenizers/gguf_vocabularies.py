@@ -59,11 +59,11 @@ def load(spec: str, path: storage.PathLike) -> vocabularies.Vocabulary:
   def get(name: str, default: Any = None) -> Any:
     return gguf_files.field(reader, f'tokenizer.ggml.{name}', default)
 
-  kind, pieces = get('model'), get('tokens')
+  kind, pieces, merges = get('model'), get('tokens'), get('merges')
   types = get('token_type', [_NORMAL] * len(pieces or ()))
   pre = get('pre', _UNNAMED)
   if kind == 'gpt2' and pre in _WORDS:
-    tokenizer = _byte_level(pieces, get('merges'), pre)
+    tokenizer = _byte_level(pieces, merges, pre)
     table = [vocabularies.byte_level_bytes(piece) for piece in pieces]
   elif kind == 'llama':
     tokenizer = scored_bpe(pieces, get('scores'), types)
@@ -91,7 +91,7 @@ def load(spec: str, path: storage.PathLike) -> vocabularies.Vocabulary:
   add_bos = get('add_bos_token', kind == 'llama' or pre in _WITH_BOS)
   # Of the EOS ids only the first: so that an identity from before the others
   # were read stays.
-  content = [kind, pre, pieces, types, get('merges'), get('eos_token_id')]
+  content = [kind, pre, pieces, types, merges, get('eos_token_id')]
   return vocabularies.Vocabulary(
     spec=spec,
     encoder=vocabularies.without_dummy_prefix(_encoder(tokenizer), table),
