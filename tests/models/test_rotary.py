@@ -5,6 +5,7 @@ import types
 
 import jax.numpy as jnp
 import numpy as np
+import published_llama as published
 import pytest
 
 from rest_jax.config import configuration
@@ -118,6 +119,22 @@ def test_a_late_position_turns_in_float32_whatever_the_dtype():
   np.testing.assert_allclose(
     np.asarray(turned[0, :, 0, :4], np.float32), expected, atol=0.01
   )
+
+
+def test_the_network_turns_by_the_scaled_frequencies(tmp_path):
+  found = published.matrices(tied=True)
+  folder = published.write_safetensors(
+    tmp_path / 'm',
+    found,
+    config={'rope_scaling': {'rope_type': 'linear', 'factor': 4.0}},
+  )
+  tokens = [3, 60, 7, 7, 21, 0, 44]
+  scaling = RopeScaling(kind='linear', factor=4.0)
+  config = DecoderConfig(**published.SIZES, rope_scaling=scaling)
+  expected = published.forward(found, tokens, rope_factor=4)
+  assert np.abs(published.forward(found, tokens) - expected).max() > 0.01
+  got = published.our_logits(folder, config, tokens)
+  np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(

@@ -101,8 +101,8 @@ def check(reader: Any, source: Any, config: DecoderConfig) -> None:
   lines = [
     f'{name}: the file has {value}, MODEL binds {getattr(config, name)}'
     for name, value in _stated(reader).items()
-    if value is None
-    or not np.isclose(value, getattr(config, name), rtol=1e-5, atol=0)
+    # GGUF holds numbers in float32; integers below 2**24 are exact in it.
+    if value is None or np.float32(value) != np.float32(getattr(config, name))
   ]
   unused = {_ROPE_FACTORS}
   head = _named('unembedding', None)
@@ -174,7 +174,7 @@ def _rope_lines(reader: Any, config: DecoderConfig) -> list[str]:
   ours = config.rope_scaling
   linear = ours.factor if ours and ours.kind == 'linear' else 1.0
   theirs = factor if kind == 'linear' else 1.0
-  if not np.isclose(theirs, linear, rtol=1e-5):
+  if np.float32(theirs) != np.float32(linear):
     lines.append(
       f"rope_scaling: the file has 'linear' with factor {theirs}, MODEL binds "
       f'{ours}'
