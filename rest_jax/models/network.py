@@ -133,8 +133,9 @@ class Decoder(nn.Module):
 
   def embed(self, tokens_BL: jax.Array) -> jax.Array:
     """Token ids (B, L) to the residual stream (B, L, D)."""
-    # 'clip': an id beyond the table would give NaN, JAX's default; ids are
-    # checked where they are made.
+    # Without 'clip' JAX fills in NaN for an id beyond the table, which costs a
+    # comparison per value; the sampling engine refuses a vocabulary that is
+    # larger than the table.
     x_BLD = jnp.take(self.embedding, tokens_BL, axis=0, mode='clip')
     # Each chip looks up its part of D for all rows of its fsdp group. Left to
     # itself, the compiler gathers every row's gradient on every chip.
