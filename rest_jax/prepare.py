@@ -171,7 +171,7 @@ def _card(
     vocabulary=spec,
     vocab_size=vocabulary.size,
     eos_id=eos_id,
-    eos_ids=(eos_id,),
+    eos_ids=tuple(prompts.eos_ids(config.prompt, vocabulary)),
     bos_id=vocabulary.bos_id,
     num_problems=len(problem_set.rows),
     skipped=dict(problem_set.skipped),

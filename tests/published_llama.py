@@ -52,11 +52,12 @@ def matrices(*, tied, seed=0):
   return found
 
 
-def forward(found, tokens, *, sizes=SIZES, interleaved=False):
+def forward(found, tokens, *, sizes=SIZES, interleaved=False, rope_factor=1):
   """Logits (length, V) in float64, by Hugging Face's names.
 
   Args:
     found: the matrices; `interleaved` says which rotary pairs they are for.
+    rope_factor: positions are divided by it (linear scaling).
   """
   heads, kv_heads = sizes['num_heads'], sizes['num_kv_heads']
   width = sizes['head_dim']
@@ -64,6 +65,7 @@ def forward(found, tokens, *, sizes=SIZES, interleaved=False):
   angles = np.arange(len(tokens))[:, None] * sizes['rope_theta'] ** (
     -np.arange(0, width, 2) / width
   )
+  angles = angles / rope_factor
   cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
 
   def norm(x, scale):

@@ -77,6 +77,7 @@ def test_prompt_parts_are_the_encodings_of_their_texts(run):
     assert card.task == folder.split('/')[0]
     assert card.stop == ('\n\n',)
     assert (card.eos_id, card.bos_id) == (vocabulary.eos_id, None)
+    assert card.eos_ids == (vocabulary.eos_id,)
     assert card.vocab_size == vocabulary.size
     for problem in problems:
       assert problem.id.startswith(folder + '/')

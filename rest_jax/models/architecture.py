@@ -1,10 +1,47 @@
-"""What a decoder looks like. A model is a gin file that binds these fields."""
+"""The sizes and choices of a decoder. A model is a gin file that binds them."""
 
 import dataclasses
 from typing import Literal
 
 from rest_jax.config import configuration
 from rest_jax.config.configuration import operational
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RopeScaling(configuration.Configuration):
+  """How the rotary frequencies were lowered to read longer texts.
+
+  The fields are those of `rope_scaling` (transformers 4) or `rope_parameters`
+  (transformers 5) in a published config.json; rotary.py applies them.
+
+  Attributes:
+    kind: 'llama3' for Llama 3.1 and later, 'linear' for position
+      interpolation (arXiv 2306.15595).
+    factor: what the scaled frequencies are divided by.
+    low_freq_factor: 'llama3' only: wavelengths longer than
+      original_max_length / low_freq_factor are scaled in full.
+    high_freq_factor: 'llama3' only: wavelengths shorter than
+      original_max_length / high_freq_factor are not scaled.
+    original_max_length: 'llama3' only: length before the extension, in tokens.
+  """
+
+  kind: Literal['llama3', 'linear']
+  factor: float
+  low_freq_factor: float = 1.0
+  high_freq_factor: float = 4.0
+  original_max_length: int = 8192
+
+  def check(self):
+    self.require(self.factor >= 1, 'factor', '>= 1')
+    self.require(self.low_freq_factor > 0, 'low_freq_factor', '> 0')
+    self.require(
+      self.high_freq_factor > self.low_freq_factor,
+      'high_freq_factor',
+      f'more than low_freq_factor = {self.low_freq_factor}',
+    )
+    self.require(
+      self.original_max_length > 0, 'original_max_length', 'a positive integer'
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,6 +59,7 @@ class DecoderConfig(configuration.Configuration):
     max_length: longest sequence, prompt and completion together, in tokens.
     activation: of the MLP's gate.
     rope_theta: base of the rotary wavelengths.
+    rope_scaling: how the model scales its rotary frequencies; None if not.
     norm_epsilon: of every RMSNorm.
     tie_embeddings: whether the output matrix is the embedding.
     dtype: of activations and of the matrices as they are multiplied.
@@ -42,6 +80,7 @@ class DecoderConfig(configuration.Configuration):
   max_length: int
   activation: Literal['silu', 'gelu'] = 'silu'
   rope_theta: float = 10_000.0
+  rope_scaling: RopeScaling | None = None
   norm_epsilon: float = 1e-5
   tie_embeddings: bool = True
   dtype: Literal['float32', 'bfloat16'] = 'float32'

@@ -30,18 +30,22 @@ def prefill(
     config: of the network.
     params: its parameters.
     tokens_GP: prompts, padded on the right.
-    lengths_G: tokens of each.
+    lengths_G: tokens of each, at least 1.
 
   Returns:
-    (the prompt cache, logits_GV of the first new token).
+    (the prompt cache, logits_GV of the first new token in float32).
   """
   G, P = tokens_GP.shape
   places_GP = jnp.broadcast_to(jnp.arange(P)[None], (G, P))
+  # Padding stands on the right, in segment 0: no token of the prompt attends to
+  # it, so that a prompt's cache does not depend on the bucket it is padded to.
   segment_ids_GP = (places_GP < lengths_G[:, None]).astype(jnp.int32)
   model = network.Decoder(config)
   x_GPD, cache = model.apply(
     params, tokens_GP, places_GP, segment_ids_GP, keep_kv=True
   )
+  # Only the last token of each prompt gets logits: those of all positions would
+  # be P times as large, several GB for a vocabulary of 128k.
   last_G1D = jnp.take_along_axis(x_GPD, lengths_G[:, None, None] - 1, axis=1)
   logits_G1V = model.apply(params, last_G1D, method='logits')
   return _constrain_prompt(cache), logits_G1V[:, 0]
@@ -82,8 +86,11 @@ def step(
   """
   G, N = tokens_GN.shape
   model = network.Decoder(config)
+  # A suffix follows its prompt's last token, not the end of the bucket; the
+  # caches hold rotated keys, so that slots may lie anywhere.
   positions_GN = jnp.broadcast_to((lengths_G + time)[:, None], (G, N))
   prompt_mask_GP = jnp.arange(prompt[0].shape[2])[None] < lengths_G[:, None]
+  # Slots behind `time` hold zeros, or what an earlier sample of this lane left.
   suffix_mask_T = jnp.arange(suffix[0].shape[3]) <= time
   x_GND = model.apply(params, tokens_GN, method='embed')
   block = network.Block(config)
@@ -91,6 +98,8 @@ def step(
 
   def layer(index, weights_here, x_GND, suffix):
     def attend(q_GNKRE, k_GNKE, v_GNKE):
+      # Written before it is read: a token attends to itself. The whole stacked
+      # cache is updated at one place, so that XLA can do it without a copy.
       new = tuple(
         jax.lax.dynamic_update_slice(
           cache, value[None, :, :, None], (index, 0, 0, time, 0, 0)

@@ -18,34 +18,15 @@ import jax
 import jax.numpy as jnp
 
 from rest_jax.distributed.partitioning import constrain
-from rest_jax.models import attention
+from rest_jax.models import attention, rotary
 from rest_jax.models.architecture import DecoderConfig
 
 # (q_BLKRE, k_BLKE, v_BLKE) -> (o_BLKRE, whatever the caller wants kept)
 Attend = Callable[..., tuple[jax.Array, Any]]
 
 
-def rotate(x: jax.Array, positions: jax.Array, theta: float) -> jax.Array:
-  """Rotary position embedding on half-split pairs (RoFormer; Llama's layout).
-
-  Args:
-    x: (..., L, heads..., E) is not assumed: (B, L, any…, E).
-    positions: (B, L), in tokens from the sequence's start.
-    theta: base of the wavelengths.
-  """
-  half = x.shape[-1] // 2
-  frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  angles = positions[..., None].astype(jnp.float32) * frequencies[None, None]
-  extra = x.ndim - positions.ndim - 1
-  angles = angles.reshape(positions.shape + (1,) * extra + (half,))
-  sin, cos = jnp.sin(angles), jnp.cos(angles)
-  a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
-  rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
-  return rotated.astype(x.dtype)
-
-
 class RMSNorm(nn.Module):
-  """Root-mean-square normalisation in float32 with a learned scale."""
+  """Root-mean-square normalisation with a learned scale, in float32."""
 
   config: DecoderConfig
 
@@ -57,6 +38,7 @@ class RMSNorm(nn.Module):
       (x.shape[-1],),
       jnp.dtype(self.config.param_dtype),
     )
+    # bfloat16 would lose the small squares in the sum over D.
     y = x.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(y), axis=-1, keepdims=True)
     y = y * jax.lax.rsqrt(mean_square + self.config.norm_epsilon)
@@ -86,6 +68,8 @@ class Block(nn.Module):
     c = self.config
     D, K, E, F = c.embed_dim, c.num_kv_heads, c.head_dim, c.mlp_dim
     R = c.num_heads // K
+    # Each layer adds two branches to the residual stream. Scaled down so at
+    # their start, its variance does not grow with the depth (GPT-2).
     residual = (2 * c.num_layers) ** -0.5
     q_names = ('embed', 'kv_heads', None, 'head_dim')
     kv_names = ('embed', 'kv_heads', 'head_dim')
@@ -107,8 +91,9 @@ class Block(nn.Module):
     q_BLKRE = jnp.einsum('BLD,DKRE->BLKRE', h_BLD, wq_DKRE)
     k_BLKE = jnp.einsum('BLD,DKE->BLKE', h_BLD, wk_DKE)
     v_BLKE = jnp.einsum('BLD,DKE->BLKE', h_BLD, wv_DKE)
-    q_BLKRE = rotate(q_BLKRE, positions_BL, c.rope_theta)
-    k_BLKE = rotate(k_BLKE, positions_BL, c.rope_theta)
+    frequencies_P = rotary.frequencies(c)
+    q_BLKRE = rotary.rotate(q_BLKRE, positions_BL, frequencies_P)
+    k_BLKE = rotary.rotate(k_BLKE, positions_BL, frequencies_P)
     o_BLKRE, kept = attend(q_BLKRE, k_BLKE, v_BLKE)
     x_BLD = x_BLD + jnp.einsum('BLKRE,KRED->BLD', o_BLKRE, wo_KRED)
     x_BLD = constrain(x_BLD, 'batch', 'length', 'activation_embed')
@@ -148,6 +133,9 @@ class Decoder(nn.Module):
 
   def embed(self, tokens_BL: jax.Array) -> jax.Array:
     """Token ids (B, L) to the residual stream (B, L, D)."""
+    # Without 'clip' JAX fills in NaN for an id beyond the table, which costs a
+    # comparison per value; the sampling engine refuses a vocabulary that is
+    # larger than the table.
     x_BLD = jnp.take(self.embedding, tokens_BL, axis=0, mode='clip')
     # Each chip looks up its part of D for all rows of its fsdp group. Left to
     # itself, the compiler gathers every row's gradient on every chip.
@@ -160,6 +148,8 @@ class Decoder(nn.Module):
     c = self.config
     w_VD = self.embedding if c.tie_embeddings else self.unembedding
     h_BLD = self.final_norm(x_BLD)
+    # Accumulated and kept in float32: log-probabilities are differences of
+    # logits, and bfloat16 is 0.1 apart near 20.
     logits_BLV = jnp.einsum(
       'BLD,VD->BLV',
       h_BLD,

@@ -11,7 +11,7 @@ too. Nothing runs here and nothing is read.
 import re
 from collections.abc import Mapping, Sequence
 
-from rest_jax.artifacts import run_paths
+from rest_jax.artifacts import model_formats, run_paths
 from rest_jax.artifacts.run_paths import GREEDY, MODELS, RunPaths
 from rest_jax.config import configuration
 from rest_jax.executors.jobs import Job, Resources
@@ -105,9 +105,8 @@ def name_of(path: str) -> str:
   chosen = parts[-1:]
   if chosen == [_FROM_TRAIN] and len(parts) > 1:
     chosen = parts[-3:-1]
-  name = re.sub(
-    r'[^A-Za-z0-9_.-]+', '_', '-'.join(chosen).removesuffix('.gguf')
-  )
+  name = model_formats.without_suffix('-'.join(chosen))
+  name = re.sub(r'[^A-Za-z0-9_.-]+', '_', name)
   name = name.lstrip('.-_') or 'model'
   return f'model-{name}' if _is_reserved(name) else name
 

@@ -13,7 +13,13 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from rest_jax.artifacts import leases, manifests, run_paths, storage
+from rest_jax.artifacts import (
+  leases,
+  manifests,
+  model_formats,
+  run_paths,
+  storage,
+)
 from rest_jax.config import configuration, gin_flags, gin_parser
 from rest_jax.executors import jobs
 from rest_jax.executors.console import Console
@@ -165,8 +171,8 @@ def run_batch(
   lost = [path for path in policies if not storage.path(path).exists()]
   if lost and not flags.dry_run:
     raise configuration.ConfigurationError(
-      f'CHECKPOINTS: nothing is at {", ".join(lost)}. Expected a folder of the '
-      'stage train, a .gguf file, or a folder with *.safetensors.'
+      f'CHECKPOINTS: nothing is at {", ".join(lost)}. Expected '
+      f'{model_formats.expected_weights()}.'
     )
   found = next(filter(None, map(_vocabulary, policies)), None)
   if (
@@ -198,11 +204,11 @@ def _macros(
 def _vocabulary(policy: str) -> str | None:
   """The vocabulary that comes with a checkpoint, if one does.
 
-  A GGUF file and a folder with a tokenizer.json hold one; a checkpoint that
-  still lies in its run, <run>/<model>/checkpoints, has the run's.
+  Some formats hold one (artifacts/model_formats.py); a checkpoint that still
+  lies in its run, <run>/<model>/checkpoints, has the run's.
   """
   path = storage.path(policy)
-  if policy.endswith('.gguf') or (path / 'tokenizer.json').exists():
+  if model_formats.of_vocabulary(path):
     return policy
   problems = path.parent.parent / 'problems'
   if (problems / run_paths.VOCABULARY).exists():

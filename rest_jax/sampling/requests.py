@@ -8,7 +8,7 @@ from rest_jax.tokenizers import vocabulary_files
 
 
 def prompt_of(problem: records.Problem, few_shot: bool) -> list[int]:
-  """The ids of a prompt: lead, worked examples if wanted, question."""
+  """The ids of a prompt: lead, question, and worked examples if few_shot."""
   lead, shots, question = problem.prompt_parts
   return [*lead, *(shots if few_shot else []), *question]
 
@@ -43,7 +43,15 @@ def to_sample(
   prompt: Sequence[int],
   engine_fingerprint: str,
 ) -> records.Sample:
-  """A completion as a record."""
+  """A completion as a record.
+
+  Args:
+    completion: of the engine.
+    stream: its name.
+    policy_digest: of the weights that it was sampled from.
+    prompt: the ids that it was sampled behind.
+    engine_fingerprint: what its bits depend on beside these.
+  """
   return records.Sample(
     problem_id=completion.problem_id,
     sample_index=completion.sample_index,

@@ -1,4 +1,10 @@
-"""Where a completion ends: stop strings found in text, ids cut to match."""
+"""Where a completion ends: stop strings found in text, ids cut to match.
+
+A token may hold a part of a character (byte-level vocabularies split emoji and
+CJK), and a token may lie across the start of a stop string. A list of ids that
+ends inside a character decodes to U+FFFD there; such a list is never trained
+on, because the model would learn to write broken characters.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -13,10 +19,12 @@ class Ending:
   """How a completion ended.
 
   Attributes:
-    num_tokens: ids that belong to it: up to EOS, or up to the id that completes
-      the stop string, or all.
-    target_length: the first of them that make up its text.
-    text: without EOS and the stop string.
+    num_tokens: number of leading ids that were used: up to and with EOS, or up
+      to and with the id that completes the stop string, or all.
+    target_length: number of leading ids to train on. They hold the whole text,
+      and where no list of ids ends exactly with the text, a few characters of
+      the stop string. They never end inside a character.
+    text: decoded, without EOS and the stop string.
     finish_reason: eos | stop | length.
   """
 
@@ -40,9 +48,12 @@ def find_end(
 
   Args:
     token_ids: all that was sampled.
-    decode: of the vocabulary.
+    decode: ids to text; bytes that are not valid UTF-8 become U+FFFD.
     eos_ids: any of them ends a completion.
     stop: strings that end it, none of them empty.
+
+  Returns:
+    How many ids belong to the completion, how many to train on, and its text.
   """
   eos = next((i for i, t in enumerate(token_ids) if t in eos_ids), None)
   body = list(token_ids if eos is None else token_ids[:eos])
@@ -51,9 +62,10 @@ def find_end(
   if places:
     start = min(places)
     end = min(start + len(s) for s in stop if text.startswith(s, start))
+    num_tokens = _tokens_for(body, decode, text, end)
     return Ending(
-      num_tokens=_tokens_for(body, decode, end),
-      target_length=_tokens_for(body, decode, start),
+      num_tokens=num_tokens,
+      target_length=_target_length(body[:num_tokens], decode, text, start),
       text=text[:start],
       finish_reason='stop',
     )
@@ -68,18 +80,36 @@ def is_stopped(
   """Whether a stop string has appeared among the last `new` tokens.
 
   Looks at the tail first, and at the whole only where the tail says yes.
+
+  Args:
+    token_ids: all that was sampled so far.
+    decode: ids to text.
+    stop: strings that end a completion.
+    new: number of ids that no earlier call has seen.
   """
   if not stop:
     return False
-  tail = decode(token_ids[-(new + _WINDOW) :])
+  # A stop string that the new ids complete may begin as many ids earlier as it
+  # has bytes: a byte-level vocabulary may spell it one byte at a time.
+  reach = max(_WINDOW, *(len(s.encode()) for s in stop))
+  tail = decode(token_ids[-(new + reach) :])
   if not any(s in tail for s in stop):
     return False
   text = decode(token_ids)
   return any(s in text for s in stop)
 
 
-def _tokens_for(body: Sequence[int], decode: Decode, length: int) -> int:
-  """The fewest leading ids whose text has at least `length` characters."""
+def _tokens_for(
+  body: Sequence[int], decode: Decode, text: str, length: int
+) -> int:
+  """The fewest leading ids that decode to at least text[:length].
+
+  Args:
+    body: ids.
+    decode: ids to text.
+    text: what all of them decode to.
+    length: in characters.
+  """
   low, high = 0, len(body)
   while low < high:
     middle = (low + high) // 2
@@ -87,4 +117,31 @@ def _tokens_for(body: Sequence[int], decode: Decode, length: int) -> int:
       high = middle
     else:
       low = middle + 1
+  # The last of these characters may be a U+FFFD that stands for the first
+  # bytes of the right one; the ids that complete it follow.
+  while low < len(body) and not decode(body[:low]).startswith(text[:length]):
+    low += 1
   return low
+
+
+def _target_length(
+  used: Sequence[int], decode: Decode, text: str, length: int
+) -> int:
+  """How many leading ids to train on: they end between two characters.
+
+  Args:
+    used: the ids up to the one that completes the stop string.
+    decode: ids to text.
+    text: what all ids decode to.
+    length: of the text before the stop string, in characters.
+  """
+  first = _tokens_for(used, decode, text, length)
+  for number in range(first, len(used) + 1):
+    if text.startswith(decode(used[:number])):
+      return number
+  # Not even the end of the stop string is the end of an id. Give up the last
+  # characters of the text rather than train on a broken one.
+  for number in reversed(range(first)):
+    if text.startswith(decode(used[:number])):
+      return number
+  return 0

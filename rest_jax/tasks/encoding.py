@@ -22,16 +22,15 @@ def problems(
     config: its prompt template is used.
     vocabulary: encodes.
   """
-  template = config.prompt
-  parts_of = prompt_parts(
-    template, vocabulary, texts, chat=config.chat is not None
-  )
+  template, chat = config.prompt, config.chat is not None
+  parts_of = prompt_parts(template, vocabulary, texts, chat=chat)
   result = []
   for row in problem_set.rows:
     solution = row.solution if problem_set.split == problem_sets.TRAIN else None
     ids = None
     if solution is not None:
-      ids = prompts.encode_solution(template, vocabulary, solution)
+      said = solution.strip() if chat else solution
+      ids = prompts.encode_solution(template, vocabulary, said)
     result.append(
       records.Problem(
         id=f'{problem_set.task}/{problem_set.split}/{row.key}',
@@ -61,7 +60,8 @@ def prompt_parts(
     template: of the prompt.
     vocabulary: encodes each part by itself.
     texts: holds the worked examples.
-    chat: whether a problem's instruction belongs to its question.
+    chat: whether the template is a chat's. A problem's instruction then
+      belongs to its question, and what is said has no white space around it.
   """
 
   @functools.cache
@@ -73,13 +73,16 @@ def prompt_parts(
     return prompts.encode_shots(template, vocabulary, pairs)
 
   def asked(row: problem_sets.Row) -> str:
-    return row.lead + row.question if chat else row.question
+    return (row.lead + row.question).strip() if chat else row.question
+
+  def told(row: problem_sets.Row) -> str:
+    return row.solution.strip() if chat else row.solution
 
   def parts_of(row: problem_sets.Row) -> list[list[int]]:
     shown = texts.exemplars_of(row)
     return [
       lead_of('' if chat else row.lead),
-      shots_of(tuple((asked(one), one.solution) for one in shown)),
+      shots_of(tuple((asked(one), told(one)) for one in shown)),
       prompts.encode_question(template, vocabulary, asked(row)),
     ]
 

@@ -3,10 +3,11 @@
     lead | question solution separator | ... | question        ▶ completion
          '------ a shot, NUM_SHOTS of them ------'
 
-A completion is sampled, and a solution trained on, right behind `question`,
-so a shot is encoded in the same three pieces: every solution that the model
-reads is tokenised as one that it writes. Encoding the joined text would give
-other ids; the parts' ids are stored and never encoded again.
+A completion is sampled, and a solution trained on, right behind `question`
+(and `opening`, which some chat templates write there), so a shot is encoded in
+the same three pieces: every solution that the model reads is tokenised as one
+that it writes. Encoding the joined text would give other ids; the parts' ids
+are stored and never encoded again.
 """
 
 import dataclasses
@@ -24,8 +25,13 @@ class PromptTemplate(configuration.Configuration):
   id each where the template has them; in a question they are plain text.
 
   Attributes:
-    lead: stands once at the start of a prompt, after BOS.
-    question: holds {question}, and all that leads to the solution.
+    lead: stands once at the start of a prompt, after BOS. In a chat it stands
+      before each question, in the user's turn.
+    question: holds {question}, and all that leads to the solution. Not used in
+      a chat.
+    chat_question: holds {question}; all that the user says in a chat.
+    opening: what the model's answer begins with, behind the last question
+      only: '<think>', say. Chat templates set it.
     solution: holds {solution}; what a completion should look like.
     separator: stands behind a solution when something follows.
     stop: strings that end a completion; () for the separator (none where that
@@ -35,15 +41,18 @@ class PromptTemplate(configuration.Configuration):
 
   lead: str = ''
   question: str = 'Q: {question}\nA:'
+  chat_question: str = '{question}'
+  opening: str = ''
   solution: str = ' {solution}'
   separator: str = '\n\n'
   stop: tuple[str, ...] = ()
   eos: str | None = None
 
   def check(self):
-    for name in ('question', 'solution'):
-      ok = getattr(self, name).count(f'{{{name}}}') == 1
-      self.require(ok, name, f'a text with one {{{name}}} in it')
+    for name in ('question', 'chat_question', 'solution'):
+      slot = f'{{{name.removeprefix("chat_")}}}'
+      ok = getattr(self, name).count(slot) == 1
+      self.require(ok, name, f'a text with one {slot} in it')
     self.require('' not in self.stop, 'stop', 'strings that are not empty')
     self.require(bool(self.separator), 'separator', 'a text that is not empty')
 
@@ -83,19 +92,39 @@ def eos_id(
   return vocabulary.specials[template.eos]
 
 
+def eos_ids(
+  template: PromptTemplate, vocabulary: vocabularies.Vocabulary
+) -> list[int]:
+  """All ids that end a completion; the first is the one to train on.
+
+  Those of the vocabulary are among them even where the template has its own: a
+  chat model may end its answer with the end of the turn or of the document.
+  """
+  first = eos_id(template, vocabulary)
+  return list(dict.fromkeys([first, *vocabulary.eos_ids]))
+
+
 def encode_lead(
   template: PromptTemplate, vocabulary: vocabularies.Vocabulary, own: str = ''
 ) -> list[int]:
-  """BOS, where the vocabulary has one, the template's lead, the problem's."""
+  """The start of a prompt.
+
+  Args:
+    template: its lead is encoded.
+    vocabulary: encodes. Its BOS is put first, unless the lead begins with it.
+    own: the lead of the problem itself, behind the template's.
+  """
+  ids = _encode(template.lead, vocabulary) + vocabulary.encode(own)
   bos = [] if vocabulary.bos_id is None else [vocabulary.bos_id]
-  return bos + _encode(template.lead, vocabulary) + vocabulary.encode(own)
+  return ids if ids[:1] == bos else bos + ids
 
 
 def encode_question(
   template: PromptTemplate, vocabulary: vocabularies.Vocabulary, question: str
 ) -> list[int]:
-  """The question part of a prompt."""
-  return _encode(template.question, vocabulary, question=question)
+  """The question part of a prompt, up to where the completion begins."""
+  text = template.question + template.opening
+  return _encode(text, vocabulary, question=question)
 
 
 def encode_solution(
@@ -113,7 +142,7 @@ def encode_shots(
   """Worked examples, (question, solution) each, with their separators."""
   ids = []
   for question, solution in shots:
-    ids += encode_question(template, vocabulary, question)
+    ids += _encode(template.question, vocabulary, question=question)
     ids += encode_solution(template, vocabulary, solution)
     ids += _encode(template.separator, vocabulary)
   return ids

@@ -1,8 +1,14 @@
-"""The one vocabulary of a run: it has one model, and so one."""
+"""The vocabulary of a run. A run has one model, and so one vocabulary."""
 
 from collections.abc import Sequence
 
-from rest_jax.artifacts import manifests, records, run_paths, storage
+from rest_jax.artifacts import (
+  manifests,
+  model_formats,
+  records,
+  run_paths,
+  storage,
+)
 from rest_jax.config import configuration
 from rest_jax.tasks import problem_sets, prompts
 from rest_jax.tokenizers import (
@@ -24,22 +30,25 @@ def of_run(
   """The run's vocabulary: the one that all tasks name, or a trained one.
 
   Args:
-    folder: RUN_DIR/problems; its manifest names the vocabulary, and one that
-      is trained lies there.
+    folder: RUN_DIR/problems; its manifest names the vocabulary, and a trained
+      one is written there.
     tasks: of the run.
-    trainer: the one with a pretraining corpus, if there is one.
+    trainer: the task with a pretraining corpus, if there is one.
     seed: of the corpus.
 
   Raises:
-    ConfigurationError: the tasks name none, or several.
+    ConfigurationError: the tasks name none or several, or the ids that end a
+      sequence have changed since the run was prepared.
     CorruptPartError: the trained one was changed.
   """
   specs = {
-    vocabulary_files.resolve(c.vocabulary) for c in tasks if c.vocabulary
+    vocabulary_files.resolve(c.vocabulary): c.vocabulary
+    for c in tasks
+    if c.vocabulary
   }
   size = trainer.vocabulary_size() if trainer else None
   if size is None and len(specs) == 1:
-    vocabulary = vocabulary_files.load(specs.pop())
+    vocabulary = vocabulary_files.load(*specs.values())
     semantic = {'vocabulary': vocabulary.digest}
   elif size is not None and not specs:
     vocabulary = None
@@ -52,8 +61,8 @@ def of_run(
     )
   else:
     raise configuration.ConfigurationError(
-      "prepare.tasks: no vocabulary. Set VOCABULARY to the model's *.gguf, "
-      '*.model or tokenizer.json file.'
+      'prepare.tasks: no vocabulary. Set VOCABULARY to the one of the model: '
+      f'{model_formats.expected_vocabulary()}.'
     )
   with manifests.work_on(
     folder,
@@ -72,7 +81,11 @@ def of_run(
     if work.done is None:
       work.finish(
         content=vocabulary.digest,
-        statistics={'digest': vocabulary.digest, 'size': vocabulary.size},
+        statistics={
+          'digest': vocabulary.digest,
+          'size': vocabulary.size,
+          'eos_ids': list(vocabulary.eos_ids),
+        },
         recorded={'spec': vocabulary.spec},
       )
     elif work.done.statistics['digest'] != vocabulary.digest:
@@ -81,7 +94,29 @@ def of_run(
         'describes: edited or damaged. Delete that manifest and run prepare '
         'again.'
       )
+    else:
+      _require_same_eos(folder, work.done, vocabulary)
   return vocabulary
+
+
+def _require_same_eos(
+  folder: storage.Path,
+  done: manifests.Manifest,
+  vocabulary: vocabularies.Vocabulary,
+) -> None:
+  """Raises where the files beside the tokenizer name other EOS ids than then.
+
+  The problems that stand carry the ids in their cards; the vocabulary's digest
+  covers the first only. A run of an earlier version does not list them.
+  """
+  stands = done.statistics.get('eos_ids', list(vocabulary.eos_ids))
+  if stands != list(vocabulary.eos_ids):
+    raise configuration.ConfigurationError(
+      f'{folder}: prepared with the end-of-sequence ids {stands}; '
+      f'{vocabulary.spec} now has {list(vocabulary.eos_ids)}. Restore the '
+      'files beside it (generation_config.json, config.json), or use another '
+      'RUN_DIR.'
+    )
 
 
 def _vocabulary_lines(trainer: problem_sets.TaskConfig, seed: int) -> list[str]:

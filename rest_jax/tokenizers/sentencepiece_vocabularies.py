@@ -7,24 +7,25 @@ from collections.abc import Iterable
 
 from rest_jax.artifacts import storage
 from rest_jax.config import configuration
-from rest_jax.tokenizers import vocabularies
+from rest_jax.tokenizers import tokenizer_json, vocabularies
 from rest_jax.tokenizers.vocabularies import Vocabulary
 
 _UNKNOWN = '\ufffd'.encode()
 
 
-def from_model(spec: str, data: bytes) -> Vocabulary:
+def load(spec: str, path: storage.Path) -> Vocabulary:
   """The vocabulary of a SentencePiece model.
 
   Args:
-    spec: where it comes from, for errors.
-    data: the content of the *.model file.
+    spec: what the user gave, for errors.
+    path: the *.model file.
 
   Raises:
     ConfigurationError: it is no such model, or has no end-of-sequence id.
   """
   import sentencepiece
 
+  data = path.read_bytes()
   try:
     model = sentencepiece.SentencePieceProcessor(model_proto=data)
   except RuntimeError as error:
@@ -47,6 +48,12 @@ def from_model(spec: str, data: bytes) -> Vocabulary:
     raise configuration.ConfigurationError(
       f'vocabulary {spec}: has no end-of-sequence id, and samples need one.'
     )
+  ids = {
+    'bos_token': model.bos_id(),
+    'eos_token': model.eos_id(),
+    'unk_token': model.unk_id(),
+    'pad_token': model.pad_id(),
+  }
   return Vocabulary(
     spec=spec,
     encoder=vocabularies.without_dummy_prefix(model.encode, table),
@@ -54,9 +61,15 @@ def from_model(spec: str, data: bytes) -> Vocabulary:
     eos_id=model.eos_id(),
     bos_id=model.bos_id() if model.bos_id() >= 0 else None,
     specials=specials,
+    names={n: model.id_to_piece(i) for n, i in ids.items() if i >= 0},
     digest=vocabularies.digest_of(data),
     unk_id=model.unk_id() if model.unk_id() >= 0 else None,
   )
+
+
+def chat_template(path: storage.Path) -> str | None:
+  """The Jinja chat template beside a *.model file, as Hugging Face puts it."""
+  return tokenizer_json.chat_template(path)
 
 
 def train(lines: Iterable[str], size: int, target: storage.PathLike) -> None:

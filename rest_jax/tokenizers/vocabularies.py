@@ -7,9 +7,14 @@ is lost at the start of a completion, and stop strings can be looked for while
 tokens arrive. vocabulary_files.py loads one.
 """
 
+import functools
 import hashlib
+import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from rest_jax.config import configuration
 
 BYTES = 'bytes'
 _SPACE = '\u2581'  # SentencePiece's
@@ -22,9 +27,13 @@ class Vocabulary:
   Attributes:
     spec: what `load` was given.
     size: number of ids; the model may have more rows.
-    eos_id: ends a document or a completion.
-    bos_id: starts every prompt; None where the vocabulary wants none.
+    eos_id: ends a document or a completion; training appends it.
+    eos_ids: every id that ends a completion, eos_id first. Chat models have
+      several: the end of a document and the end of a turn.
+    bos_id: starts every prompt; None where the tokenizer adds none.
     specials: text to id of the special tokens; `encode` never yields them.
+    names: text of the special tokens that chat templates call by name, such as
+      'bos_token'.
     unk_id: stands for what the vocabulary cannot write; None where it can
       write everything.
     digest: identity of the content, wherever the file lies.
@@ -41,12 +50,16 @@ class Vocabulary:
     specials: Mapping[str, int],
     digest: str,
     unk_id: int | None = None,
+    more_eos_ids: Sequence[int] = (),
+    names: Mapping[str, str] | None = None,
   ):
     self.spec = spec
     self.size = len(table)
     self.eos_id = eos_id
+    self.eos_ids = tuple(dict.fromkeys([eos_id, *more_eos_ids]))
     self.bos_id = bos_id
     self.specials = dict(specials)
+    self.names = dict(names or {})
     self.unk_id = unk_id
     self.digest = digest
     self._encoder = encoder
@@ -118,6 +131,54 @@ def piece_bytes(piece: str, *, is_byte: bool) -> bytes:
   if is_byte:
     return bytes([int(piece[3:5], 16)])
   return piece.replace(_SPACE, ' ').encode()
+
+
+@functools.cache
+def _byte_of() -> dict[str, int]:
+  """GPT-2's printable stand-ins for bytes: 'Ġ' is a space."""
+  printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+  others = [byte for byte in range(256) if byte not in printable]
+  result = {chr(byte): byte for byte in printable}
+  return result | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+def byte_level_bytes(piece: str) -> bytes:
+  """The bytes of a byte-level piece (GPT-2's), one character a byte."""
+  table = _byte_of()
+  if any(character not in table for character in piece):
+    return piece.encode()  # an added piece, written as it is
+  return bytes(table[character] for character in piece)
+
+
+def checked_eos(where: str, eos_id: Any, size: int) -> int:
+  """An end-of-sequence id; raises unless it is an id of the vocabulary.
+
+  Args:
+    where: the vocabulary and what names the id, for the error.
+    eos_id: as read from a file; None where it names none.
+    size: of the vocabulary.
+  """
+  try:
+    number = int(eos_id)
+  except (TypeError, ValueError):
+    number = -1
+  if not 0 <= number < size:
+    raise configuration.ConfigurationError(
+      f'vocabulary {where}: end-of-sequence id is {eos_id!r}; expected one of '
+      f'0..{size - 1}. The file belongs to another model, or is incomplete.'
+    )
+  return number
+
+
+def need(name: str) -> Any:
+  """Imports an optional package; raises ConfigurationError if it is missing."""
+  try:
+    return importlib.import_module(name)
+  except ImportError as error:
+    raise configuration.ConfigurationError(
+      f'this vocabulary needs the package {name}: pip install '
+      f"'rest_jax[hf]' ({error})."
+    ) from error
 
 
 def digest_of(data: bytes) -> str:

@@ -1,22 +1,21 @@
-"""Loads a vocabulary from a file of any known kind.
+"""Loads a vocabulary from a file of any known format.
 
-    spec                                   what it is
-    'bytes'                                UTF-8 bytes, EOS = 256
-    FILE.model                             SentencePiece
-    FILE.gguf                              the tokenizer in a GGUF file
-    tokenizer.json, or a folder with one   Hugging Face tokenizers
+A spec is 'bytes' (UTF-8 bytes, EOS = 256), or the path of a file or folder in
+one of the formats of artifacts/model_formats.py that hold a tokenizer.
 
 Limits: a SentencePiece or Hugging Face model that normalises text (T5, XLNet,
 Gemma's Unicode forms) decodes to the normalised text; the character U+2581 is
 a space to SentencePiece.
 """
 
+import importlib
 import os
 import posixpath
+from types import ModuleType
 
-from rest_jax.artifacts import storage
+from rest_jax.artifacts import model_formats, storage
 from rest_jax.config import configuration
-from rest_jax.tokenizers import sentencepiece_vocabularies, vocabularies
+from rest_jax.tokenizers import vocabularies
 from rest_jax.tokenizers.vocabularies import BYTES, Vocabulary
 
 
@@ -43,37 +42,39 @@ def load(spec: str, *, base: storage.PathLike | None = None) -> Vocabulary:
   """Loads a vocabulary.
 
   Args:
-    spec: 'bytes', or the path of a *.model, *.gguf or tokenizer.json file, or
-      of a folder that holds a tokenizer.json.
+    spec: see the module's docstring.
     base: see `resolve`.
 
   Raises:
-    ConfigurationError: the file is not there, or of no known kind.
+    ConfigurationError: the file is not there, or of no known format.
   """
-  spec = resolve(spec, base)
+  given, spec = spec, resolve(spec, base)
   if spec == BYTES:
     return vocabularies.utf8_bytes()
   path = storage.path(spec)
-  if not path.exists():
+  reader = _reader(spec)
+  if reader is None or not path.exists():
+    problem = 'of no known format' if path.exists() else 'not there'
     raise configuration.ConfigurationError(
-      f'vocabulary {spec}: not there. Allowed: {BYTES}, or the path of a '
-      '*.model, *.gguf or tokenizer.json file, or of a folder with one.'
+      f'vocabulary {spec}: {problem}. Expected {BYTES!r}, or the path of '
+      f'{model_formats.expected_vocabulary()}.{model_formats.hub_hint(given)}'
     )
-  if path.is_dir():
-    path = path / 'tokenizer.json'
-    if not path.exists():
-      raise configuration.ConfigurationError(
-        f'vocabulary {spec}: the folder holds no tokenizer.json.'
-      )
-  if path.suffix == '.model':
-    return sentencepiece_vocabularies.from_model(spec, path.read_bytes())
-  from rest_jax.tokenizers import hf_vocabularies
+  return reader.load(spec, path)
 
-  if path.suffix == '.gguf':
-    return hf_vocabularies.from_gguf(spec, path)
-  if path.suffix == '.json':
-    return hf_vocabularies.from_tokenizer_json(spec, path)
-  raise configuration.ConfigurationError(
-    f'vocabulary {spec}: unknown kind {path.suffix!r}. Allowed: {BYTES}, '
-    '*.model, *.gguf, *.json, or a folder with a tokenizer.json.'
-  )
+
+def chat_template(spec: str) -> str | None:
+  """The Jinja chat template that lies with a vocabulary, if there is one.
+
+  Args:
+    spec: see `load`; absolute.
+  """
+  reader = None if spec == BYTES else _reader(spec)
+  return reader and reader.chat_template(storage.path(spec))
+
+
+def _reader(spec: str) -> ModuleType | None:
+  """The module that reads the vocabulary at a path; loads what it needs."""
+  row = model_formats.of_vocabulary(spec)
+  if row is None:
+    return None
+  return importlib.import_module(f'rest_jax.tokenizers.{row.vocabulary}')

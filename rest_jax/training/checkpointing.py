@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from rest_jax.artifacts import storage
-from rest_jax.models.checkpoints.policies import PARAMS
+from rest_jax.models.checkpoints.trained import PARAMS
 from rest_jax.training.train_step import TrainState
 
 OPTIMIZER, PROGRESS = 'optimizer', 'progress'

@@ -1,5 +1,7 @@
 """Where a completion ends, over vocabularies that cut text awkwardly."""
 
+import random
+
 import pytest
 
 from rest_jax.sampling import stops
@@ -55,3 +57,81 @@ def test_a_stop_string_is_seen_whatever_the_chunks():
     ]
     assert seen[0] - 202 < step
     assert not stops.is_stopped(tokens[:201], decode, ['STOP'], step)
+
+
+def decode_bytes(pieces):
+  return b''.join(pieces).decode('utf-8', errors='replace')
+
+
+def cut(raw, places):
+  """The bytes cut at these places, as the ids of a byte-level vocabulary."""
+  edges = [0, *sorted(set(places)), len(raw)]
+  return [raw[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
+
+
+def test_a_target_holds_the_whole_character_before_the_stop_string():
+  """The id with the last byte of the emoji also starts the stop string."""
+  raw = '42 😀'.encode()
+  pieces = [raw[:-2], raw[-2:-1], raw[-1:] + b'\n', b'\nQ', b': more']
+  end = stops.find_end(pieces, decode_bytes, eos_ids=[], stop=['\n\nQ:'])
+  assert end.text == '42 😀'
+  assert decode_bytes(pieces[: end.target_length]) == '42 😀\n'
+  assert end.num_tokens == 5
+
+
+def test_a_stop_string_counts_once_its_last_character_is_whole():
+  pieces = [b'a', *(bytes([b]) for b in '終'.encode()), b'b']
+  end = stops.find_end(pieces, decode_bytes, eos_ids=[], stop=['終'])
+  assert (end.text, end.num_tokens, end.target_length) == ('a', 4, 1)
+
+
+def test_no_target_ends_inside_a_character_however_the_ids_cut_the_bytes():
+  """Random cuts of texts in several scripts, against the bytes themselves."""
+  generator = random.Random(0)
+  alphabet = ['a', ' ', 'é', 'Ж', '日', '終', '😀', '👩\u200d🔬']
+  stop = ['\n\nQ:', '終り', '🛑']
+  seen_crossing = seen_given_up = 0
+  for _ in range(400):
+    before = ''.join(generator.choices(alphabet, k=generator.randrange(6)))
+    behind = ''.join(generator.choices(alphabet, k=generator.randrange(4)))
+    chosen = generator.choice(stop)
+    raw = (before + chosen + behind).encode()
+    pieces = cut(raw, generator.choices(range(len(raw)), k=len(raw) // 2))
+    end = stops.find_end(pieces, decode_bytes, eos_ids=[], stop=stop)
+    assert (end.text, end.finish_reason) == (before, 'stop')
+    # The ids used are the fewest that hold all bytes of the stop string.
+    needed = len((before + chosen).encode())
+    assert len(b''.join(pieces[: end.num_tokens])) >= needed
+    assert len(b''.join(pieces[: end.num_tokens - 1])) < needed
+    target = b''.join(pieces[: end.target_length])
+    target.decode()  # raises where it ends inside a character
+    whole = [
+      n
+      for n in range(end.num_tokens + 1)
+      if is_utf8(b''.join(pieces[:n]))
+      and len(b''.join(pieces[:n])) >= len(before.encode())
+    ]
+    if whole:
+      assert end.target_length == whole[0]
+      seen_crossing += target.decode() != before
+    else:
+      assert before.startswith(target.decode())
+      seen_given_up += 1
+  assert seen_crossing > 10 and seen_given_up > 3
+
+
+def is_utf8(raw):
+  try:
+    raw.decode()
+  except UnicodeDecodeError:
+    return False
+  return True
+
+
+def test_a_long_stop_string_spelt_in_bytes_is_seen_at_once():
+  stop = '問題の終わりはここです。次の問題に進んでください。'
+  raw = ('答え' + stop).encode()
+  pieces = [bytes([byte]) for byte in raw]
+  assert len(stop.encode()) > 70
+  assert not stops.is_stopped(pieces[:-1], decode_bytes, [stop], 1)
+  assert stops.is_stopped(pieces, decode_bytes, [stop], 1)

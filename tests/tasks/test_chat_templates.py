@@ -7,7 +7,7 @@ import pytest
 
 from rest_jax.config import configuration
 from rest_jax.tasks import chat_templates, encoding, problem_sets, prompts
-from rest_jax.tokenizers import vocabularies
+from rest_jax.tokenizers import vocabularies, vocabulary_files
 
 jinja2 = pytest.importorskip('jinja2', reason='extra hf')
 
@@ -40,6 +40,10 @@ THINKING = (
   "<think></think>{% endif %}{{ m['content'] }}</turn>{% endfor %}"
   '{% if add_generation_prompt %}<turn>{% endif %}'
 )
+OPENED = (
+  "{% for m in messages %}<turn>{{ m['content'] }}</turn>{% endfor %}"
+  '{% if add_generation_prompt %}<turn><think>\n{% endif %}'
+)
 FAMILIES = {
   'chatml': (
     CHATML,
@@ -47,6 +51,7 @@ FAMILIES = {
       '<|im_start|>system\nBe kind.<|im_end|>\n',
       '<|im_start|>user\n',
       '<|im_end|>\n<|im_start|>assistant\n',
+      '',
       '',
       '<|im_end|>\n',
     ),
@@ -58,16 +63,22 @@ FAMILIES = {
       '<|start|>user<|end|>\n\n',
       '<|eot|><|start|>assistant<|end|>\n\n',
       '',
+      '',
       '<|eot|>',
     ),
   ),
   'renamed': (
     RENAMED,
-    ('', '<turn>user\n', '</turn>\n<turn>model\n', '', '</turn>\n'),
+    ('', '<turn>user\n', '</turn>\n<turn>model\n', '', '', '</turn>\n'),
   ),
-  'brackets': (BRACKETS, ('', '[INST] ', ' [/INST]', ' ', '</s>')),
-  'thinking': (THINKING, ('', '<turn>', '</turn><turn>', '', '</turn>')),
+  'brackets': (BRACKETS, ('', '[INST] ', ' [/INST]', '', ' ', '</s>')),
+  'thinking': (THINKING, ('', '<turn>', '</turn><turn>', '', '', '</turn>')),
+  'opened thoughts': (
+    OPENED,
+    ('', '<turn>', '</turn><turn>', '<think>\n', '', '</turn>'),
+  ),
 }
+NAMES = {'eos_token': '</s>'}
 SPECIALS = ['<|im_start|>', '<|im_end|>', '<|start|>', '<|end|>', '<|eot|>']
 SPECIALS += ['<turn>', '</turn>', '</s>']
 
@@ -93,7 +104,7 @@ def text_of(vocabulary_, ids):
 @pytest.mark.parametrize('family', FAMILIES)
 def test_a_template_is_taken_apart_at_its_turns(family):
   text, expected = FAMILIES[family]
-  assert chat_templates.parts(text, '</s>') == expected
+  assert chat_templates.parts(text, NAMES) == expected
 
 
 @pytest.mark.parametrize('family', FAMILIES)
@@ -113,16 +124,16 @@ def test_the_parts_put_together_are_what_the_template_writes(family, tmp_path):
   environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
   assert text_of(ids, prompt) == environment.from_string(text).render(
     messages=[
-      {'role': 'user', 'content': 'Q: 1+1?\nA:'},
+      {'role': 'user', 'content': '1+1?'},
       {'role': 'assistant', 'content': 'It is 2.'},
-      {'role': 'user', 'content': 'Q: 2+2?\nA:'},
+      {'role': 'user', 'content': '2+2?'},
     ],
     add_generation_prompt=True,
     bos_token='',
     eos_token='</s>',
   )
   assert prompts.stop_strings(template, ids) == []
-  end = FAMILIES[family][1][4]
+  end = FAMILIES[family][1][5]
   assert end.startswith(template.eos)
   assert prompts.eos_id(template, ids) == ids.specials[template.eos]
 
@@ -156,7 +167,7 @@ def test_a_template_that_cannot_be_used_says_why(reason, tmp_path):
 def test_a_template_reaches_nothing_but_its_messages():
   text = '{{ messages.__class__.__mro__[1].__subclasses__() }}'
   with pytest.raises(ValueError, match='cannot be run|leaves out'):
-    chat_templates.parts(text, '')
+    chat_templates.parts(text, {})
 
 
 def test_a_template_of_another_model_is_refused(tmp_path):
@@ -170,16 +181,18 @@ def test_a_template_of_another_model_is_refused(tmp_path):
 
 
 def test_the_template_lies_beside_the_tokenizer(tmp_path):
-  assert chat_templates.stored(str(tmp_path / 'tokenizer.json')) is None
+  file = tmp_path / 'tokenizer.json'
+  file.write_text('{}')
+  assert vocabulary_files.chat_template(str(file)) is None
   config = {'chat_template': [{'name': 'default', 'template': CHATML}]}
   (tmp_path / 'tokenizer_config.json').write_text(json.dumps(config))
-  assert chat_templates.stored(str(tmp_path)) == CHATML
+  assert vocabulary_files.chat_template(str(tmp_path)) == CHATML
   config = {'chat_template': HEADERS}
   (tmp_path / 'tokenizer_config.json').write_text(json.dumps(config))
-  assert chat_templates.stored(str(tmp_path / 'tokenizer.json')) == HEADERS
+  assert vocabulary_files.chat_template(str(file)) == HEADERS
   (tmp_path / 'chat_template.jinja').write_text(RENAMED)
-  assert chat_templates.stored(str(tmp_path)) == RENAMED
-  assert chat_templates.stored('bytes') is None
+  assert vocabulary_files.chat_template(str(tmp_path)) == RENAMED
+  assert vocabulary_files.chat_template('bytes') is None
 
 
 def test_a_missing_template_says_what_to_set():
@@ -209,9 +222,9 @@ def test_in_a_chat_the_instruction_stands_in_the_users_turn(tmp_path):
   chatting = dataclasses.replace(config, prompt=template)
   assert prompt(chatting) == (
     '<|im_start|>system\nBe kind.<|im_end|>\n'
-    '<|im_start|>user\nQ: Add up. 1+1?\nA:<|im_end|>\n'
+    '<|im_start|>user\nAdd up. 1+1?<|im_end|>\n'
     '<|im_start|>assistant\nIt is 2.<|im_end|>\n'
-    '<|im_start|>user\nQ: Add up. 2+2?\nA:<|im_end|>\n'
+    '<|im_start|>user\nAdd up. 2+2?<|im_end|>\n'
     '<|im_start|>assistant\n'
   )
   plain = dataclasses.replace(config, chat=None)

@@ -74,6 +74,33 @@ def test_bos_stands_once_before_the_lead():
   template = prompts.PromptTemplate(lead='Hi.')
   assert prompts.encode_lead(template, vocabulary) == [258, *b'Hi.']
   assert prompts.encode_lead(template, BYTES) == list(b'Hi.')
+  template = prompts.PromptTemplate(lead='<bos>Hi.')
+  assert prompts.encode_lead(template, vocabulary) == [258, *b'Hi.']
+
+
+def test_an_opening_stands_behind_the_last_question_only():
+  template = prompts.PromptTemplate(opening=' Hm.')
+  question = prompts.encode_question(template, BYTES, '1+1?')
+  assert BYTES.decode(question) == 'Q: 1+1?\nA: Hm.'
+  shots = prompts.encode_shots(template, BYTES, SHOTS[:1])
+  assert BYTES.decode(shots) == 'Q: 1+1?\nA: It is 2.\n\n'
+
+
+def test_every_end_of_the_vocabulary_ends_a_completion():
+  vocabulary = vocabularies.Vocabulary(
+    spec='x',
+    encoder=lambda text: text.encode(),
+    table=[bytes([b]) for b in range(256)] + [b'', b'', b''],
+    eos_id=256,
+    more_eos_ids=[258, 256],
+    bos_id=None,
+    specials={'<eos>': 256, '<turn>': 257, '<eom>': 258},
+    digest='x',
+  )
+  plain = prompts.PromptTemplate()
+  assert prompts.eos_ids(plain, vocabulary) == [256, 258]
+  chat = prompts.PromptTemplate(separator='<turn>', eos='<turn>')
+  assert prompts.eos_ids(chat, vocabulary) == [257, 256, 258]
 
 
 @pytest.mark.parametrize(

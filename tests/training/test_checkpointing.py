@@ -11,7 +11,7 @@ import pytest
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import policies
+from rest_jax.models.checkpoints import policies, trained
 from rest_jax.training import optimizers, train_step
 from rest_jax.training.checkpointing import OPTIMIZER, Saver
 from rest_jax.training.hyperparameters import OptimizerConfig
@@ -120,8 +120,8 @@ def test_only_the_best_and_the_newest_are_kept(tmp_path):
   saver.close()
   assert steps_in(tmp_path) == [2]
   assert bits(
-    policies.restore(
-      tmp_path / '2' / policies.PARAMS, policies.abstract(MODEL, mesh())
+    trained.restore(
+      tmp_path / '2' / trained.PARAMS, policies.abstract(MODEL, mesh())
     )
   ) == bits(state(2).params)
 
@@ -144,7 +144,7 @@ def test_a_half_written_checkpoint_is_not_resumed_from(tmp_path):
   saver = Saver(tmp_path)
   saver.save(state(2), {'at': 2}, best=2)
   saver.close()
-  half = tmp_path / '4.orbax-checkpoint-tmp-17' / policies.PARAMS
+  half = tmp_path / '4.orbax-checkpoint-tmp-17' / trained.PARAMS
   half.mkdir(parents=True)
   found, progress = restore(tmp_path)
   assert int(found.step) == 2 and progress == {'at': 2}
@@ -166,6 +166,6 @@ def test_another_network_is_refused_naming_the_file(tmp_path):
   saver.close()
   other = dataclasses.replace(MODEL, mlp_dim=24)
   with pytest.raises(configuration.ConfigurationError, match='does not fit'):
-    policies.restore(
-      tmp_path / '2' / policies.PARAMS, policies.abstract(other, mesh())
+    trained.restore(
+      tmp_path / '2' / trained.PARAMS, policies.abstract(other, mesh())
     )

@@ -1,16 +1,19 @@
 """Weights from a GGUF file (llama.cpp), dequantised; Llama architecture.
 
-GGUF stores Llama's query and key rows for interleaved rotary pairs; here pairs
-are half-split, so the rows are put back. Read with the `gguf` package (extra
-'hf').
+llama.cpp turns dimension 2i of a head together with 2i + 1, this network (as
+Hugging Face) turns i together with i + half. GGUF files hold the query and key
+rows in llama.cpp's order; here they are put back.
 """
 
+import dataclasses
+import hashlib
 from typing import Any
 
 import numpy as np
 
-from rest_jax.artifacts import storage
+from rest_jax.artifacts import gguf_files, storage
 from rest_jax.config import configuration
+from rest_jax.models import rotary
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import weights
 
@@ -30,7 +33,22 @@ _WHOLE_NAMES = {
   'final_norm': 'output_norm',
   'unembedding': 'output',
 }
-_ROPE_SCALES = 'rope_freqs.weight'  # Llama 3.1's, see `check`
+_ROPE_FACTORS = 'rope_freqs.weight'  # see _rope_lines
+_ROWS = 4096  # of two matrices compared at a time
+
+
+def load(source: storage.PathLike, model: DecoderConfig, target: Any) -> Any:
+  """The weights, on the mesh.
+
+  Args:
+    source: the file.
+    model: the network they must fit.
+    target: jax.ShapeDtypeStructs with shardings (policies.abstract).
+
+  Raises:
+    ConfigurationError: see `read_params`.
+  """
+  return weights.place(read_params(source, model), target)
 
 
 def read_params(
@@ -42,7 +60,7 @@ def read_params(
     ConfigurationError: the file is not readable, or its architecture, sizes
       or tensors are not the config's, listing each difference.
   """
-  reader = open_reader(source)
+  reader = gguf_files.open_reader(source)
   check(reader, source, config)
   tensors = {tensor.name: tensor for tensor in reader.tensors}
   pairs = {'query': config.num_heads, 'key': config.num_kv_heads}
@@ -54,73 +72,161 @@ def read_params(
   return weights.stack(get, config)
 
 
-def open_reader(source: storage.PathLike) -> Any:
-  """A GGUFReader; raises ConfigurationError where it cannot be read."""
-  if storage.is_remote(source):
-    raise configuration.ConfigurationError(
-      f'{source}: a GGUF file is read in place; copy it to a local disk first.'
-    )
-  try:
-    import gguf
-  except ImportError as error:
-    raise configuration.ConfigurationError(
-      f'{source}: reading GGUF needs the package gguf: '
-      "pip install 'rest_jax[hf]'."
-    ) from error
-  try:
-    return gguf.GGUFReader(str(source))
-  except (ValueError, OSError, IndexError, KeyError) as error:
-    raise configuration.ConfigurationError(
-      f'{source}: not a readable GGUF file, or a part of one ({error}).'
-    ) from error
+def digest(source: storage.PathLike) -> str:
+  """What identifies the weights: the bytes of the file."""
+  total = hashlib.sha256()
+  with storage.path(source).open('rb') as stream:
+    while block := stream.read(1 << 24):
+      total.update(block)
+  return total.hexdigest()[:32]
 
 
 def check(reader: Any, source: Any, config: DecoderConfig) -> None:
-  """Raises unless the file's metadata and tensors agree with the network."""
+  """Compares the file's metadata and tensors with the network.
 
-  def field(name, default=None):
-    entry = reader.get_field(name)
-    return default if entry is None else entry.contents()
+  Args:
+    reader: of gguf_files.open_reader.
+    source: the file, for errors.
+    config: the network.
 
-  architecture = field('general.architecture')
+  Raises:
+    ConfigurationError: they differ, listing each difference.
+  """
+  architecture = gguf_files.field(reader, 'general.architecture')
   if architecture != 'llama':
     raise configuration.ConfigurationError(
       f'{source}: architecture {architecture!r}; allowed: llama.'
     )
-  heads = field('llama.attention.head_count')
-  width = field('llama.embedding_length')
   found = {tensor.name: _shape(tensor) for tensor in reader.tensors}
-  stated = {
-    'num_layers': field('llama.block_count'),
-    'embed_dim': width,
-    'mlp_dim': field('llama.feed_forward_length'),
-    'num_heads': heads,
-    'num_kv_heads': field('llama.attention.head_count_kv', heads),
-    'head_dim': field(
-      'llama.attention.key_length', (width or 0) // (heads or 1)
-    ),
-    'rope_theta': field('llama.rope.freq_base', 10000.0),
-    'norm_epsilon': field('llama.attention.layer_norm_rms_epsilon'),
-    'tie_embeddings': _named('unembedding', None) not in found,
-  }
   lines = [
     f'{name}: the file has {value}, MODEL binds {getattr(config, name)}'
-    for name, value in stated.items()
-    if value is None
-    or not np.isclose(value, getattr(config, name), rtol=1e-5, atol=0)
+    for name, value in _stated(reader).items()
+    # GGUF holds numbers in float32; integers below 2**24 are exact in it.
+    if value is None or np.float32(value) != np.float32(getattr(config, name))
   ]
+  unused = {_ROPE_FACTORS}
+  head = _named('unembedding', None)
+  if config.tie_embeddings and head in found:
+    if _same(reader, head, _named('embedding', None)):
+      unused.add(head)  # some files repeat the embedding
+    else:
+      lines.append(
+        'tie_embeddings: the file has False, MODEL binds True '
+        f'({head} differs from the embedding)'
+      )
+  elif not config.tie_embeddings and head not in found:
+    lines.append('tie_embeddings: the file has True, MODEL binds False')
+  lines += _rope_lines(reader, config)
   # What the sizes explain need not be said again for each tensor.
   weights.require_same(
-    source, lines or weights.differences(config, _named, found, [_ROPE_SCALES])
+    source, lines or weights.differences(config, _named, found, unused)
   )
-  if (
-    _ROPE_SCALES in found or field('llama.rope.scaling.type', 'none') != 'none'
-  ):
-    print(
-      f'{source}: WARNING: the file scales its rotary frequencies for long '
-      'contexts, this network does not: its outputs differ a little from the '
-      'published ones.'
+
+
+def _stated(reader: Any) -> dict[str, Any]:
+  """The fields of DecoderConfig that the metadata states, None if it must."""
+
+  def field(name: str, default: Any = None) -> Any:
+    return gguf_files.field(reader, f'llama.{name}', default)
+
+  heads = field('attention.head_count')
+  width = field('embedding_length')
+  head_dim = field('attention.key_length', (width or 0) // (heads or 1))
+  return {
+    'num_layers': field('block_count'),
+    'embed_dim': width,
+    'mlp_dim': field('feed_forward_length'),
+    'num_heads': heads,
+    'num_kv_heads': field('attention.head_count_kv', heads),
+    'head_dim': head_dim,
+    'rope_theta': field('rope.freq_base', 10000.0),
+    'norm_epsilon': field('attention.layer_norm_rms_epsilon'),
+  }
+
+
+def _rope_lines(reader: Any, config: DecoderConfig) -> list[str]:
+  """How the file's rotary embedding differs from the network's.
+
+  llama.cpp scales by `llama.rope.scaling.*` and divides each frequency by its
+  entry in the tensor rope_freqs.weight, which Llama 3.1's scaling is written
+  as.
+  """
+
+  def field(name: str, default: Any = None) -> Any:
+    return gguf_files.field(reader, f'llama.rope.{name}', default)
+
+  lines = []
+  turned = field('dimension_count', config.head_dim)
+  if turned != config.head_dim:
+    lines.append(
+      f'head_dim: the file turns {turned} dimensions of a head '
+      f'(rope.dimension_count), MODEL turns all {config.head_dim}'
     )
+  # llama.cpp takes a factor without a type for 'linear', and 0 for 1.
+  factor = field('scaling.factor', field('scale_linear', 1.0)) or 1.0
+  kind = field('scaling.type', 'linear')
+  if kind not in ('none', 'linear'):
+    return [
+      *lines,
+      f'rope_scaling: the file has {kind!r}, which is not implemented; '
+      "allowed: none, 'llama3', 'linear'",
+    ]
+  ours = config.rope_scaling
+  linear = ours.factor if ours and ours.kind == 'linear' else 1.0
+  theirs = factor if kind == 'linear' else 1.0
+  if np.float32(theirs) != np.float32(linear):
+    lines.append(
+      f"rope_scaling: the file has 'linear' with factor {theirs}, MODEL binds "
+      f'{ours}'
+    )
+  return lines + _factor_lines(reader, config)
+
+
+def _factor_lines(reader: Any, config: DecoderConfig) -> list[str]:
+  """How the tensor rope_freqs.weight differs from MODEL's rope_scaling."""
+  expected = np.ones(config.head_dim // 2)
+  if config.rope_scaling and config.rope_scaling.kind == 'llama3':
+    plain = dataclasses.replace(config, rope_scaling=None)
+    expected = np.asarray(rotary.frequencies(plain), np.float64)
+    expected /= np.asarray(rotary.frequencies(config), np.float64)
+  factors = np.ones(config.head_dim // 2)
+  for tensor in reader.tensors:
+    if tensor.name == _ROPE_FACTORS:
+      factors = _dequantise(tensor).reshape(-1)
+  if factors.shape == expected.shape and np.allclose(
+    factors, expected, rtol=1e-4
+  ):
+    return []
+  return [
+    f'rope_scaling: the file divides the rotary frequencies by '
+    f'{factors.min():g} to {factors.max():g} ({_ROPE_FACTORS}), MODEL binds '
+    f"{config.rope_scaling}. Llama 3.1 has kind = 'llama3', factor = 8, "
+    'Llama 3.2 factor = 32; see gin/models/llama3_8b.gin'
+  ]
+
+
+def _same(reader: Any, one: str, other: str) -> bool:
+  """Whether two matrices hold the same values; read a few rows at a time."""
+  a, b = (
+    next((t for t in reader.tensors if t.name == name), None)
+    for name in (one, other)
+  )
+  if a is None or b is None or _shape(a) != _shape(b):
+    return False
+  from gguf import quants
+
+  rows = _shape(a)[0]
+  return all(
+    np.array_equal(
+      *(
+        quants.dequantize(
+          t.data.reshape(rows, -1)[start : start + _ROWS], t.tensor_type
+        )
+        for t in (a, b)
+      )
+    )
+    for start in range(0, rows, _ROWS)
+  )
 
 
 def _named(name: str, layer: int | None) -> str:
@@ -141,7 +247,16 @@ def _dequantise(tensor: Any) -> np.ndarray:
 
 
 def _half_split(matrix: np.ndarray, heads: int) -> np.ndarray:
-  """Rows (pair, which) of each head to (which, pair)."""
+  """Reorders the rows of a query or key matrix from llama.cpp's pairs to ours.
+
+  Args:
+    matrix: (heads x head_dim, in); the rows of a head are ordered (pair, first
+      or second of the pair).
+    heads: of the queries or of the keys.
+
+  Returns:
+    The same rows, ordered (first or second, pair) within each head.
+  """
   rows, columns = matrix.shape
   pairs = matrix.reshape(heads, rows // heads // 2, 2, columns)
   return pairs.swapaxes(1, 2).reshape(rows, columns)

@@ -1,20 +1,16 @@
 """Weights from a folder of Hugging Face safetensors; Llama architecture.
 
-A file is: 8 bytes, the length of a JSON header; the header, {name: {dtype,
-shape, data_offsets}}; the matrices, little-endian. Read here, without a
-package, so that gs:// works and nothing passes through a device.
+artifacts/safetensors_files.py says which files of the folder count.
 """
 
-import json
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from rest_jax.artifacts import storage
+from rest_jax.artifacts import safetensors_files, storage
 from rest_jax.config import configuration
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import weights
+from rest_jax.models.checkpoints import hf_config, weights
 
 _LAYER_NAMES = {
   'query': 'self_attn.q_proj',
@@ -32,27 +28,20 @@ _WHOLE_NAMES = {
   'final_norm': 'model.norm',
   'unembedding': 'lm_head',
 }
-_DTYPES = {
-  'F64': np.dtype('<f8'),
-  'F32': np.dtype('<f4'),
-  'F16': np.dtype('<f2'),
-  'BF16': np.dtype(ml_dtypes.bfloat16),
-}
-# config.json's names, and ours.
-_FIELDS = {
-  'num_hidden_layers': 'num_layers',
-  'hidden_size': 'embed_dim',
-  'intermediate_size': 'mlp_dim',
-  'num_attention_heads': 'num_heads',
-  'num_key_value_heads': 'num_kv_heads',
-  'head_dim': 'head_dim',
-  'rope_theta': 'rope_theta',
-  'rms_norm_eps': 'norm_epsilon',
-  'tie_word_embeddings': 'tie_embeddings',
-  'hidden_act': 'activation',
-  'vocab_size': 'vocab_size',
-}
-_FAMILIES = ('llama', 'mistral')
+
+
+def load(source: storage.PathLike, model: DecoderConfig, target: Any) -> Any:
+  """The weights, on the mesh.
+
+  Args:
+    source: the folder.
+    model: the network they must fit.
+    target: jax.ShapeDtypeStructs with shardings (policies.abstract).
+
+  Raises:
+    ConfigurationError: see `read_params`.
+  """
+  return weights.place(read_params(source, model), target)
 
 
 def read_params(
@@ -60,97 +49,47 @@ def read_params(
 ) -> weights.Params:
   """The parameters by path, float32 (see weights.stack).
 
+  Args:
+    source: the folder.
+    config: the network.
+
   Raises:
-    ConfigurationError: a file is damaged, or config.json or the tensors are
-      not the network's, listing each difference.
+    ConfigurationError: a file is missing or damaged, or config.json or the
+      tensors are not the network's, listing each difference.
   """
   folder = storage.path(source)
-  check(folder, config)
-  entries: dict[str, tuple[storage.Path, dict[str, Any]]] = {}
-  for file in sorted(folder.glob('*.safetensors')):
-    entries |= {name: (file, entry) for name, entry in header(file).items()}
-  found = {n: tuple(entry['shape']) for n, (_, entry) in entries.items()}
+  hf_config.check(folder, config)
+  found = safetensors_files.entries(folder)
+  shapes = {name: tuple(entry['shape']) for name, (_, entry) in found.items()}
   unused = {name for name in found if name.endswith('rotary_emb.inv_freq')}
-  if config.tie_embeddings:
-    unused.add(_named('unembedding', None))  # some folders repeat it
-  weights.require_same(
-    source, weights.differences(config, _named, found, unused)
-  )
+  head, embedding = _named('unembedding', None), _named('embedding', None)
+  if config.tie_embeddings and head in found and embedding in found:
+    if not safetensors_files.same(found[head], found[embedding]):
+      raise configuration.ConfigurationError(
+        f'{source}: {head} differs from {embedding}, and MODEL ties the two. '
+        'Set architecture.DecoderConfig.tie_embeddings = False (and '
+        '"tie_word_embeddings": false in config.json), so that the output '
+        'matrix is read.'
+      )
+    unused.add(head)  # some folders repeat the embedding
+  lines = weights.differences(config, _named, shapes, unused)
+  allowed = ', '.join(safetensors_files.DTYPES)
+  lines += [
+    f'{name}: holds {entry["dtype"]}; allowed: {allowed}'
+    for name, (_, entry) in found.items()
+    if entry['dtype'] not in safetensors_files.DTYPES and name not in unused
+  ]
+  weights.require_same(source, lines)
 
   def get(name: str, layer: int | None) -> np.ndarray:
-    return read_tensor(*entries[_named(name, layer)])
+    return safetensors_files.read_tensor(*found[_named(name, layer)])
 
   return weights.stack(get, config)
 
 
-def header(file: storage.Path) -> dict[str, dict[str, Any]]:
-  """The tensors of a file: name to {dtype, shape, data_offsets}.
-
-  The offsets are made to count from the start of the file.
-
-  Raises:
-    ConfigurationError: it is no safetensors file, or the end of it is missing.
-  """
-  size = file.stat().length
-  try:
-    with file.open('rb') as stream:
-      length = int.from_bytes(stream.read(8), 'little')
-      if length > size:
-        raise ValueError('the header does not end')
-      entries = json.loads(stream.read(length))
-    entries.pop('__metadata__', None)
-    for entry in entries.values():
-      low, high = entry['data_offsets']
-      entry['data_offsets'] = [low + 8 + length, high + 8 + length]
-      if high + 8 + length > size:
-        raise ValueError('its end is missing')
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise configuration.ConfigurationError(
-      f'{file}: not a safetensors file, or a part of one ({error}). Copy it '
-      'again.'
-    ) from error
-  return entries
-
-
-def read_tensor(file: storage.Path, entry: dict[str, Any]) -> np.ndarray:
-  """One matrix, as float32."""
-  dtype = _DTYPES.get(entry['dtype'])
-  if dtype is None:
-    raise configuration.ConfigurationError(
-      f'{file}: holds {entry["dtype"]} matrices; allowed: {", ".join(_DTYPES)}.'
-    )
-  low, high = entry['data_offsets']
-  with file.open('rb') as stream:
-    stream.seek(low)
-    data = stream.read(high - low)
-  return np.frombuffer(data, dtype).reshape(entry['shape']).astype(np.float32)
-
-
-def check(folder: storage.Path, config: DecoderConfig) -> None:
-  """Raises unless config.json, where there is one, agrees with the network."""
-  if not (folder / 'config.json').exists():
-    return
-  found: dict[str, Any] = storage.read_json(folder / 'config.json')
-  family = found.get('model_type', 'llama')
-  if family not in _FAMILIES:
-    raise configuration.ConfigurationError(
-      f'{folder}: model_type {family!r}; allowed: {", ".join(_FAMILIES)}.'
-    )
-  weights.require_same(
-    folder,
-    [
-      f'{ours}: the file has {found[theirs]}, MODEL binds '
-      f'{getattr(config, ours)}'
-      for theirs, ours in _FIELDS.items()
-      if found.get(theirs) not in (None, getattr(config, ours))
-    ],
-  )
-  if found.get('rope_scaling'):
-    print(
-      f'{folder}: WARNING: config.json scales the rotary frequencies '
-      f'({found["rope_scaling"]}), this network does not: its outputs differ '
-      'a little from the published ones.'
-    )
+def digest(source: storage.PathLike) -> str:
+  """What identifies the weights: the bytes of the files that count."""
+  return safetensors_files.digest(storage.path(source))
 
 
 def _named(name: str, layer: int | None) -> str:

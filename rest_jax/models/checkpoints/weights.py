@@ -5,7 +5,9 @@ Published decoders store (out, in) matrices, one per layer; here they are
 """
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
+import jax
 import numpy as np
 
 from rest_jax.config import configuration
@@ -134,3 +136,25 @@ def stack(get: Get, config: DecoderConfig) -> Params:
     if layer is None:
       params[f'params/{path(name)}'] = lambda name=name: get(name, None)
   return params
+
+
+def place(read: Params, target: Any) -> Any:
+  """Puts parameters onto the mesh, one stacked matrix at a time.
+
+  Args:
+    read: of `stack`.
+    target: jax.ShapeDtypeStructs with shardings, as policies.abstract gives.
+
+  Returns:
+    The target's tree of arrays.
+  """
+
+  def put(path: Any, want: jax.ShapeDtypeStruct) -> jax.Array:
+    name = '/'.join(str(entry.key) for entry in path)
+    # Not ConfigurationErrors: the readers have compared every tensor.
+    assert name in read, name
+    array = read[name]()
+    assert array.shape == want.shape, (name, array.shape, want.shape)
+    return jax.device_put(array.astype(want.dtype), want.sharding)
+
+  return jax.tree_util.tree_map_with_path(put, target)

@@ -236,6 +236,8 @@ CATALOGUE: Mapping[str, Benchmark] = {
         lead='',
         question='You are an expert Python programmer, and here is your task: '
         '{question}\n[BEGIN]\n',
+        chat_question='You are an expert Python programmer, and here is your '
+        'task: {question}',
         solution='{solution}',
         separator='\n[DONE]\n\n',
         stop=('\n[DONE]',),
@@ -260,6 +262,7 @@ CATALOGUE: Mapping[str, Benchmark] = {
       grader='bbh',
       template=PromptTemplate(
         question="Q: {question}\nA: Let's think step by step.",
+        chat_question="{question}\nLet's think step by step.",
         solution='\n{solution}',
         separator='\n\n',
         stop=('\n\nQ:',),

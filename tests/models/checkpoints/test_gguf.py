@@ -8,7 +8,7 @@ import published_llama as published
 import pytest
 
 from rest_jax.config import configuration
-from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models.architecture import DecoderConfig, RopeScaling
 from rest_jax.models.checkpoints import gguf as ours
 
 gguf = pytest.importorskip('gguf')
@@ -93,6 +93,113 @@ def test_missing_and_misshapen_and_unread_tensors_are_named(tmp_path):
     'blk.0.attn_q_bias.weight: nothing in MODEL uses it',
   ):
     assert line in str(caught.value)
+
+
+def llama3_factors(scaling):
+  """The tensor rope_freqs.weight as llama.cpp's converter computes it."""
+  factors = []
+  for i in range(0, published.E, 2):
+    wavelength = 2 * np.pi * published.THETA ** (i / published.E)
+    if wavelength < scaling.original_max_length / scaling.high_freq_factor:
+      factors.append(1)
+    elif wavelength > scaling.original_max_length / scaling.low_freq_factor:
+      factors.append(scaling.factor)
+    else:
+      smooth = scaling.original_max_length / wavelength
+      smooth -= scaling.low_freq_factor
+      smooth /= scaling.high_freq_factor - scaling.low_freq_factor
+      factors.append(1 / ((1 - smooth) / scaling.factor + smooth))
+  return np.asarray(factors, np.float32)
+
+
+@pytest.fixture
+def rope_freqs(monkeypatch):
+  name = 'rope_freqs'
+  monkeypatch.setitem(published.GGUF_NAMES, name, name)
+  return f'{name}.weight'
+
+
+def test_the_rotary_factors_of_llama_3_1_must_be_those_of_model(
+  tmp_path, rope_freqs
+):
+  scaling = RopeScaling(kind='llama3', factor=8.0, original_max_length=512)
+  factors = llama3_factors(scaling)
+  assert factors.min() == 1 and 1 < factors[2] < factors.max() == 8
+  found = published.matrices(tied=True) | {rope_freqs: factors}
+  path = published.write_gguf(tmp_path / 'm.gguf', found)
+  assert ours.read_params(path, network(rope_scaling=scaling))
+  for other in (None, RopeScaling(kind='llama3', factor=8.0)):
+    with pytest.raises(
+      configuration.ConfigurationError, match='1 to 8 .rope_freqs.weight'
+    ):
+      ours.read_params(path, network(rope_scaling=other))
+  plain = published.write_gguf(
+    tmp_path / 'plain.gguf', published.matrices(tied=True)
+  )
+  with pytest.raises(configuration.ConfigurationError, match='by 1 to 1 '):
+    ours.read_params(plain, network(rope_scaling=scaling))
+
+
+def test_factors_of_one_scale_nothing(tmp_path, rope_freqs):
+  ones = {rope_freqs: np.ones(published.E // 2, np.float32)}
+  path = published.write_gguf(
+    tmp_path / 'm.gguf', published.matrices(tied=True) | ones
+  )
+  assert ours.read_params(path, network())
+
+
+@pytest.mark.parametrize(
+  'changes, match',
+  [
+    ({'rope_scaling_type': 'linear', 'rope_scaling_factor': 8.0}, "'linear'"),
+    ({'rope_scaling_factor': 8.0}, "'linear' with factor 8.0"),
+    ({'rope_scaling_type': 'yarn', 'rope_scaling_factor': 4.0}, "'yarn'"),
+    ({'rope_scaling_type': 'longrope'}, "'longrope'"),
+    ({'rope_dimension_count': 4}, 'turns 4 dimensions'),
+  ],
+)
+def test_another_rotary_embedding_is_refused_by_its_name(
+  tmp_path, changes, match
+):
+  path = written(tmp_path, changes)
+  with pytest.raises(configuration.ConfigurationError, match=match):
+    ours.read_params(path, network())
+
+
+@pytest.mark.parametrize(
+  'changes, scaling',
+  [
+    ({'rope_scaling_type': 'none', 'rope_scaling_factor': 8.0}, None),
+    ({'rope_scaling_type': 'linear', 'rope_scaling_factor': 1.0}, None),
+    (
+      {'rope_scaling_type': 'linear', 'rope_scaling_factor': 8.0},
+      RopeScaling(kind='linear', factor=8.0),
+    ),
+  ],
+)
+def test_a_scaling_that_model_binds_is_accepted(tmp_path, changes, scaling):
+  path = written(tmp_path, changes)
+  assert ours.read_params(path, network(rope_scaling=scaling))
+
+
+def written(tmp_path, changes):
+  kinds = {kind.value: kind for kind in gguf.RopeScalingType}
+  if 'rope_scaling_type' in changes:
+    kind = kinds[changes['rope_scaling_type']]
+    changes = changes | {'rope_scaling_type': kind}
+  found = published.matrices(tied=True)
+  return published.write_gguf(tmp_path / 'm.gguf', found, changes=changes)
+
+
+def test_one_part_of_several_is_refused(tmp_path):
+  path = tmp_path / 'm-00001-of-00002.gguf'
+  writer = gguf.GGUFWriter(str(path), 'llama')
+  writer.add_uint16('split.count', 2)
+  writer.write_header_to_file()
+  writer.write_kv_data_to_file()
+  writer.close()
+  with pytest.raises(configuration.ConfigurationError, match='2 parts.*merge'):
+    ours.read_params(path, network())
 
 
 def test_another_architecture_and_damaged_files_are_refused(tmp_path):

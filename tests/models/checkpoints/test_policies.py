@@ -11,7 +11,7 @@ import pytest
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import policies
+from rest_jax.models.checkpoints import policies, trained
 
 CONFIG = DecoderConfig(**published.SIZES)
 
@@ -72,11 +72,11 @@ def test_a_saved_policy_of_another_size_is_refused(tmp_path):
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(tmp_path / 'params', params)
   target = policies.abstract(CONFIG, mesh())
-  read = policies.restore(tmp_path / 'params', target)
+  read = trained.restore(tmp_path / 'params', target)
   jax.tree.map(np.testing.assert_array_equal, read, params)
   wider = dataclasses.replace(CONFIG, mlp_dim=80)
   with pytest.raises(configuration.ConfigurationError, match='MODEL binds'):
-    policies.restore(tmp_path / 'params', policies.abstract(wider, mesh()))
+    trained.restore(tmp_path / 'params', policies.abstract(wider, mesh()))
 
 
 def test_a_saved_policy_is_read_by_a_relative_path(tmp_path, monkeypatch):
@@ -86,5 +86,5 @@ def test_a_saved_policy_is_read_by_a_relative_path(tmp_path, monkeypatch):
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(tmp_path / 'params', params)
   monkeypatch.chdir(tmp_path)
-  read = policies.restore('params', policies.abstract(CONFIG, mesh()))
+  read = trained.restore('params', policies.abstract(CONFIG, mesh()))
   jax.tree.map(np.testing.assert_array_equal, read, params)

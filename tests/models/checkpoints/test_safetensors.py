@@ -1,5 +1,7 @@
 """Folders of safetensors, written here byte by byte from known matrices."""
 
+import json
+
 import numpy as np
 import published_llama as published
 import pytest
@@ -53,21 +55,105 @@ def test_half_precision_is_read_exactly(tmp_path, dtype):
   np.testing.assert_array_equal(read, w.astype(kind).astype(np.float32))
 
 
-def test_what_config_json_says_otherwise_is_listed(tmp_path):
-  folder = published.write_safetensors(
-    tmp_path / 'm',
-    published.matrices(tied=True),
-    config={'rms_norm_eps': 1e-6, 'hidden_act': 'gelu_pytorch_tanh'},
+# ---- which files count ------------------------------------------------------
+
+
+def embedding(folder):
+  return ours.read_params(folder, network())['params/embedding']()
+
+
+def stale(tmp_path, folder, name, **changes):
+  """Another file in the folder: the same names, other values."""
+  found = published.matrices(tied=True, seed=1) | changes
+  other = published.write_safetensors(tmp_path / 'stale', found)
+  [file] = (tmp_path / 'stale').glob('*.safetensors')
+  file.rename(tmp_path / folder / name)
+  return other
+
+
+def write_index(folder, found, files=1):
+  names = list(found)
+  folder.joinpath('model.safetensors.index.json').write_text(
+    json.dumps(
+      {
+        'weight_map': {
+          name: f'model-{number + 1:05d}-of-{files:05d}.safetensors'
+          for number in range(files)
+          for name in names[number::files]
+        }
+      }
+    )
   )
+
+
+def test_the_index_says_which_file_counts(tmp_path):
+  found = published.matrices(tied=True)
+  folder = published.write_safetensors(tmp_path / 'm', found, files=2)
+  before = ours.digest(folder)
+  stale(tmp_path, 'm', 'zz-old.safetensors')
   with pytest.raises(configuration.ConfigurationError) as caught:
-    ours.read_params(folder, network(num_layers=5))
-  for line in (
-    'norm_epsilon: the file has 1e-06, MODEL binds 1e-05',
-    'activation: the file has gelu_pytorch_tanh, MODEL binds silu',
-    'num_layers: the file has 3, MODEL binds 5',
+    ours.read_params(folder, network())
+  for name in ('zz-old.safetensors', 'model-0000', 'index.json'):
+    assert name in str(caught.value)
+  write_index(tmp_path / 'm', found, files=2)
+  np.testing.assert_array_equal(
+    embedding(folder), found['model.embed_tokens.weight']
+  )
+  assert ours.digest(folder) == before
+
+
+def test_an_index_that_does_not_fit_its_files_is_refused(tmp_path):
+  found = published.matrices(tied=True)
+  folder = published.write_safetensors(tmp_path / 'm', found, files=2)
+  write_index(tmp_path / 'm', found | {'model.extra.weight': None}, files=2)
+  with pytest.raises(
+    configuration.ConfigurationError, match='model.extra.weight.*does not hold'
   ):
-    assert line in str(caught.value)
-  assert 'mlp_dim' not in str(caught.value)
+    ours.read_params(folder, network())
+  (tmp_path / 'm' / 'model-00002-of-00002.safetensors').unlink()
+  with pytest.raises(
+    configuration.ConfigurationError, match='00002-of-00002.* named by'
+  ):
+    ours.read_params(folder, network())
+
+
+def test_a_missing_file_of_several_is_named_without_an_index(tmp_path):
+  found = published.matrices(tied=True)
+  folder = published.write_safetensors(tmp_path / 'm', found, files=3)
+  (tmp_path / 'm' / 'model-00002-of-00003.safetensors').unlink()
+  with pytest.raises(
+    configuration.ConfigurationError, match='model-00002-of-00003.*not there'
+  ):
+    ours.read_params(folder, network())
+
+
+def test_mistrals_own_files_are_passed_over(tmp_path):
+  found = published.matrices(tied=True)
+  folder = published.write_safetensors(tmp_path / 'm', found)
+  stale(tmp_path, 'm', 'consolidated.safetensors')
+  np.testing.assert_array_equal(
+    embedding(folder), found['model.embed_tokens.weight']
+  )
+  (tmp_path / 'm' / 'model-00001-of-00001.safetensors').unlink()
+  with pytest.raises(configuration.ConfigurationError, match='consolidated'):
+    ours.read_params(folder, network())
+
+
+@pytest.mark.parametrize('indexed', [True, False])
+def test_an_adapter_is_refused_and_its_tensor_named(tmp_path, indexed):
+  found = published.matrices(tied=True)
+  folder = published.write_safetensors(tmp_path / 'm', found)
+  if indexed:
+    write_index(tmp_path / 'm', found)
+  name = 'base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight'
+  part = {name: np.zeros((4, 32), np.float32)}
+  published.write_safetensors(tmp_path / 'a', part)
+  [file] = (tmp_path / 'a').glob('*.safetensors')
+  file.rename(tmp_path / 'm' / 'adapter_model.safetensors')
+  with pytest.raises(
+    configuration.ConfigurationError, match='adapter_model.*lora_A'
+  ):
+    ours.read_params(folder, network())
 
 
 def test_another_family_is_refused(tmp_path):
@@ -98,13 +184,45 @@ def test_without_config_json_the_tensors_themselves_are_compared(tmp_path):
     ours.read_params(folder, network())
 
 
-def test_a_repeated_output_matrix_of_a_tied_model_is_not_needed(tmp_path):
+@pytest.mark.parametrize('stated', [True, None])
+@pytest.mark.parametrize('kind', ['safetensors', 'gguf'])
+def test_a_tied_model_drops_an_output_matrix_only_if_it_is_the_embedding(
+  tmp_path, kind, stated, monkeypatch
+):
+  """Dropping another one would be another model, in silence."""
+  reader = {
+    'gguf': 'models.checkpoints.gguf',
+    'safetensors': 'artifacts.safetensors_files',
+  }[kind]
+  # Of 64 rows, this many are compared at a time.
+  monkeypatch.setattr(f'rest_jax.{reader}._ROWS', 10)
   found = published.matrices(tied=False)
-  folder = published.write_safetensors(
-    tmp_path / 'm', found, config={'tie_word_embeddings': True}
+
+  def read(name):
+    if kind == 'gguf':
+      pytest.importorskip('gguf')
+      from rest_jax.models.checkpoints import gguf
+
+      path = published.write_gguf(tmp_path / f'{name}.gguf', found)
+      return gguf.read_params(path, network(tied=True))
+    folder = published.write_safetensors(
+      tmp_path / name, found, config={'tie_word_embeddings': stated}
+    )
+    return ours.read_params(folder, network(tied=True))
+
+  with pytest.raises(
+    configuration.ConfigurationError, match='differs from .*embed'
+  ):
+    read('other')
+  found['lm_head.weight'] = found['model.embed_tokens.weight'].copy()
+  params = read('same')
+  assert 'params/unembedding' not in params
+  np.testing.assert_array_equal(
+    params['params/embedding'](), found['lm_head.weight']
   )
-  read = ours.read_params(folder, network(tied=True))
-  assert 'params/unembedding' not in read
+  found['lm_head.weight'][-1, -1] += 1e-3  # beyond the first rows compared
+  with pytest.raises(configuration.ConfigurationError, match='tie'):
+    read('almost')
 
 
 def test_a_truncated_file_is_named(tmp_path):

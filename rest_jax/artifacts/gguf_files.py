@@ -1,0 +1,54 @@
+"""Opens GGUF files (llama.cpp's format) for their weights and tokenizer.
+
+Read with the `gguf` package (extra 'hf'), which maps a local file into memory.
+"""
+
+from typing import Any
+
+from rest_jax.artifacts import storage
+from rest_jax.config import configuration
+
+
+def open_reader(source: storage.PathLike) -> Any:
+  """Opens a file.
+
+  Args:
+    source: its path, on a local disk.
+
+  Returns:
+    A gguf.GGUFReader.
+
+  Raises:
+    ConfigurationError: the file is remote, damaged or one part of several, or
+      the package is not installed.
+  """
+  if storage.is_remote(source):
+    raise configuration.ConfigurationError(
+      f'{source}: a GGUF file is read in place; copy it to a local disk first.'
+    )
+  try:
+    import gguf
+  except ImportError as error:
+    raise configuration.ConfigurationError(
+      f'{source}: reading GGUF needs the package gguf: '
+      "pip install 'rest_jax[hf]'."
+    ) from error
+  try:
+    reader = gguf.GGUFReader(str(source))
+  except (ValueError, OSError, IndexError, KeyError) as error:
+    raise configuration.ConfigurationError(
+      f'{source}: not a readable GGUF file, or a part of one ({error}).'
+    ) from error
+  parts = field(reader, 'split.count', 1)
+  if parts > 1:
+    raise configuration.ConfigurationError(
+      f'{source}: one of {parts} parts of a model. Join them first: '
+      'llama-gguf-split --merge FIRST_PART WHOLE.gguf.'
+    )
+  return reader
+
+
+def field(reader: Any, name: str, default: Any = None) -> Any:
+  """The value of a metadata key, or the default where the file lacks it."""
+  entry = reader.fields.get(name)
+  return default if entry is None else entry.contents()

@@ -1,0 +1,80 @@
+"""Rotary position embedding (RoFormer, arXiv 2104.09864), and its scaling.
+
+Pair i of a head's dimensions turns by position x frequency i. Some models
+lower the frequencies after pretraining, to read longer texts; the frequencies
+are then a part of the model, and others give another model.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from rest_jax.models.architecture import DecoderConfig, RopeScaling
+
+
+def frequencies(config: DecoderConfig) -> jax.Array:
+  """The angle per position of each pair, shape (head_dim / 2,), float32."""
+  half = config.head_dim // 2
+  # In float32 as the reference implementations. The order of the operations
+  # still matters a little: at position 8,000 the angle differs from that of
+  # transformers by up to 5e-4 radians.
+  plain = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  if config.rope_scaling is None:
+    return plain
+  return scaled(plain, config.rope_scaling)
+
+
+def scaled(plain: jax.Array, scaling: RopeScaling) -> jax.Array:
+  """The frequencies of a model that was extended to longer texts.
+
+  Args:
+    plain: (pairs,) radians per position before the extension.
+    scaling: how they are lowered.
+
+  Returns:
+    (pairs,). For 'linear' all are divided by the factor. For 'llama3' (Llama
+    3.1, arXiv 2407.21783; `apply_scaling` of its published code) those with a
+    wavelength beyond original_max_length / low_freq_factor positions are
+    divided by the factor, those below original_max_length / high_freq_factor
+    stay, and the ones between are blended.
+  """
+  slowed = plain / scaling.factor
+  if scaling.kind == 'linear':
+    return slowed
+  wavelengths = 2 * math.pi / plain
+  low, high = scaling.low_freq_factor, scaling.high_freq_factor
+  # 0 at the longer bound, 1 at the shorter one. Clipping gives exactly 0 or 1
+  # outside of them, so that the blend leaves those frequencies exact.
+  kept = (scaling.original_max_length / wavelengths - low) / (high - low)
+  kept = jnp.clip(kept, 0.0, 1.0)
+  return (1 - kept) * slowed + kept * plain
+
+
+def rotate(
+  x: jax.Array, positions: jax.Array, frequencies: jax.Array
+) -> jax.Array:
+  """Turns each pair of a head's dimensions by its angle.
+
+  Dimension i is paired with dimension i + half, as in Hugging Face's Llama.
+  GGUF files pair 2i with 2i + 1; checkpoints/gguf.py reorders their rows.
+
+  Args:
+    x: queries or keys, shape (B, L, heads..., E): any number of head axes.
+    positions: (B, L), in tokens from the start of the sequence.
+    frequencies: (E / 2,), see `frequencies`.
+
+  Returns:
+    The shape and dtype of x.
+  """
+  half = x.shape[-1] // 2
+  # Float32 whatever x is: bfloat16 cannot tell position 257 from 256, and an
+  # angle of some thousand radians needs all 24 bits. Positions below 2**24 are
+  # exact.
+  angles = positions[..., None].astype(jnp.float32) * frequencies[None, None]
+  extra = x.ndim - positions.ndim - 1
+  angles = angles.reshape(positions.shape + (1,) * extra + (half,))
+  sin, cos = jnp.sin(angles), jnp.cos(angles)
+  a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+  rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+  return rotated.astype(x.dtype)
