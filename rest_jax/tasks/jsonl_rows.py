@@ -84,7 +84,9 @@ def _row(line: bytes, number: int, grader: str) -> problem_sets.Row:
     fields = {k: v for k, v in value.items() if k != 'tests'}
     value |= json_lines.texts(line, fields)
   except ValueError as error:
-    raise _BadRow(str(error)) from None
+    # Without what JSON's reader says of the place: rows are counted by reason,
+    # and each has its line number beside it.
+    raise _BadRow(str(error).partition(' (')[0]) from None
   question = _text(value, 'question', needed=True)
   reads = registry.get(grader).reads
   answer = _text(value, 'answer', needed=reads == 'answer')
