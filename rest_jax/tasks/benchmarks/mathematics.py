@@ -67,7 +67,7 @@ def boxed(solution: str) -> str | None:
   """
   if '\\boxed' not in solution and '\\fbox' not in solution:
     return None  # a sentence such as 'the answer is 3' is not taken here
-  found = answer_extraction.candidates(solution, stop=())
+  found = answer_extraction.candidates(solution, stop=()).texts
   return (found[-1].strip() or None) if found else None
 
 
