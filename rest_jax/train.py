@@ -104,23 +104,16 @@ def train(
       with contextlib.ExitStack() as stack:
         validator = None
         if dvals:
-          validator = stack.enter_context(
-            Validator(
-              dvals,
-              model,
-              engine,
-              grid.mesh,
-              dval_stream,
-              validation,
-              iteration,
-            )
+          validator = Validator(
+            *(dvals, model, engine, grid.mesh),
+            *(dval_stream, validation, iteration),
           )
-        results = [
-          grid.train(
-            dataclasses.replace(optimizer, learning_rate=rate), validator
-          )
+          stack.enter_context(validator)
+        rates = [
+          dataclasses.replace(optimizer, learning_rate=rate)
           for rate in learning_rates
         ]
+        results = [grid.train(one, validator) for one in rates]
       _finish(work, grid, results)
     _remove_optimizers(work.folder)
     _say_what_was_chosen(checkpoints_dir, work.done, validated=bool(dvals))

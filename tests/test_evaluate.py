@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from rest_jax import evaluate
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import fingerprints, manifests, records
 from rest_jax.config import configuration
 from rest_jax.evaluation import comparison, difficulty_bins
 from rest_jax.rewards import verdicts
@@ -279,7 +279,7 @@ def test_more_tasks_are_evaluated_in_the_same_folder(run):
 def test_another_seed_is_refused(run):
   tasks = {'t': (GREEDY, 1, {'a': answers(1, 0)})}
   run(tasks)
-  with pytest.raises(manifests.FingerprintError, match='seed'):
+  with pytest.raises(fingerprints.FingerprintError, match='seed'):
     run(tasks, seed=1)
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from rest_jax import prepare
-from rest_jax.artifacts import manifests, records, task_card
+from rest_jax.artifacts import fingerprints, manifests, records, task_card
 from rest_jax.config import configuration
 from rest_jax.tasks import jsonl, prompts
 from rest_jax.tasks.synthetic import arithmetic
@@ -177,9 +177,9 @@ def test_missing_pieces_are_made_again_alike(run, tmp_path):
 def test_another_configuration_is_refused_and_nothing_is_lost(run, change):
   before = contents(run)
   other = dataclasses.replace(TINY, **change)
-  with pytest.raises(manifests.FingerprintError, match=list(change)[0]):
+  with pytest.raises(fingerprints.FingerprintError, match=list(change)[0]):
     prepare.prepare(run_dir=str(run), tasks=[other], seed=0)
-  with pytest.raises(manifests.FingerprintError, match='seed'):
+  with pytest.raises(fingerprints.FingerprintError, match='seed'):
     prepare.prepare(run_dir=str(run), tasks=[TINY], seed=1)
   assert contents(run) == before
 
@@ -214,7 +214,7 @@ def test_own_problems_need_no_corpus_and_keep_their_counts(tmp_path, capsys):
   out = capsys.readouterr().out
   assert 'line 1' in out and '0 worked examples' in out
   path.write_text(path.read_text() + '\n{"question": "a", "answer": 1}')
-  with pytest.raises(manifests.FingerprintError, match='input_sha256'):
+  with pytest.raises(fingerprints.FingerprintError, match='input_sha256'):
     prepare.prepare(run_dir=str(tmp_path / 'r'), tasks=[own], seed=0)
 
 

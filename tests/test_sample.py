@@ -10,7 +10,7 @@ import pytest
 import tiny_run
 
 from rest_jax import sample
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import fingerprints, manifests, records
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning, preemption
 from rest_jax.models.checkpoints import policies
@@ -186,7 +186,7 @@ def test_what_a_part_holds_does_not_depend_on_where_parts_are_cut(run):
 )
 def test_another_stream_or_layout_is_refused_on_resume(run, fields, message):
   run()
-  with pytest.raises(manifests.FingerprintError, match=message):
+  with pytest.raises(fingerprints.FingerprintError, match=message):
     run(**fields)
 
 

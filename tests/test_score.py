@@ -6,7 +6,7 @@ import os
 import pytest
 
 from rest_jax import score
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import fingerprints, manifests, records
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.rewards import pool, registry, verdicts
@@ -194,7 +194,7 @@ def test_a_changed_answer_grades_its_parts_again(run, graded_counts):
 
 def test_another_grader_on_the_same_folder_is_refused(run):
   run({'b': '2', 'a': '1'}, PARTS)
-  with pytest.raises(manifests.FingerprintError, match='grader'):
+  with pytest.raises(fingerprints.FingerprintError, match='grader'):
     run({'b': '2', 'a': '1 '}, PARTS, grader='exact')
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from rest_jax import select_examples
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import fingerprints, manifests, records
 from rest_jax.config import configuration
 from rest_jax.rewards import verdicts
 
@@ -288,7 +288,7 @@ def test_a_finished_selection_is_not_made_again(run, capsys):
   _, second = run(PARTS)
   assert first.digest == second.digest
   assert 'done already' in capsys.readouterr().out
-  with pytest.raises(manifests.FingerprintError, match='weighting'):
+  with pytest.raises(fingerprints.FingerprintError, match='weighting'):
     run(PARTS, weighting='literal')
 
 

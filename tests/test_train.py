@@ -13,7 +13,7 @@ import pytest
 import tiny_run
 
 from rest_jax import train
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import fingerprints, manifests, records
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning, preemption
 from rest_jax.models.checkpoints import policies, trained
@@ -426,7 +426,7 @@ def test_epochs_limit_the_steps(run):
 def test_another_semantic_binding_is_refused_with_the_differences(run):
   config = dataclasses.replace(CONFIG, max_steps=2)
   run(config=config)
-  with pytest.raises(manifests.FingerprintError) as error:
+  with pytest.raises(fingerprints.FingerprintError) as error:
     run(config=dataclasses.replace(config, batch_rows=8), iteration=2)
   assert 'config.batch_rows: stands as 4, asked for 8' in str(error.value)
   assert 'iteration: stands as 1, asked for 2' in str(error.value)

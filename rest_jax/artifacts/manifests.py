@@ -23,14 +23,10 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from rest_jax import __version__
-from rest_jax.artifacts import leases, records, storage
+from rest_jax.artifacts import fingerprints, leases, records, storage
 from rest_jax.config import configuration
 
 MANIFEST, STARTED = 'manifest.json', 'started.json'
-
-
-class FingerprintError(configuration.ConfigurationError):
-  """The folder belongs to another configuration."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,19 +279,13 @@ def work_on(
     elif (folder / STARTED).exists() and _holds_work(folder):
       old = storage.read_json(folder / STARTED)
     if old is not None:
-      recorded = old['semantic']
-      known = configuration.with_declared_defaults(recorded, semantic)
-      known = json.loads(json.dumps({**(absent or {}), **known}))
-      compare(
-        old | {'semantic': known},
+      fingerprint['semantic'] = fingerprints.continued(
+        old,
         fingerprint,
+        semantic=semantic,
+        absent=absent or {},
         where=folder,
         growable=growable,
-      )
-      # What was not recorded stays so: digests of parts and of this folder,
-      # and with them all that later stages made of it, remain as they are.
-      fingerprint['semantic'] = _without_new_keys(
-        fingerprint['semantic'], recorded
       )
       if old == fingerprint and standing is not None:
         if standing.is_whole():
@@ -311,71 +301,7 @@ def work_on(
     yield work
 
 
-def _without_new_keys(value: Any, recorded: Any) -> Any:
-  """`value` without the keys, at any depth, that `recorded` lacks."""
-  if isinstance(value, dict) and isinstance(recorded, dict):
-    return {
-      key: _without_new_keys(item, recorded[key])
-      for key, item in value.items()
-      if key in recorded
-    }
-  if isinstance(value, list) and isinstance(recorded, list):
-    start = [
-      _without_new_keys(*pair) for pair in zip(value, recorded, strict=False)
-    ]
-    return [*start, *value[len(start) :]]
-  return value
-
-
 def _holds_work(folder: storage.Path) -> bool:
   """Whether a folder that was started holds anything that could be lost."""
   names = {path.name for path in folder.iterdir()}
   return any(name != STARTED and not name.startswith('.') for name in names)
-
-
-def compare(
-  old: Mapping, new: Mapping, *, where: Any, growable: Sequence[str] = ()
-) -> None:
-  """Raises FingerprintError where `new` changes more than it may.
-
-  Args:
-    old: the fingerprint that stands.
-    new: the one asked for.
-    where: shown in the error.
-    growable: keys of the semantic bindings that may grow.
-  """
-  lines = []
-  before, after = old['semantic'], new['semantic']
-  for key, a, b in _differences(before, after, ''):
-    root = key.split('.')[0].split('[')[0]
-    if root in growable and _grew(before.get(root), after.get(root)):
-      continue
-    lines.append(f'  {key}: stands as {a!r}, asked for {b!r}')
-  if old['code'] != new['code']:
-    lines.append(f'  code: stands as {old["code"]}, this is {new["code"]}')
-  if lines:
-    may = f' (only these may grow: {", ".join(growable)})' if growable else ''
-    raise FingerprintError(
-      f'{where}: made with another configuration:\n'
-      + '\n'.join(lines)
-      + f'\nUse another RUN_DIR, or restore these bindings{may}.'
-    )
-
-
-def _grew(a: Any, b: Any) -> bool:
-  if isinstance(a, list) and isinstance(b, list):
-    return b[: len(a)] == a
-  return isinstance(a, int) and isinstance(b, int) and b >= a
-
-
-def _differences(a: Any, b: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
-  if isinstance(a, dict) and isinstance(b, dict):
-    for key in sorted({*a, *b}):
-      name = f'{prefix}.{key}' if prefix else key
-      missing = '(absent)'
-      yield from _differences(a.get(key, missing), b.get(key, missing), name)
-  elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-    for index, (x, y) in enumerate(zip(a, b, strict=True)):
-      yield from _differences(x, y, f'{prefix}[{index}]')
-  elif a != b:
-    yield prefix, a, b

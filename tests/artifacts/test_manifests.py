@@ -6,7 +6,7 @@ import json
 import pytest
 from artifacts.test_records import VERDICT, damage
 
-from rest_jax.artifacts import leases, manifests, records, storage
+from rest_jax.artifacts import fingerprints, leases, manifests, records, storage
 from rest_jax.artifacts.records import Verdict
 from rest_jax.config import configuration
 
@@ -108,7 +108,7 @@ def test_a_damaged_manifest_is_named(folder):
 
 def test_another_configuration_is_refused_with_the_differences(folder):
   stage(folder, semantic={'seed': 0, 'model': {'layers': 2}, 'list': [1, 2]})
-  with pytest.raises(manifests.FingerprintError) as caught:
+  with pytest.raises(fingerprints.FingerprintError) as caught:
     stage(folder, semantic={'seed': 1, 'model': {'layers': 2}, 'list': [1, 3]})
   text = str(caught.value)
   assert 'seed: stands as 0, asked for 1' in text
@@ -119,7 +119,7 @@ def test_another_configuration_is_refused_with_the_differences(folder):
 
 def test_a_refusal_loses_nothing(folder):
   stage(folder, semantic={'seed': 0})
-  with pytest.raises(manifests.FingerprintError):
+  with pytest.raises(fingerprints.FingerprintError):
     stage(folder, semantic={'seed': 1})
   made = []
   stage(folder, semantic={'seed': 0}, made=made)
@@ -129,7 +129,7 @@ def test_a_refusal_loses_nothing(folder):
 def test_an_unfinished_folder_of_another_configuration_is_refused_too(folder):
   with pytest.raises(KeyError):
     stage(folder, semantic={'seed': 0}, stop=1)
-  with pytest.raises(manifests.FingerprintError, match='seed'):
+  with pytest.raises(fingerprints.FingerprintError, match='seed'):
     stage(folder, semantic={'seed': 1})
 
 
@@ -144,9 +144,9 @@ def test_a_folder_that_was_only_started_takes_any_configuration(folder):
 def test_growable_bindings_grow_and_do_not_shrink(folder):
   grow = {'growable': ('n', 'tasks')}
   stage(folder, semantic={'n': 2, 'tasks': ['a']}, **grow)
-  with pytest.raises(manifests.FingerprintError, match='n: stands as 2'):
+  with pytest.raises(fingerprints.FingerprintError, match='n: stands as 2'):
     stage(folder, semantic={'n': 1, 'tasks': ['a']}, **grow)
-  with pytest.raises(manifests.FingerprintError, match='tasks'):
+  with pytest.raises(fingerprints.FingerprintError, match='tasks'):
     stage(folder, semantic={'n': 2, 'tasks': ['b', 'a']}, **grow)
   semantic = {'n': 3, 'tasks': ['a', 'b']}
   grown = stage(folder, semantic=semantic, **grow)
@@ -287,13 +287,13 @@ def test_a_folder_from_before_a_field_existed_stands_for_its_default(folder):
 )
 def test_a_new_field_with_another_value_is_refused(folder, change, named):
   stage(folder, semantic=EARLIER)
-  with pytest.raises(manifests.FingerprintError, match=named):
+  with pytest.raises(fingerprints.FingerprintError, match=named):
     stage(folder, semantic=LATER | change, absent=ABSENT)
 
 
 def test_a_key_without_a_declared_default_is_refused(folder):
   stage(folder, semantic=EARLIER)
-  with pytest.raises(manifests.FingerprintError, match='kind'):
+  with pytest.raises(fingerprints.FingerprintError, match='kind'):
     stage(folder, semantic=LATER)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rest_jax import prepare
-from rest_jax.artifacts import manifests, storage, task_card
+from rest_jax.artifacts import fingerprints, manifests, storage, task_card
 from rest_jax.config import configuration
 from rest_jax.tasks import jsonl
 
@@ -211,7 +211,7 @@ def test_dropping_belongs_to_the_training_problems_fingerprint(
     ([own], {'drop_overlap': True, 'overlap_ngram': 8}),
     ([own, other], {'drop_overlap': True}),  # its test set drops more
   ):
-    with pytest.raises(manifests.FingerprintError, match='drop_overlap'):
+    with pytest.raises(fingerprints.FingerprintError, match='drop_overlap'):
       run(folder, *tasks, **fields)
 
 
