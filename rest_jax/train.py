@@ -81,11 +81,9 @@ def train(
     'iteration': iteration,
   }
   if dvals:
-    semantic |= {
-      'validation': validation,
-      'dval_stream': dval_stream,
-      'engine': engine,
-    }
+    semantic |= dict(
+      validation=validation, dval_stream=dval_stream, engine=engine
+    )
   inputs = {
     'examples': examples,
     'init': policies.digest(init_path) if init_path else 'scratch',
