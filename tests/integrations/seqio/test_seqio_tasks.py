@@ -23,8 +23,8 @@ from rest_jax.tasks import encoding, splits
 from rest_jax.tasks.benchmarks import (
   builders,
   catalogue,
+  parsed_dataset,
   published_files,
-  readings,
 )
 from rest_jax.tasks.problem_sets import Row
 from rest_jax.tokenizers import vocabularies, vocabulary_files
@@ -99,7 +99,9 @@ def data_dir(tmp_path_factory):
         name,
         data_dir=folder,
         allow_partial=True,
-        reading=readings.Reading(rows=rows, skipped={}, where='', files={}),
+        dataset=parsed_dataset.ParsedDataset(
+          rows=rows, skipped={}, where='', files={}
+        ),
       ).download_and_prepare()
   with taken_from(folder):
     yield folder
