@@ -26,7 +26,7 @@ class SelectionConfig(configuration.Configuration):
     dedupe: whether of a problem's solutions with the very same text only the
       first can be kept.
     train_prompt: 'few_shot' trains on the prompt that was sampled from,
-      'zero_shot' on the same without its worked examples.
+      'zero_shot' on the same without its exemplars.
     seed: of the choice.
   """
 

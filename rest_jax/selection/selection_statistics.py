@@ -79,7 +79,7 @@ def no_correct(classes_of: Mapping[str, Mapping[str, int]]) -> str:
     + '\n'.join(lines)
     + '\nMany no_answer: the completions do not end in the answer format '
     'that the grader reads; look at the text of some samples, and at the '
-    'worked examples in the prompt. Many truncated: raise MAX_DECODE_LENGTH. '
+    'exemplars in the prompt. Many truncated: raise MAX_DECODE_LENGTH. '
     'Many wrong: draw more samples (NUM_SAMPLES grows in place), take easier '
     'problems or a stronger base model. Nothing was lost; samples and '
     'verdicts are kept.'

@@ -1,9 +1,10 @@
-"""What the kept solutions share with the problems that are evaluated.
+"""The overlap of the kept solutions with the problems that are evaluated.
 
-A solution may repeat a test question that is no training question: the model
-has read it before. This looks for n-grams (tasks/overlap.py) of each evaluated
-question in the texts of the kept solutions, for the statistics of the stage
-select; which solutions are kept does not depend on it.
+A sampled solution may repeat a test question that the model has read in its
+pretraining data. This module looks for n-grams of each evaluated question in
+the texts of the kept solutions (tasks/decontamination/overlap.py). The result
+is part of the statistics of the stage select; which solutions are kept does not
+depend on it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

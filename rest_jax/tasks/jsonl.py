@@ -5,7 +5,7 @@
     optional: "solution" (a human one), "level", "type"
 
 `tests` are for the grader 'program' (or your own that reads them), in one of
-the forms of rewards.code_problems.own.
+the forms of rewards.code.code_problems.own.
 
 An answer in GSM8K's form, "some reasoning ... #### 42", is recognised: 42 is
 the answer, the text a human solution. Without an id, the line number is one.

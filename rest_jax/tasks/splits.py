@@ -1,4 +1,4 @@
-"""Which problem is for what: D_val, test, worked examples; and how many.
+"""Which problem is for what: D_val, test, exemplars; and how many.
 
 Every choice is by a digest of the seed and the problem, so that it depends on
 no order and no other problem.
@@ -120,7 +120,7 @@ def exemplars(
   seed: int = 0,
   where: str,
 ) -> list[Row]:
-  """The worked examples of a prompt.
+  """The exemplars of a prompt.
 
   Args:
     rows: those that may be shown.

@@ -33,7 +33,7 @@ class SeqioConfig(problem_sets.TaskConfig):
     max_train: E-step problems at most, a seeded choice; 0: all.
     max_dval: problems of D_val at most; 0: all.
     max_eval: of each evaluated split at most; 0: all.
-    exemplars: ids of the prompt's worked examples; () for a seeded choice, or
+    exemplars: ids of the prompt's exemplars; () for a seeded choice, or
       for the first of each type where `exemplars_by_type`.
     exemplars_split: where they are.
     exemplars_from: the SeqIO task that has them; None: `task`.

@@ -43,7 +43,7 @@ def encoded(
     only: (field, value) of the problems that are kept; None for all.
     vocabulary: encodes.
     prefix: FEW_SHOT, ZERO_SHOT, or a text: see seqio_tasks.register.
-    beside: the dataset's source; the worked examples come from the same
+    beside: the dataset's source; the exemplars come from the same
       folder. Where the benchmark can be trained on, a problem with the
       question of one of them is dropped.
   """
@@ -97,7 +97,7 @@ def encoded(
 def _exemplars(
   row: catalogue.Benchmark, beside: seqio.TfdsDataSource
 ) -> list[problem_sets.Row]:
-  """The worked examples of a benchmark's prompt, from the TFDS data."""
+  """The exemplars of a benchmark's prompt, from the TFDS data."""
   if not row.num_shots:
     return []
   owner = catalogue.get(row.exemplars_from or row.name)

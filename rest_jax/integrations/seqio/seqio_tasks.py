@@ -8,7 +8,7 @@
     <each>_<vocabulary>               what `register` adds
 
 Their examples have the texts of catalogue.FIELDS, and `inputs` and `targets`
-as ids: of the plain tasks in bytes and without worked examples, of the others
+as ids: of the plain tasks in bytes and without exemplars, of the others
 as `register` was told. Importing this module registers the plain ones.
 """
 
@@ -117,8 +117,8 @@ def register(
   Args:
     vocabulary: what `vocabulary_files.load` takes, or one that is loaded; or a
       pair (name, vocabulary).
-    prefix: what stands before a question: 'few_shot', the task's worked
-      examples; 'zero_shot', nothing; or a text. A problem's own instruction
+    prefix: what stands before a question: 'few_shot', the task's
+      exemplars; 'zero_shot', nothing; or a text. A problem's own instruction
       (BBH) always does.
     name: of the vocabulary; None for its file's, or its folder's where the
       file is a tokenizer.json.
@@ -219,7 +219,7 @@ def _add(
   by_type = prefix == FEW_SHOT and row.num_shots and not row.exemplars
   source = seqio_prompts.source(
     row,
-    # A split of nothing but worked examples has no problems to show them to.
+    # A split of nothing but exemplars has no problems to show them to.
     [s for s in row.counts if not (by_type and s == row.exemplars_split)],
   )
   graded = row.grader != BY_HAND

@@ -29,7 +29,7 @@ FIELDS = (
   'problem_id',  # its key, unique in its split
   'question',
   'answer',  # what its grader compares with
-  'tests',  # rewards.program_tests.Tests.to_json()
+  'tests',  # rewards.code.program_tests.Tests.to_json()
   'level',
   'type',  # subject, subtask
   'solution',  # a human one, as a completion should look

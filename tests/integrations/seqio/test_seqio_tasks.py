@@ -201,7 +201,7 @@ def test_few_shot_ids_are_those_that_prepare_writes(
     for key, problem in expected.items():
       inputs, targets = (found[key][f].tolist() for f in ('inputs', 'targets'))
       assert inputs == sum(problem.prompt_parts, [])
-      assert len(problem.prompt_parts[1]) > 0  # there are worked examples
+      assert len(problem.prompt_parts[1]) > 0  # there are exemplars
       assert targets[-1] == vocabulary.eos_id
       if problem.solution_ids is not None:
         assert targets[:-1] == problem.solution_ids
