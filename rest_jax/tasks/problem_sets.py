@@ -83,8 +83,8 @@ class TaskConfig(configuration.Configuration):
       (tasks/chat_templates.py): 'auto', a Jinja file, or None.
     num_shots: number of exemplars in the few-shot prompt.
     grader: a name in rewards/registry.py, or your own 'module:function'.
-    vocabulary: spec of its vocabulary (tokenizers/vocabulary_files.py); None for
-      the one that is trained on the run's corpus.
+    vocabulary: spec of its vocabulary, as tokenizers/vocabulary_files.py takes
+      it; None for the one that is trained on the run's corpus.
   """
 
   prompt: prompts.PromptTemplate = prompts.PromptTemplate()
