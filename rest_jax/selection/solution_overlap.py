@@ -14,7 +14,7 @@ from rest_jax.artifacts import manifests, records, run_paths, storage, task_card
 from rest_jax.distributed import preemption
 from rest_jax.selection.filtering import KEY
 from rest_jax.selection.graded_samples import TaskInputs
-from rest_jax.tasks.decontamination import overlap
+from rest_jax.tasks.decontamination import overlap, overlap_results
 
 STATISTICS = 'overlap'  # their key in the manifest
 
@@ -72,7 +72,7 @@ class Leaks:
       texts = dict(_texts(task, source))
       keys = list(zip(*kept.values(), strict=True))
       matches.add([_name(key) for key in keys], [texts[key] for key in keys])
-    found = {name: matches.found(name) for name in self.sets}
+    found = {name: matches.found(name).to_json() for name in self.sets}
     return {STATISTICS: {**self._head(), 'found': found}}
 
   def renew(
@@ -88,12 +88,13 @@ class Leaks:
   def show(self, statistics: Mapping[str, Any]) -> None:
     """Prints a line for each set that shares something."""
     found = statistics.get(STATISTICS, {}).get('found', {})
-    for name, one in found.items():
-      if one['shared']:
+    for name, values in found.items():
+      one = overlap_results.Overlap.from_json(values)
+      if one.shared:
         print(
-          f'overlap: {one["training_shared"]} of {one["training"]} kept '
+          f'overlap: {one.training_shared} of {one.training} kept '
           f'solutions share a {self.ngram}-gram with {name} '
-          f'({one["shared"]} of its {one["problems"]} problems)'
+          f'({one.shared} of its {one.problems} problems)'
         )
 
   def _head(self) -> dict[str, Any]:

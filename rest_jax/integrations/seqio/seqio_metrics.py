@@ -71,14 +71,14 @@ def metric_fn(
       predictions that targets have.
     maj_at: the k of maj@k; None for 2, 4, … if any completion has an answer to
       vote with; () for none.
-    num_workers: grading processes; 0 for one per core. Only graders without a
-      time limit of their own (`program`) use them.
+    num_workers: grading processes; 0 for one per core. Only graders that
+      are not bounded (registry.Grader; `program`, your own) use them.
 
   Returns:
     A function of (targets, predictions): references as `postprocessor` gives
-    them, and one text or several for each. It returns pass@k and maj@k, as means
-    over the targets with k predictions or more (NaN if there are none), and the
-    share of predictions with each outcome, as in `rate/no_answer`.
+    them, and one text or several for each. It returns pass@k and maj@k, as
+    means over the targets with k predictions or more (NaN if there are none),
+    and the share of predictions with each outcome, as in `rate/no_answer`.
 
   Raises:
     ConfigurationError: when the function is called and this machine lacks what
