@@ -19,15 +19,19 @@ from rest_jax.tasks.decontamination import overlap, overlap_results
 STATISTICS = 'overlap'  # their key in the manifest
 
 
-class Leaks:
-  """Compares examples with evaluated sets.
+class SolutionOverlap:
+  """Compares the texts of kept solutions with evaluated sets.
 
   Attributes:
     ngram: tokens of a gram; 0: nothing is compared.
-    sets: task/split to the manifest of its problems.
+    sets: task/split of an evaluated set to the manifest of its problems.
   """
 
   def __init__(self, eval_problems_dirs: Sequence[str], ngram: int):
+    """Args:
+    eval_problems_dirs: finished folders of problems.
+    ngram: tokens of a gram; 0 compares nothing.
+    """
     overlap.check(ngram)
     self.ngram, self.sets = ngram, {}
     for folder in eval_problems_dirs if ngram else ():
@@ -41,13 +45,16 @@ class Leaks:
     parts: Sequence[Mapping[str, Any]],
     tasks: Sequence[TaskInputs],
   ) -> dict[str, Any]:
-    """{} where nothing is compared, else {STATISTICS: what is shared}.
+    """Compares the examples; for the manifest's statistics.
 
     Args:
       folder: of the examples.
-      parts: the manifest's rows of its parts, as select writes them: one for
-        each part of each task's samples (problems, for human solutions).
-      tasks: select's inputs.
+      parts: its parts as the manifest lists them; select writes one for each
+        part of each task's samples (or problems, for human solutions).
+      tasks: the inputs of select.
+
+    Returns:
+      {STATISTICS: the overlap with each set}; {} if nothing is compared.
     """
     if not self.sets:
       return {}
@@ -78,7 +85,7 @@ class Leaks:
   def renew(
     self, done: manifests.Manifest, tasks: Sequence[TaskInputs]
   ) -> None:
-    """Compares finished examples again if other sets are evaluated since."""
+    """Compares finished examples again if the evaluated sets have changed."""
     standing, head = done.statistics.get(STATISTICS, {}), self._head()
     if self.sets and any(standing.get(key) != head[key] for key in head):
       more = self.statistics(done.folder, done.parts, tasks)
@@ -86,7 +93,11 @@ class Leaks:
       self.show(more)
 
   def show(self, statistics: Mapping[str, Any]) -> None:
-    """Prints a line for each set that shares something."""
+    """Prints a line for each set that shares something.
+
+    Args:
+      statistics: what `statistics` returned.
+    """
     found = statistics.get(STATISTICS, {}).get('found', {})
     for name, values in found.items():
       one = overlap_results.Overlap.from_json(values)
