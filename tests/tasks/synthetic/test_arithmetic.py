@@ -2,13 +2,13 @@
 
 import collections
 import dataclasses
-import hashlib
+import functools
 import re
 
+import embedded_tasks
 import pytest
 
 from rest_jax.config import configuration
-from rest_jax.tasks import prompts
 from rest_jax.tasks.synthetic import (
   arithmetic,
   arithmetic_solutions,
@@ -109,11 +109,6 @@ def stated_answer(solution: str) -> int | None:
   return int(found.group(1)) if found else None
 
 
-def corpus_of(config, number=None):
-  number = number or config.corpus.num_documents
-  return [item for index in range(number) for item in config.document(0, index)]
-
-
 @pytest.fixture(scope='module')
 def texts():
   return SMALL.read(0)
@@ -121,7 +116,7 @@ def texts():
 
 @pytest.fixture(scope='module')
 def corpus():
-  return corpus_of(SMALL)
+  return embedded_tasks.corpus_of(SMALL)
 
 
 def test_answers_follow_from_the_words_of_the_questions(texts, corpus):
@@ -138,7 +133,7 @@ def test_every_claim_of_a_clean_solution_is_right():
   corpus = dataclasses.replace(
     SMALL.corpus, flaws=CLEAN, human_share=0.5, num_documents=500
   )
-  items = corpus_of(dataclasses.replace(SMALL, corpus=corpus))
+  items = embedded_tasks.corpus_of(dataclasses.replace(SMALL, corpus=corpus))
   styles = collections.Counter(item.style for item in items)
   assert set(styles) == {'worked', *arithmetic_solutions.HUMAN_STYLES}
   claims = 0
@@ -223,13 +218,13 @@ def test_flaw_rates_are_those_of_the_configuration(corpus):
       counts['wrong_last_step'] += 1
   flaws, total = SMALL.corpus.flaws, len(corpus)
 
-  def near(count, rate, number):
-    return abs(count - rate * number) < 5 * (number * rate * (1 - rate)) ** 0.5
-
   assert total > 5000
   for name in ('missing_answer', 'skipped_step', 'wrong_last_step'):
-    assert near(counts[name], getattr(flaws, name), total), (name, counts)
-  assert near(
+    assert embedded_tasks.is_near(counts[name], getattr(flaws, name), total), (
+      name,
+      counts,
+    )
+  assert embedded_tasks.is_near(
     counts['skipped_wrong'], flaws.skipped_wrong, counts['skipped_step']
   )
 
@@ -258,20 +253,7 @@ def test_a_consistent_author_has_one_style_and_flaw():
 
 
 def test_the_same_seed_gives_the_same_bytes_on_every_machine():
-  def digest(seed):
-    texts = SMALL.read(seed)
-    template = SMALL.prompt
-    parts = [
-      repr((r.key, r.question, r.answer, r.level, r.type, r.solution))
-      for s in texts.sets
-      for r in s.rows
-    ]
-    parts += [
-      prompts.document_text(template, page)
-      for page in SMALL.documents(seed, 0, 100)
-    ]
-    return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
-
+  digest = functools.partial(embedded_tasks.digest, SMALL, reference='answer')
   assert digest(0) == digest(0) != digest(1)
   assert digest(0)[:16] == 'f8de5a9cabe6b9f9'
 

@@ -2,17 +2,18 @@
 
 import collections
 import dataclasses
-import hashlib
+import functools
 import json
 import re
 
+import embedded_tasks
 import pytest
 
 from rest_jax.config import configuration
 from rest_jax.rewards import registry, verdicts
 from rest_jax.rewards.code.program_tests import Tests
 from rest_jax.rewards.code.programs import require_sandbox
-from rest_jax.tasks import prompts, seeded_random
+from rest_jax.tasks import seeded_random
 from rest_jax.tasks.synthetic import (
   clauses,
   embedded,
@@ -122,11 +123,7 @@ def texts():
 
 @pytest.fixture(scope='module')
 def corpus():
-  return [
-    item
-    for index in range(SMALL.corpus.num_documents)
-    for item in SMALL.document(0, index)
-  ]
+  return embedded_tasks.corpus_of(SMALL)
 
 
 @pytest.fixture(scope='module')
@@ -316,15 +313,18 @@ def test_flaw_rates_are_those_of_the_configuration(corpus):
       counts['skipped_clause', steps] += written < steps + 1
   flaws, total = SMALL.corpus.flaws, len(corpus)
 
-  def near(count, rate, number):
-    return abs(count - rate * number) < 5 * (number * rate * (1 - rate)) ** 0.5
-
   assert total > 5000
-  assert near(counts['syntax_slip'], flaws.syntax_slip, total), counts
-  assert near(counts['missing_print'], flaws.missing_print, total), counts
+  assert embedded_tasks.is_near(
+    counts['syntax_slip'], flaws.syntax_slip, total
+  ), counts
+  assert embedded_tasks.is_near(
+    counts['missing_print'], flaws.missing_print, total
+  ), counts
   for steps in (2, 3, 4):
     rate = flaws.rates(steps)['skipped_clause']
-    assert near(counts['skipped_clause', steps], rate, totals[steps]), counts
+    assert embedded_tasks.is_near(
+      counts['skipped_clause', steps], rate, totals[steps]
+    ), counts
 
 
 def test_a_consistent_author_has_one_style_and_flaw():
@@ -341,17 +341,7 @@ def test_a_consistent_author_has_one_style_and_flaw():
 
 
 def test_the_same_seed_gives_the_same_bytes_on_every_machine():
-  def digest(seed):
-    parts = [
-      repr((r.key, r.question, r.tests, r.level, r.type, r.solution))
-      for r in rows_of(SMALL.read(seed))
-    ]
-    parts += [
-      prompts.document_text(SMALL.prompt, page)
-      for page in SMALL.documents(seed, 0, 100)
-    ]
-    return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
-
+  digest = functools.partial(embedded_tasks.digest, SMALL, reference='tests')
   assert digest(0) == digest(0) != digest(1)
   assert digest(0)[:16] == '9d4b67cf954ff759'
 
