@@ -79,7 +79,7 @@ class JsonlConfig(problem_sets.TaskConfig):
       digests['input_test_sha256'] = jsonl_rows.sha256(self.input_test)
     return digests
 
-  def read(self, seed):
+  def read(self, seed: int) -> problem_sets.TaskTexts:
     rows, skipped = jsonl_rows.read_rows(self.input, self.grader)
     if self.input_test:
       test, test_skipped = jsonl_rows.read_rows(self.input_test, self.grader)
