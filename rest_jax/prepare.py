@@ -245,8 +245,8 @@ def _summary(
     )
     if shots < asked and card.split == problem_sets.TRAIN:
       lines.append(
-        f'{name}: {shots} worked examples in the few-shot prompt, not {asked}: '
-        'the input has no more solutions'
+        f'{name}: {shots} exemplars in the few-shot prompt, not {asked}: no '
+        'other problem of the input has a solution'
       )
   longest = max(m.statistics['longest_prompt'] for m in done)
   text = f'prepare: {", ".join(counts)}; longest prompt {longest} tokens'

@@ -23,7 +23,7 @@ from rest_jax.evaluation import difficulty_bins
 from rest_jax.selection import examples, graded_samples, selection_statistics
 from rest_jax.selection.filtering import SelectionConfig, keep
 from rest_jax.selection.graded_samples import TaskInputs
-from rest_jax.selection.solution_overlap import Leaks
+from rest_jax.selection.solution_overlap import SolutionOverlap
 
 _VERSION = 1
 
@@ -78,7 +78,7 @@ def select(
     )
     for i, problems in enumerate(problems_dirs)
   ]
-  leaks = Leaks(eval_problems_dirs, overlap_ngram)
+  overlaps = SolutionOverlap(eval_problems_dirs, overlap_ngram)
   with manifests.work_on(
     examples_dir,
     stage='select',
@@ -90,17 +90,16 @@ def select(
     version=_VERSION,
   ) as work:
     if work.done is not None:
-      leaks.renew(work.done, tasks)
+      overlaps.renew(work.done, tasks)
       print(f'select: {examples_dir} is done already')
       return
     choose = _choose_human if human else _choose_samples
     statistics = choose(work, tasks, config, difficulty_dir)
-    statistics |= leaks.statistics(work.folder, work.parts(), tasks)
-    work.finish(statistics=statistics)
-  leaks.show(statistics)
-  selection_statistics.show(
-    examples_dir, statistics
-  )  # its last line is the launcher's
+    shared = overlaps.statistics(work.folder, work.parts(), tasks)
+    work.finish(statistics=statistics.to_json() | shared)
+  overlaps.show(shared)
+  # Last, because the launcher shows a job's last line.
+  selection_statistics.show(statistics)
 
 
 def _choose_samples(
@@ -108,44 +107,51 @@ def _choose_samples(
   tasks: Sequence[TaskInputs],
   config: SelectionConfig,
   difficulty_dir: str | None,
-) -> dict:
+) -> selection_statistics.SelectionStatistics:
   """Writes the parts of select_from 'samples'; returns the statistics."""
   graded = [graded_samples.correct(task) for task in tasks]
-  if not sum(len(table) for table, _ in graded):
+  if not sum(samples.table.num_rows for samples in graded):
     raise configuration.ConfigurationError(
       selection_statistics.no_correct(
         {
-          task.verdicts.folder: classes
-          for task, (_, classes) in zip(tasks, graded, strict=True)
+          task.verdicts.folder: samples.outcomes
+          for task, samples in zip(tasks, graded, strict=True)
         }
       )
     )
   parts = sum(len(task.samples.parts) for task in tasks)
   number, found = 0, []
-  for task, (correct, classes) in zip(tasks, graded, strict=True):
+  for task, samples in zip(tasks, graded, strict=True):
     preemption.check('select')
-    kept = keep(correct, config.of_task(task.card.task))
+    kept = keep(samples.table, config.of_task(task.card.task))
     prompts = task.prompts(config.train_prompt)
     target_tokens = 0
     for row in task.samples.parts:
       preemption.check('select')
       chosen = kept.filter(pc.equal(kept['part'], row['name']))
-      table, tokens = graded_samples.examples_of_part(
-        task, row['name'], chosen, prompts
-      )
-      target_tokens += tokens
+      part = graded_samples.examples_of_part(task, row['name'], chosen, prompts)
+      target_tokens += part.target_tokens
       name = records.part_name(number, parts)
-      work.write_table(name, table, source=manifests.digest_of(row['content']))
+      source = manifests.digest_of(row['content'])
+      work.write_table(name, part.table, source=source)
       number += 1
     name, bins = task.card.task, {}
     if difficulty_dir is not None:
       bins = difficulty_bins.bins(difficulty_dir, name)
     found.append(
-      selection_statistics.of_task(
-        name, correct, kept, classes, target_tokens, prompts, bins
+      selection_statistics.of_samples(
+        name,
+        samples.table,
+        kept,
+        classes=samples.outcomes,
+        target_tokens=target_tokens,
+        problems=list(prompts),
+        bins=bins,
       )
     )
-  return selection_statistics.total(found, select_from='samples')
+  return selection_statistics.SelectionStatistics(
+    select_from='samples', tasks=found
+  )
 
 
 def _choose_human(
@@ -153,7 +159,7 @@ def _choose_human(
   tasks: Sequence[TaskInputs],
   config: SelectionConfig,
   difficulty_dir: str | None,
-) -> dict:
+) -> selection_statistics.SelectionStatistics:
   """Writes the parts of select_from 'human'; returns the statistics."""
   parts = sum(len(task.problems.parts) for task in tasks)
   number, found = 0, []
@@ -176,10 +182,12 @@ def _choose_human(
       )
       solutions = table['solution_ids'].to_pylist()
       targets = [np.array(ids, np.int32) for ids in solutions]
-      table, tokens = examples.build(rows, targets, prompts, task.card.eos_id)
+      part = examples.build(rows, targets, prompts, task.card.eos_id)
       name = records.part_name(number, parts)
-      work.write_table(name, table, source=manifests.digest_of(row['content']))
-      written, target_tokens = written + size, target_tokens + tokens
+      source = manifests.digest_of(row['content'])
+      work.write_table(name, part.table, source=source)
+      written += size
+      target_tokens += part.target_tokens
       number += 1
     if not written:
       raise configuration.ConfigurationError(
@@ -187,14 +195,10 @@ def _choose_human(
         'baseline needs some (SFT_BASELINE = False leaves it out).'
       )
     found.append(
-      {
-        'task': task.card.task,
-        'problems': len(prompts),
-        'kept': written,
-        'solved_problems': written,
-        'weight_sum': float(written),
-        'target_tokens': target_tokens,
-        'kept_per_problem': {'0': len(prompts) - written, '1': written},
-      }
+      selection_statistics.of_human(
+        task.card.task, len(prompts), written, target_tokens
+      )
     )
-  return selection_statistics.total(found, select_from='human')
+  return selection_statistics.SelectionStatistics(
+    select_from='human', tasks=found
+  )

@@ -1,8 +1,12 @@
-"""The worked examples of docs/tasks.md do what they say."""
+"""The commands of docs/tasks.md do what they say; named files exist."""
 
+import ast
+import io
+import pathlib
 import re
 import shlex
 import sys
+import tokenize
 
 import pytest
 
@@ -103,3 +107,104 @@ def write_samples(folder, problem_id, texts):
     ]
     work.write(records.part_name(0, 1), rows, source='test')
     work.finish()
+
+
+# Files of a user's, and of other projects, that pages and docstrings name.
+_NOT_OURS = frozenset(
+  {
+    'my_tasks.py',  # docs/tasks.md: registers a user's SeqIO task
+    'palindromes.py',  # docs/tasks.md: a user's grader
+    'palindromes.gin',
+    'starter_code.py',  # of a problem of APPS
+    'config.gin',  # prepare writes it into RUN_DIR
+  }
+)
+_PATH = re.compile(r'(?<![\w./*<-])(?:[\w-]+/)*[\w-]+\.(?:py|gin|sh)\b')
+_IN_LAUNCH = re.compile(r'(?<![\w./-])launch/[\w./-]*\w')
+
+
+def paths_of(root):
+  """Every source file, as a path within the repository."""
+  found = set()
+  for folder in ('rest_jax', 'gin', 'launch', 'tests'):
+    for path in (root / folder).rglob('*'):
+      if path.is_file() and '__pycache__' not in path.parts:
+        found.add(path.relative_to(root).as_posix())
+  for path in root.iterdir():
+    found.add(path.name)
+  return found
+
+
+def unknown_names(text, paths):
+  """Names of files in a text that no file of the repository ends with.
+
+  A name may leave out the folders at its beginning, as 'sampling/streams.py'
+  does. Words in capitals stand for a name that the reader chooses.
+  """
+  ends = {'/'.join(path.split('/')[i:]) for path in paths for i in range(6)}
+  return {
+    name
+    for name in _PATH.findall(text)
+    if name not in ends
+    and name not in _NOT_OURS
+    and not re.search(r'\b[A-Z]{2,}\b', name)
+  }
+
+
+def prose_of(source):
+  """The docstrings and comments of a Python file."""
+  tree = ast.parse(source)
+  kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+  texts = [
+    ast.get_docstring(node) or ''
+    for node in ast.walk(tree)
+    if isinstance(node, kinds)
+  ]
+  texts += [
+    token.string
+    for token in tokenize.generate_tokens(io.StringIO(source).readline)
+    if token.type == tokenize.COMMENT
+  ]
+  return '\n'.join(texts)
+
+
+def test_unknown_names_are_found_and_known_ones_are_not():
+  paths = {'rest_jax/sampling/streams.py', 'gin/defaults.gin', 'setup.py'}
+  text = (
+    'rest_jax/sampling/streams.py sampling/streams.py streams.py setup.py '
+    '(tasks/streams.py) gin/defaults.gin, gin/tasks/NAME.gin; rest_jax/gone.py.'
+  )
+  assert unknown_names(text, paths) == {'tasks/streams.py', 'rest_jax/gone.py'}
+  source = '"""Of a.py."""\n\n\ndef f():\n  return "b.py"  # c.py\n'
+  assert unknown_names(prose_of(source), paths) == {'a.py', 'c.py'}
+
+
+def test_every_file_that_a_page_names_exists(root):
+  paths = paths_of(root)
+  folders = {str(pathlib.PurePosixPath(path).parent) for path in paths}
+  pages = [*sorted((root / 'docs').glob('*.md')), root / 'README.md']
+  pages.append(root / 'CONTRIBUTING.md')
+  stale = {}
+  for page in pages:
+    text = page.read_text()
+    names = unknown_names(text, paths)
+    names |= {*_IN_LAUNCH.findall(text)} - paths - folders
+    if names:
+      stale[page.name] = sorted(names)
+  assert len(pages) > 10 and not stale
+
+
+def test_every_file_that_a_docstring_or_comment_names_exists(root):
+  paths = paths_of(root)
+  stale = {}
+  for path in sorted(paths):
+    if path.startswith('rest_jax/') and path.endswith('.py'):
+      names = unknown_names(prose_of((root / path).read_text()), paths)
+    elif path.endswith('.gin'):
+      text = (root / path).read_text()
+      names = unknown_names('\n'.join(re.findall('#.*', text)), paths)
+    else:
+      continue
+    if names:
+      stale[path] = sorted(names)
+  assert not stale

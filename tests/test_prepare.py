@@ -212,7 +212,7 @@ def test_own_problems_need_no_corpus_and_keep_their_counts(tmp_path, capsys):
   assert card.vocabulary == 'bytes' and card.grader == 'number'
   assert not (tmp_path / 'r/base').exists()
   out = capsys.readouterr().out
-  assert 'line 1' in out and '0 worked examples' in out
+  assert 'line 1' in out and '0 exemplars' in out
   path.write_text(path.read_text() + '\n{"question": "a", "answer": 1}')
   with pytest.raises(fingerprints.FingerprintError, match='input_sha256'):
     prepare.prepare(run_dir=str(tmp_path / 'r'), tasks=[own], seed=0)

@@ -1,11 +1,11 @@
-"""The gin flags that the stages and the launcher share, named as in T5X."""
+"""The command-line flags for gin that all commands share, named as in T5X."""
 
 import argparse
 from collections.abc import Sequence
 
 
 def add(target: argparse.ArgumentParser) -> None:
-  """Adds the flags that argparse reads; `split` takes --gin.NAME out before."""
+  """Adds the flags that argparse reads; --gin.NAME is for `split`."""
   target.add_argument(
     '--gin_file', action='append', default=[], help='repeatable, in order'
   )
@@ -18,9 +18,12 @@ def add(target: argparse.ArgumentParser) -> None:
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-  """(other flags, bindings) of a command line with --gin.NAME=VALUE flags.
+  """Takes the --gin.NAME=VALUE flags out of a command line.
 
-  `--gin.NAME VALUE` in two words is understood too.
+  `--gin.NAME VALUE` in two words means the same.
+
+  Returns:
+    (the other arguments, the bindings as NAME=VALUE).
   """
   others, bindings = [], []
   iterator = iter(arguments)

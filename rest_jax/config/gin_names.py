@@ -1,8 +1,8 @@
-"""Names on the command line: how they are written, and which ones there are.
+"""Names and values of bindings as text: what the front end needs no gin for.
 
-What gin_parser.py needs and what needs no gin: bare strings get their quotes,
-a misspelt name gets the nearest valid one, and a binding of a stage that is
-not imported is looked up in that stage's source text.
+Quotes bare strings of the command line, finds the nearest valid name for a
+misspelt one, and checks a binding of a stage that is not imported against the
+source text of that stage.
 """
 
 import ast
@@ -35,6 +35,7 @@ def as_binding(argument: str) -> str:
 
 
 def _quoted(value: str) -> str:
+  """A value as gin can parse it: quoted if it is a bare string."""
   if re.fullmatch(r'[%@][\w./]+(\(\))?', value):
     return value
   with contextlib.suppress(ValueError, SyntaxError):
@@ -53,6 +54,7 @@ def _quoted(value: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
+  """A sentence for an error about an unknown name: the nearest known one."""
   known = sorted(known)
   if near := difflib.get_close_matches(name, known, n=1, cutoff=0.5):
     return f'Nearest: {near[0]}.'
@@ -62,7 +64,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def reached(text: str, bound: Mapping[str, str]) -> dict[str, str]:
-  """What a text of gin can lead to: some of `bound`, never too little.
+  """The bindings that a text of gin refers to, directly or through others.
+
+  Scopes and modules are not told apart, so that the result may hold bindings
+  that are not used, but never lacks one that is.
 
   Args:
     text: of a gin file, or of values.
@@ -70,8 +75,8 @@ def reached(text: str, bound: Mapping[str, str]) -> dict[str, str]:
       scope/module.Class.parameter, each with the text of its value.
 
   Returns:
-    The macros that it refers to, and the parameters of whatever function or
-    class it names, in any scope; and so on through their values.
+    The macros that the text refers to, the parameters of every function or
+    class that it names, and the same for the values of all of these.
   """
   owners: dict[str, list[str]] = {}
   for key in bound:
@@ -91,7 +96,13 @@ def reached(text: str, bound: Mapping[str, str]) -> dict[str, str]:
 
 
 def require_file(file: str, places: Sequence[str]) -> None:
-  """Raises unless a gin file is in one of the places; the last is ours."""
+  """Raises ConfigurationError unless a gin file exists.
+
+  Args:
+    file: its path, relative to one of the places.
+    places: folders; the last one is the package's own, whose files the error
+      suggests.
+  """
   if any(os.path.isfile(os.path.join(place, file)) for place in places):
     return
   known = []
@@ -105,7 +116,7 @@ def require_file(file: str, places: Sequence[str]) -> None:
 
 
 def imported_modules(gin_directory: str) -> dict[str, str]:
-  """Alias to module, for whatever the package's gin files import."""
+  """Name to module, for all modules that the package's gin files import."""
   found = {}
   pattern = re.compile(r'^from ([\w.]+) import (\w+)(?: as (\w+))?', re.M)
   for root, _, names in os.walk(gin_directory):
@@ -119,7 +130,15 @@ def imported_modules(gin_directory: str) -> dict[str, str]:
 
 
 def check_in_source(key: str, module: str) -> None:
-  """Raises unless MODULE.NAME.FIELD stands in the module's source text."""
+  """Checks a binding against a module's source text, without importing it.
+
+  Args:
+    key: SCOPE/MODULE.NAME.FIELD, as on the command line.
+    module: the full name of MODULE.
+
+  Raises:
+    ConfigurationError: the module has no NAME, or NAME has no FIELD.
+  """
   _, name, field = (*key.rpartition('/')[2].split('.'), '', '')[:3]
   nodes = _definitions(_source(module))
   where = f'--gin.{key}'
@@ -135,6 +154,7 @@ def check_in_source(key: str, module: str) -> None:
 
 
 def _source(module: str) -> list[ast.stmt]:
+  """The parsed statements of a module's file."""
   with open(importlib.util.find_spec(module).origin) as file:
     return ast.parse(file.read()).body
 
@@ -146,7 +166,7 @@ def _definitions(body: Iterable[ast.stmt]) -> dict[str, ast.stmt]:
 
 
 def _parameters(module: str, name: str) -> list[str]:
-  """Of a function; or the fields of a class and of its bases in rest_jax."""
+  """Parameters of a function, or fields of a class and of its bases here."""
   body = _source(module)
   node = _definitions(body).get(name)
   if isinstance(node, ast.FunctionDef):

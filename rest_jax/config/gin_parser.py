@@ -1,10 +1,11 @@
-"""Gin for the command line: T5X's conventions, and errors that name the fix.
+"""Reads gin files and bindings for a stage, with the conventions of T5X.
 
-What gin itself lets pass is caught here: a misspelt macro on the command line
-(gin would just define a new one), a bare string (`--gin.RUN_DIR=runs/x`), a
-REQUIRED macro that nobody set, an argument of the wrong type. A binding of
-another stage is checked against that stage's source text, then skipped: only
-the running stage is imported, score must not pay for jax.
+Errors that gin itself does not report are found here: a misspelt macro on the
+command line (gin would define a new one), a REQUIRED macro that is not set, an
+argument of the wrong type. Bare strings (`--gin.RUN_DIR=runs/x`) are quoted. A
+binding of another stage is checked against that stage's source text and then
+skipped, because only the running stage is imported: `score`, for instance, must
+not load jax.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ STAGES = {
   'evaluate': 'rest_jax.evaluate',
   'report': 'rest_jax.report',
   'preflight': 'rest_jax.preflight',
-  # Plans, for the launcher: their module's function is `plan`.
+  # Plans of several jobs, for the launcher; the function is called `plan`.
   'rest_em': 'rest_jax.rest_em',
   'batch': 'rest_jax.pipeline.checkpoint_evaluation',
 }
@@ -41,7 +42,7 @@ _MACRO = 'gin.macro'
 
 
 def gin_directory() -> str:
-  """Where the package's own gin files are: the checkout, or the wheel."""
+  """The folder of the package's own gin files, in a checkout or in a wheel."""
   package = rest_jax.__path__[0]
   checkout = os.path.join(os.path.dirname(package), 'gin')
   if os.path.exists(os.path.join(checkout, DEFAULTS)):
@@ -56,20 +57,22 @@ def parse(
   bindings: Sequence[str] = (),
   search_paths: Sequence[str] = (),
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
-  """Reads the gin files and bindings and resolves one stage's arguments.
+  """Reads gin files and bindings, and gives a stage's arguments.
 
   Args:
     stage: a key of STAGES.
-    gin_files: read in order, after defaults.gin and stages/<stage>.gin.
-    bindings: `NAME=VALUE` from the command line, after all files.
-    search_paths: where to look for gin files, before the working directory
-      and the package's own.
+    gin_files: files to read, in order, after defaults.gin and
+      stages/<stage>.gin.
+    bindings: `NAME=VALUE` from the command line; they override the files.
+    search_paths: folders to look for gin files in, before the working directory
+      and the package's own folder.
 
   Returns:
-    (the stage's function, its keyword arguments, all references resolved).
+    (the stage's function, its keyword arguments with all references resolved).
 
   Raises:
-    ConfigurationError: for anything misspelt, mistyped or missing.
+    ConfigurationError: a name is misspelt, a value has the wrong type, or a
+      required one is missing.
   """
   function = _read(stage, gin_files, bindings, search_paths)
   with _clear_errors():
@@ -86,15 +89,17 @@ def macros(
   bindings: Sequence[str] = (),
   search_paths: Sequence[str] = (),
 ) -> dict[str, Any]:
-  """The values of some macros, before all is there that a stage needs.
+  """Reads some macros without requiring a complete configuration.
 
   Args:
-    stage, gin_files, search_paths: as of `parse`.
-    names: of macros.
-    bindings: those of other macros are left out, unseen.
+    stage: as for `parse`.
+    names: of the macros.
+    gin_files: as for `parse`.
+    bindings: as for `parse`; those of other macros are not read.
+    search_paths: as for `parse`.
 
   Returns:
-    Name to value; without those that are None, REQUIRED, or not defined.
+    Name to value, without macros that are None, REQUIRED or not defined.
   """
   own = [b for b in bindings if b.partition('=')[0].strip() in names]
   _read(stage, gin_files, own, search_paths)
@@ -106,7 +111,7 @@ def macros(
 
 
 def _plain(value: Any) -> Any:
-  """A bound value with its macros resolved; None where that cannot be."""
+  """A bound value with its macros resolved; None if one has no value."""
   if isinstance(value, gin.config.ConfigurableReference):
     return _plain(_macros().get(value.config_key[0]))
   if isinstance(value, (list, tuple)):
@@ -121,10 +126,15 @@ def _read(
   bindings: Sequence[str],
   search_paths: Sequence[str],
 ) -> Callable[..., Any]:
-  """Reads files and bindings and resolves nothing; the stage's function."""
+  """Reads files and bindings into gin, without resolving references.
+
+  Returns:
+    The stage's function.
+  """
   gin.clear_config()
   gin.config._LOCATION_PREFIXES[:] = [*search_paths, '', gin_directory()]
-  # Gin's second reader, for resources, logs an error for every prefix missed.
+  # Gin's other file reader, for package resources, logs an error for each
+  # folder in which a file is not found.
   gin.config._FILE_READERS[:] = [(open, os.path.isfile)]
   module = importlib.import_module(STAGES[stage])
   function = getattr(module, 'plan' if stage in PLANS else stage)
@@ -143,7 +153,11 @@ def _read(
 
 
 def bindings() -> dict[str, str]:
-  """Every macro and parameter with the text of its value, unresolved."""
+  """The text of every bound value, with its references not resolved.
+
+  Returns:
+    NAME of a macro, or scope/module.Class.parameter, to text.
+  """
   return {
     name if selector == _MACRO else f'{name}/{selector}.{parameter}': repr(
       value
@@ -154,7 +168,7 @@ def bindings() -> dict[str, str]:
 
 
 def config_text() -> str:
-  """Everything that is bound, as a gin file."""
+  """All bindings as the text of a gin file."""
   return gin.config_str()
 
 
@@ -162,6 +176,7 @@ def config_text() -> str:
 
 
 def _parse_binding(binding: str) -> None:
+  """Reads a NAME=VALUE of the command line; refuses an unknown NAME."""
   text = gin_names.as_binding(binding)
   key = text.partition(' = ')[0]
   imported = {
@@ -181,7 +196,7 @@ def _parse_binding(binding: str) -> None:
         f'{gin_names.nearest(root, known)}'
       )
     gin_names.check_in_source(key, others[root])
-    return  # of another stage, handed to every job of a run
+    return  # The launcher hands every binding to all jobs of a run.
   lines = ['from __gin__ import dynamic_registration']
   for name, path in sorted(imported.items()):
     package, _, stem = path.rpartition('.')
@@ -201,7 +216,7 @@ def _require_known(where: str, problem: str, known: Iterable[str]) -> None:
 
 
 def _macros() -> dict[str, Any]:
-  """Name to bound value."""
+  """Name of a macro to its bound value."""
   return {
     scope: parameters['value']
     for (scope, selector), parameters in gin.config._CONFIG.items()
@@ -210,7 +225,7 @@ def _macros() -> dict[str, Any]:
 
 
 def _check_macros_of_files() -> None:
-  """Raises for a macro that nothing uses and that resembles one of ours."""
+  """Raises for a macro that nothing uses and that resembles a default one."""
   with open(os.path.join(gin_directory(), DEFAULTS)) as file:
     ours = re.findall(r'^([A-Z]\w*) *=', file.read(), re.M)
   used = {name for name, _ in _references(gin.config._CONFIG)}
@@ -234,7 +249,7 @@ def _references(value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _check_reachable(stage: str, function: Callable) -> None:
-  """Raises if the stage uses a macro that nobody defines or sets."""
+  """Raises if the stage uses a macro that is not defined, or REQUIRED."""
   missing, seen = [], set()
   config = gin.config._CONFIG
   todo = [*_references(gin.get_bindings(function, resolve_references=False))]
@@ -267,7 +282,7 @@ def _check_reachable(stage: str, function: Callable) -> None:
 def _checked_arguments(
   stage: str, function: Callable, arguments: dict[str, Any]
 ) -> dict[str, Any]:
-  """The arguments in the types of the function's annotations."""
+  """Checks the arguments against the function's annotations, and converts."""
   hints = typing.get_type_hints(function)
   for name, parameter in inspect.signature(function).parameters.items():
     if name in arguments:
@@ -291,7 +306,7 @@ def _clear_errors() -> Iterator[None]:
   try:
     yield
   except configuration.ConfigurationError as error:
-    # Without gin's proxy type, whose name would confuse.
+    # The name of gin's proxy type is left out: users do not know it.
     text = re.sub(r" \(<class '[^']*'>\)", '', ' '.join(str(error).split()))
     raise configuration.ConfigurationError(text) from error.__cause__
   except Exception as error:
@@ -302,6 +317,7 @@ def _clear_errors() -> Iterator[None]:
 
 
 def _hint(text: str) -> str:
+  """The nearest parameter, if gin reports an unknown one; else ''."""
   found = re.search(r"'([\w.]+)' doesn't have a parameter named '(\w+)'", text)
   if not found:
     return ''

@@ -1,15 +1,18 @@
-"""Where the tasks of an evaluation come from, when TASKS only names them.
+"""Finds the gin files of the tasks that `rest-jax evaluate` names in TASKS.
 
 A task NAME is configured by a macro NAME_TASK (in capitals), or by any macro
-…_TASK whose configuration bears that name (own_problems.gin's TASK). Where the
-user's files define none, tasks/NAME.gin is read, before them. Two such files
-that bind the same dial differently are refused: the last one would win, and
-the other task would silently be another one.
+ending in _TASK whose configuration has the field name = 'NAME' (as in
+own_problems.gin). If the user's files define no such macro, tasks/NAME.gin is
+read before them. Two such files that bind the same macro or parameter to
+different values are refused, because the last one would silently change the
+other task.
 """
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rest_jax.artifacts import run_paths
 from rest_jax.config import configuration, gin_names, gin_parser
@@ -23,21 +26,22 @@ def expand(
   bindings: Sequence[str],
   search_paths: Sequence[str],
 ) -> tuple[list[str], list[str]]:
-  """The gin files and bindings with all that TASKS needs.
+  """Adds to the user's gin files and bindings what TASKS needs.
 
   Args:
-    gin_files, bindings, search_paths: what the user asked for.
+    gin_files: of the user.
+    bindings: of the user's command line.
+    search_paths: of the user.
 
   Returns:
-    (tasks' files and the user's, a binding of TASK_CONFIGS and the user's).
+    (the gin files of the tasks, then the user's; a binding of TASK_CONFIGS,
+    then the user's).
 
   Raises:
-    ConfigurationError: an unknown task, or tasks that cannot share a run.
+    ConfigurationError: a task is unknown, or the tasks cannot share a run.
   """
-  given = {'gin_files': gin_files, 'search_paths': search_paths}
-  asked = gin_parser.macros(
-    'batch', ['TASKS', 'TASK'], bindings=bindings, **given
-  )
+  user = _Files(gin_files, search_paths)
+  asked = user.macros(bindings)
   if not asked.get('TASKS'):
     raise configuration.ConfigurationError(
       "TASKS must be set: --gin.TASKS=['gsm8k'] evaluates on GSM8K."
@@ -50,20 +54,44 @@ def expand(
     if _macro_of(name, bound) is None:
       files[name] = f'tasks/{name}.gin'
       _require(name, bound, search_paths)
-  _check_apart(files, bindings, given)
-  all_files = [*files.values(), *gin_files]
-  given['gin_files'] = all_files
-  gin_parser.macros('batch', ['TASKS', 'TASK'], bindings=bindings, **given)
+  _check_apart(files, bindings, user)
+  everything = _Files([*files.values(), *gin_files], search_paths)
+  everything.macros(bindings)
   bound = gin_parser.bindings()
   macros = dict.fromkeys(_canonical(_macro_of(n, bound), bound) for n in names)
   configs = ', '.join(f'%{macro}' for macro in macros)
   all_bindings = [f'TASK_CONFIGS=[{configs}]', *bindings]
-  _check_folders(asked['TASKS'], all_bindings, given)
-  return all_files, all_bindings
+  _check_folders(asked['TASKS'], all_bindings, everything)
+  return list(everything.gin_files), all_bindings
+
+
+@dataclasses.dataclass(frozen=True)
+class _Files:
+  """Gin files, and the folders in which they are looked for."""
+
+  gin_files: Sequence[str]
+  search_paths: Sequence[str]
+
+  def macros(self, bindings: Sequence[str]) -> dict[str, Any]:
+    """TASKS and TASK; afterwards gin_parser.bindings() tells all bindings."""
+    return gin_parser.macros(
+      'batch',
+      ['TASKS', 'TASK'],
+      gin_files=self.gin_files,
+      bindings=bindings,
+      search_paths=self.search_paths,
+    )
+
+  def bound(self, gin_files: Sequence[str]) -> dict[str, str]:
+    """What other files, looked for in the same folders, and defaults bind."""
+    gin_parser.macros(
+      'batch', [], gin_files=gin_files, search_paths=self.search_paths
+    )
+    return gin_parser.bindings()
 
 
 def _macro_of(name: str, bound: Mapping[str, str]) -> str | None:
-  """The macro that configures a task, if there is one."""
+  """The macro that configures a task; None if no file defines one."""
   for macro, value in bound.items():
     if _MACRO.fullmatch(macro) and _name_in(value, bound) == name:
       return macro
@@ -72,7 +100,7 @@ def _macro_of(name: str, bound: Mapping[str, str]) -> str | None:
 
 
 def _name_in(value: str, bound: Mapping[str, str]) -> str | None:
-  """The field `name` of the configuration that a value refers to."""
+  """The field `name` of the configuration that a value refers to, if any."""
   found = re.fullmatch(r'@(?:([\w/]+)/)?[\w.]*?(\w+)\(\)', value)
   if found is None:
     return None
@@ -95,6 +123,7 @@ def _canonical(macro: str, bound: Mapping[str, str]) -> str:
 def _require(
   name: str, bound: Mapping[str, str], search_paths: Sequence[str]
 ) -> None:
+  """Raises ConfigurationError unless there is a file tasks/NAME.gin."""
   places = [*search_paths, os.getcwd(), gin_parser.gin_directory()]
   folders = [os.path.join(place, 'tasks') for place in places]
   known = {
@@ -120,16 +149,23 @@ def _require(
 
 
 def _check_apart(
-  files: Mapping[str, str], bindings: Iterable[str], given: Mapping
+  files: Mapping[str, str], bindings: Iterable[str], user: _Files
 ) -> None:
-  """Raises where one task's file changes another's configuration."""
-  plain = _read([], given)
-  users = _read(given['gin_files'], given)
+  """Raises ConfigurationError if one task's file changes another task.
+
+  Args:
+    files: task to its gin file.
+    bindings: of the user's command line.
+    user: the user's files. What they or the bindings set is set on purpose, and
+      may differ from a task's own file.
+  """
+  plain = user.bound([])
+  users = user.bound(user.gin_files)
   mine = {binding.partition('=')[0].strip() for binding in bindings}
   mine |= {key for key, text in users.items() if plain.get(key) != text}
-  together = _read([*files.values()], given)
+  together = user.bound([*files.values()])
   for name, file in files.items():
-    alone = _read([file], given)
+    alone = user.bound([file])
     macro = _macro_of(name, alone)
     if macro is None:
       raise configuration.ConfigurationError(
@@ -137,7 +173,8 @@ def _check_apart(
       )
     before = gin_names.reached(f'%{macro}', alone)
     after = gin_names.reached(f'%{macro}', together)
-    # A scoped parameter belongs to the task that named its scope.
+    # A scope belongs to the task that named it: of the bindings that only the
+    # other files make, those without a scope matter.
     keys = [key for key in after if key in before or key.startswith('/')]
     lines = [
       f'  {key}: {before.get(key)} in {file} alone, {after[key]} with the rest'
@@ -152,18 +189,16 @@ def _check_apart(
       )
 
 
-def _read(files: Sequence[str], given: Mapping) -> dict[str, str]:
-  """What these files bind, with the defaults."""
-  search_paths = given['search_paths']
-  gin_parser.macros('batch', [], gin_files=files, search_paths=search_paths)
-  return gin_parser.bindings()
-
-
 def _check_folders(
-  tasks: Sequence[str], bindings: Sequence[str], given: Mapping
+  tasks: Sequence[str], bindings: Sequence[str], files: _Files
 ) -> None:
-  """Raises where the stage prepare would not write what is to be evaluated."""
-  _, bound = gin_parser.parse('prepare', bindings=bindings, **given)
+  """Raises ConfigurationError if prepare would not write one of the tasks."""
+  _, bound = gin_parser.parse(
+    'prepare',
+    gin_files=files.gin_files,
+    bindings=bindings,
+    search_paths=files.search_paths,
+  )
   written = [
     '/'.join(folder) for config in bound['tasks'] for folder in config.folders()
   ]

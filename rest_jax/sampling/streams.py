@@ -21,7 +21,7 @@ class Stream(configuration.Configuration):
     temperature: 0 is greedy (one sample is then all there is).
     top_k: sample among this many best tokens; 0 for all.
     top_p: sample among the fewest best tokens of at least this probability.
-    few_shot: whether the prompt holds the worked examples.
+    few_shot: whether the prompt holds the exemplars.
   """
 
   name: str

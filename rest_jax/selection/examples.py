@@ -1,5 +1,9 @@
-"""Example records from prompts and targets, without a Python object a token."""
+"""Builds Example records from the token ids of prompts and solutions.
 
+It works on whole columns: a Python object for each token would be too slow.
+"""
+
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,22 +13,32 @@ from rest_jax.artifacts import records
 from rest_jax.selection.filtering import KEY
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """A part of the examples.
+
+  Attributes:
+    table: Example records.
+    target_tokens: number of tokens that are trained on, EOS included.
+  """
+
+  table: pa.Table
+  target_tokens: int
+
+
 def build(
   rows: pa.Table,
   targets: Sequence[np.ndarray],
   prompts: Mapping[str, np.ndarray],
   eos_id: int,
-) -> tuple[pa.Table, int]:
-  """Prompt, target and EOS as one sequence, for each row.
+) -> Part:
+  """Joins prompt, target and EOS to one sequence, for each row.
 
   Args:
-    rows: problem_id, sample_index and weight.
-    targets: (rows,) the ids to learn, without EOS.
+    rows: columns problem_id, sample_index and weight.
+    targets: for each row the ids to train on, without EOS.
     prompts: problem id to the ids of its prompt.
-    eos_id: ends each target, and is learned.
-
-  Returns:
-    (Example records, the number of their target tokens, EOS included).
+    eos_id: stands behind each target, and is trained on.
   """
   eos = np.array([eos_id], np.int32)
   names = rows['problem_id'].to_pylist()
@@ -44,4 +58,4 @@ def build(
     }
   )
   schema = records.schema(records.Example)
-  return table.select(schema.names).cast(schema), sum(lengths[2::2])
+  return Part(table.select(schema.names).cast(schema), sum(lengths[2::2]))

@@ -1,4 +1,4 @@
-"""Which of a problem's correct solutions are trained on, and their weight."""
+"""Chooses which correct solutions are trained on, and their weights."""
 
 import dataclasses
 import hashlib
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from rest_jax.config import configuration
 
-KEY = ('problem_id', 'sample_index')  # of a solution, within its stream
+KEY = ('problem_id', 'sample_index')  # identifies a solution in its stream
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,15 +18,15 @@ class SelectionConfig(configuration.Configuration):
   """What is kept of the correct solutions, and how much it weighs.
 
   Attributes:
-    max_solutions_per_problem: kept at most, by a seeded uniform choice; of
-      every task, or {task: number}.
+    max_solutions_per_problem: the cap: at most so many are kept, by a seeded
+      uniform choice; one number for all tasks, or {task: number}.
     weighting: 'cap' gives each kept solution its reward as weight; 'literal'
       keeps every correct one (the paper's Eq. 3, without the cap);
       'per_problem' gives reward / kept, so that problems weigh the same.
-    dedupe: whether of a problem's solutions with the very same text only the
-      first can be kept.
+    dedupe: whether only the first of a problem's solutions with the same text
+      can be kept.
     train_prompt: 'few_shot' trains on the prompt that was sampled from,
-      'zero_shot' on the same without its worked examples.
+      'zero_shot' on the same without its exemplars.
     seed: of the choice.
   """
 
@@ -42,10 +42,10 @@ class SelectionConfig(configuration.Configuration):
     self.require(ok, 'max_solutions_per_problem', 'at least 1')
 
   def of_task(self, task: str) -> 'SelectionConfig':
-    """The same with the one cap that this task gets.
+    """This configuration with the cap of one task.
 
     Raises:
-      ConfigurationError: max_solutions_per_problem says nothing of the task.
+      ConfigurationError: max_solutions_per_problem has no entry for the task.
     """
     where = 'SelectionConfig.max_solutions_per_problem'
     most = configuration.per_task(where, self.max_solutions_per_problem, task)
@@ -53,20 +53,21 @@ class SelectionConfig(configuration.Configuration):
 
 
 def keep(correct: pa.Table, config: SelectionConfig) -> pa.Table:
-  """The kept rows of the correct solutions, with the column weight.
+  """Keeps some of the correct solutions of each problem.
 
-  Every sample has a priority, a hash of the seed, its problem's id and its
-  index; the smallest ones of a problem are kept. That is a uniform choice
-  without replacement which no other problem has a say in; a sample that was
-  not chosen stays out when more samples are drawn.
+  A sample's priority is a hash of the seed, its problem's id and its index. The
+  samples of a problem with the smallest priorities are kept, which is a uniform
+  choice without replacement. It does not depend on other problems, and a sample
+  that was not chosen is not chosen when more samples are drawn either.
 
   Args:
-    correct: problem_id, sample_index, reward, text_digest and whatever else; a
-      row per correct solution, in any order.
-    config: how many, and what they weigh.
+    correct: columns problem_id, sample_index, reward and text_digest, and
+      possibly others; a row for each correct solution, in any order.
+    config: how many are kept, and their weights.
 
   Returns:
-    Rows of `correct`, sorted by problem and sample, and their float32 weight.
+    The kept rows of `correct`, sorted by problem and sample, with a float32
+    column `weight`.
   """
   table = correct.sort_by([(name, 'ascending') for name in KEY])
   if config.dedupe:

@@ -1,5 +1,6 @@
-"""What the M-step can learn from: one task's graded samples of the E-step."""
+"""Reads one task's correct E-step samples, and makes examples of them."""
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 
@@ -13,16 +14,17 @@ from rest_jax.rewards import verdicts
 from rest_jax.selection import examples
 from rest_jax.selection.filtering import KEY
 
-_FINISHED = ('eos', 'stop')
+_FINISHED = ('eos', 'stop')  # finish reasons of complete samples
 
 
 class TaskInputs:
-  """What the M-step can learn from of one task.
+  """The finished folders of one task that the stage select reads.
 
   Attributes:
-    problems: its finished folder of problems.
-    card: of these problems.
-    samples, verdicts: of the E-step; None where human solutions are taken.
+    problems: manifest of the problems.
+    card: their task card.
+    samples: manifest of the E-step's samples; None for human solutions.
+    verdicts: manifest of their verdicts; None for human solutions.
   """
 
   def __init__(
@@ -31,6 +33,12 @@ class TaskInputs:
     samples_dir: str | None = None,
     verdicts_dir: str | None = None,
   ):
+    """Args: the folders; without samples and verdicts for human solutions.
+
+    Raises:
+      ConfigurationError: a folder is not finished, or the verdicts are not of
+        these samples.
+    """
     self.problems = manifests.load(problems_dir)
     self.card = task_card.of(self.problems)
     self.samples = self.verdicts = None
@@ -44,6 +52,7 @@ class TaskInputs:
         )
 
   def inputs(self, i: int) -> list[tuple[str, manifests.Manifest]]:
+    """(name, folder) for the fingerprint; i is the task's place in the list."""
     named = {
       f'problems {i}': self.problems,
       f'samples {i}': self.samples,
@@ -52,7 +61,11 @@ class TaskInputs:
     return [(name, value) for name, value in named.items() if value is not None]
 
   def prompts(self, train_prompt: str) -> dict[str, np.ndarray]:
-    """{problem id: its prompt's ids}."""
+    """Problem id to the ids of its prompt.
+
+    Args:
+      train_prompt: as SelectionConfig.train_prompt.
+    """
     table = self.problems.table(columns=['id', 'prompt_parts'])
     prompts = {}
     for batch in table.to_batches():
@@ -65,12 +78,27 @@ class TaskInputs:
     return prompts
 
 
-def correct(task: TaskInputs) -> tuple[pa.Table, dict[str, int]]:
-  """The rewarded, finished samples of the E-step, and the counts of classes.
+@dataclasses.dataclass(frozen=True)
+class CorrectSamples:
+  """The correct samples of a task.
 
-  Returns:
-    (table of problem_id, sample_index, reward, part, text_digest, one row per
-    correct sample; {outcome: samples}).
+  Attributes:
+    table: columns problem_id, sample_index, reward, part (the name of the part
+      that it is in) and text_digest; a row for each sample that has a reward
+      and ended with EOS or a stop string.
+    outcomes: outcome to number of samples, of all samples.
+  """
+
+  table: pa.Table
+  outcomes: Mapping[str, int]
+
+
+def correct(task: TaskInputs) -> CorrectSamples:
+  """Reads which samples of the E-step are correct.
+
+  Raises:
+    ConfigurationError: there are no verdicts on the E-step's samples, or they
+      do not fit the samples.
   """
   classes = dict.fromkeys(verdicts.OUTCOMES, 0)
   tables = []
@@ -92,11 +120,11 @@ def correct(task: TaskInputs) -> tuple[pa.Table, dict[str, int]]:
       f'{run_paths.E_STEP}. '
       'Run sample and score with --gin.STREAMS="[\'e_step\']".'
     )
-  return pa.concat_tables(tables), classes
+  return CorrectSamples(pa.concat_tables(tables), classes)
 
 
 def _with_text(task: TaskInputs, part: str, correct: pa.Table) -> pa.Table:
-  """Adds part and text_digest from the samples; drops the unfinished ones."""
+  """Adds part and text_digest; drops samples that ran into the length limit."""
   samples = task.samples.table(
     part=part, columns=[*KEY, 'stream', 'finish_reason', 'text']
   )
@@ -136,8 +164,15 @@ def examples_of_part(
   part: str,
   chosen: pa.Table,
   prompts: Mapping[str, np.ndarray],
-) -> tuple[pa.Table, int]:
-  """One part of examples, and the number of its target tokens."""
+) -> examples.Part:
+  """Makes the examples of one part of samples.
+
+  Args:
+    task: the samples' task.
+    part: name of the part.
+    chosen: its kept samples: problem_id, sample_index and weight.
+    prompts: problem id to the ids of its prompt.
+  """
   table = task.samples.table(
     part=part, columns=[*KEY, 'stream', 'target_length', 'token_ids']
   )

@@ -1,9 +1,10 @@
-"""What the kept solutions share with the problems that are evaluated.
+"""The overlap of the kept solutions with the problems that are evaluated.
 
-A solution may repeat a test question that is no training question: the model
-has read it before. This looks for n-grams (tasks/overlap.py) of each evaluated
-question in the texts of the kept solutions, for the statistics of the stage
-select; which solutions are kept does not depend on it.
+A sampled solution may repeat a test question that the model has read in its
+pretraining data. This module looks for n-grams of each evaluated question in
+the texts of the kept solutions (tasks/decontamination/overlap.py). The result
+is part of the statistics of the stage select; which solutions are kept does not
+depend on it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,20 +14,24 @@ from rest_jax.artifacts import manifests, records, run_paths, storage, task_card
 from rest_jax.distributed import preemption
 from rest_jax.selection.filtering import KEY
 from rest_jax.selection.graded_samples import TaskInputs
-from rest_jax.tasks.decontamination import overlap
+from rest_jax.tasks.decontamination import overlap, overlap_results
 
 STATISTICS = 'overlap'  # their key in the manifest
 
 
-class Leaks:
-  """Compares examples with evaluated sets.
+class SolutionOverlap:
+  """Compares the texts of kept solutions with evaluated sets.
 
   Attributes:
     ngram: tokens of a gram; 0: nothing is compared.
-    sets: task/split to the manifest of its problems.
+    sets: task/split of an evaluated set to the manifest of its problems.
   """
 
   def __init__(self, eval_problems_dirs: Sequence[str], ngram: int):
+    """Args:
+    eval_problems_dirs: finished folders of problems.
+    ngram: tokens of a gram; 0 compares nothing.
+    """
     overlap.check(ngram)
     self.ngram, self.sets = ngram, {}
     for folder in eval_problems_dirs if ngram else ():
@@ -40,13 +45,16 @@ class Leaks:
     parts: Sequence[Mapping[str, Any]],
     tasks: Sequence[TaskInputs],
   ) -> dict[str, Any]:
-    """{} where nothing is compared, else {STATISTICS: what is shared}.
+    """Compares the examples; for the manifest's statistics.
 
     Args:
       folder: of the examples.
-      parts: the manifest's rows of its parts, as select writes them: one for
-        each part of each task's samples (problems, for human solutions).
-      tasks: select's inputs.
+      parts: its parts as the manifest lists them; select writes one for each
+        part of each task's samples (or problems, for human solutions).
+      tasks: the inputs of select.
+
+    Returns:
+      {STATISTICS: the overlap with each set}; {} if nothing is compared.
     """
     if not self.sets:
       return {}
@@ -71,13 +79,13 @@ class Leaks:
       texts = dict(_texts(task, source))
       keys = list(zip(*kept.values(), strict=True))
       matches.add([_name(key) for key in keys], [texts[key] for key in keys])
-    found = {name: matches.found(name) for name in self.sets}
+    found = {name: matches.found(name).to_json() for name in self.sets}
     return {STATISTICS: {**self._head(), 'found': found}}
 
   def renew(
     self, done: manifests.Manifest, tasks: Sequence[TaskInputs]
   ) -> None:
-    """Compares finished examples again if other sets are evaluated since."""
+    """Compares finished examples again if the evaluated sets have changed."""
     standing, head = done.statistics.get(STATISTICS, {}), self._head()
     if self.sets and any(standing.get(key) != head[key] for key in head):
       more = self.statistics(done.folder, done.parts, tasks)
@@ -85,14 +93,19 @@ class Leaks:
       self.show(more)
 
   def show(self, statistics: Mapping[str, Any]) -> None:
-    """Prints a line for each set that shares something."""
+    """Prints a line for each set that shares something.
+
+    Args:
+      statistics: what `statistics` returned.
+    """
     found = statistics.get(STATISTICS, {}).get('found', {})
-    for name, one in found.items():
-      if one['shared']:
+    for name, values in found.items():
+      one = overlap_results.Overlap.from_json(values)
+      if one.shared:
         print(
-          f'overlap: {one["training_shared"]} of {one["training"]} kept '
+          f'overlap: {one.training_shared} of {one.training} kept '
           f'solutions share a {self.ngram}-gram with {name} '
-          f'({one["shared"]} of its {one["problems"]} problems)'
+          f'({one.shared} of its {one.problems} problems)'
         )
 
   def _head(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@
     optional: "solution" (a human one), "level", "type"
 
 `tests` are for the grader 'program' (or your own that reads them), in one of
-the forms of rewards.code_problems.own.
+the forms of rewards.code.code_problems.own.
 
 An answer in GSM8K's form, "some reasoning ... #### 42", is recognised: 42 is
 the answer, the text a human solution. Without an id, the line number is one.
@@ -79,7 +79,7 @@ class JsonlConfig(problem_sets.TaskConfig):
       digests['input_test_sha256'] = jsonl_rows.sha256(self.input_test)
     return digests
 
-  def read(self, seed):
+  def read(self, seed: int) -> problem_sets.TaskTexts:
     rows, skipped = jsonl_rows.read_rows(self.input, self.grader)
     if self.input_test:
       test, test_skipped = jsonl_rows.read_rows(self.input_test, self.grader)

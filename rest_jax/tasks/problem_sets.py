@@ -1,8 +1,9 @@
-"""What a kind of task hands to `prepare`: texts, not yet token ids.
+"""The problems of a task as texts, and the base class of all tasks.
 
-Every kind (embedded, JSONL, SeqIO) is a configuration that derives from
-`TaskConfig` and knows how to `read` its `TaskTexts`. It imports what it needs
-inside `read`, so that a run of one kind does not pay for another.
+Every kind of task (embedded, JSONL, SeqIO) is a configuration that derives from
+`TaskConfig`. Its `read` gives the problems as texts, which the stage prepare
+encodes (encoding.py). A heavy package is imported inside `read`, so that only
+runs of that kind load it.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ class Row:
   level: str | None = None
   type: str | None = None
   solution: str | None = None
-  lead: str = ''  # an instruction of its own, before the worked examples
+  lead: str = ''  # an instruction of its own; it stands before the exemplars
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,10 +37,10 @@ class ProblemSet:
 
   Attributes:
     task: its name, which is also the folder's.
-    split: train, dval, test or another one.
+    split: its name: train, dval, test or another one.
     rows: its problems.
-    skipped: reason to number of rows that were left out.
-    skipped_rows: reason to where the first few of them are.
+    skipped: reason to the number of rows that were left out.
+    skipped_rows: reason to the places of the first few of them.
   """
 
   task: str
@@ -56,9 +57,9 @@ class TaskTexts:
   """Everything that a kind of task has read.
 
   Attributes:
-    sets: its splits, no problem in two of them.
-    exemplars: worked examples for the few-shot prompt; in none of the sets.
-    exemplars_by_type: whether a problem is shown those of its own type only.
+    sets: its splits; no problem is in two of them.
+    exemplars: problems with solutions for the few-shot prompt; in no set.
+    exemplars_by_type: whether a prompt shows only those of its problem's type.
   """
 
   sets: Sequence[ProblemSet]
@@ -66,7 +67,7 @@ class TaskTexts:
   exemplars_by_type: bool = False
 
   def exemplars_of(self, row: Row) -> Sequence[Row]:
-    """The worked examples that stand before this problem."""
+    """The exemplars of this problem's prompt."""
     if not self.exemplars_by_type:
       return self.exemplars
     return [shown for shown in self.exemplars if shown.type == row.type]
@@ -74,16 +75,16 @@ class TaskTexts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskConfig(configuration.Configuration):
-  """What all kinds of task have in common.
+  """Base class of all kinds of task.
 
   Attributes:
     prompt: the template around questions and solutions.
-    chat: the chat template around it (tasks/chat_templates.py): 'auto', a
-      Jinja file, or None.
-    num_shots: worked examples in the few-shot prompt.
+    chat: the chat template whose turns hold the questions and solutions
+      (tasks/chat_templates.py): 'auto', a Jinja file, or None.
+    num_shots: number of exemplars in the few-shot prompt.
     grader: a name in rewards/registry.py, or your own 'module:function'.
-    vocabulary: spec of its vocabulary (tasks/vocabularies.py); None for the
-      one that the run trains on its corpus.
+    vocabulary: spec of its vocabulary, as tokenizers/vocabulary_files.py takes
+      it; None for the one that is trained on the run's corpus.
   """
 
   prompt: prompts.PromptTemplate = prompts.PromptTemplate()
@@ -99,27 +100,35 @@ class TaskConfig(configuration.Configuration):
     registry.get(self.grader)
 
   def folders(self) -> list[tuple[str, str]]:
-    """(task, split) of every set that `read` gives; cheap."""
+    """(task, split) of every set that `read` gives; reads no problems."""
     raise NotImplementedError
 
   def inputs(self) -> dict[str, Any]:
-    """Digests of the files that `read` reads; cheap."""
+    """Name to digest of what `read` reads, for the fingerprint."""
     return {}
 
   def read(self, seed: int) -> TaskTexts:
-    """Reads or makes the problems."""
+    """Reads or makes the problems.
+
+    Args:
+      seed: of the choice of D_val and exemplars, and of made problems.
+    """
     raise NotImplementedError
 
   def vocabulary_size(self) -> int | None:
-    """The size of the vocabulary that its corpus trains; None: no corpus."""
+    """The size of the vocabulary to train on its corpus; None for none."""
     return None
 
   def num_documents(self) -> int:
-    """Documents in its pretraining corpus."""
+    """Number of documents in its pretraining corpus; 0 for no corpus."""
     return 0
 
   def documents(
     self, seed: int, start: int, stop: int
   ) -> Iterator[Sequence[tuple[str, str]]]:
-    """Documents start..stop of the corpus: (question, solution) pairs each."""
+    """Documents start to stop - 1 of the corpus.
+
+    Yields:
+      The (question, solution) pairs of a document.
+    """
     raise NotImplementedError

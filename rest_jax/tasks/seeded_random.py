@@ -1,8 +1,8 @@
-"""Seeded choices that are the same on every machine and every version.
+"""Random numbers that are the same on every machine and in every version.
 
-Of Python's generator only `random()` is promised to stay as it is, and numpy
-promises nothing across versions; so every choice here is made from `random()`
-of a generator that is seeded by a digest of what the choice is for.
+Python promises only for `random.random()` that it stays the same across
+versions, and numpy promises nothing. So every choice here is made from
+`random()` of a generator that is seeded by a digest of what the choice is for.
 """
 
 import hashlib
@@ -13,15 +13,18 @@ from typing import Any, TypeVar
 T = TypeVar('T')
 
 
-class Draws:
-  """A sequence of choices named by its key.
+class SeededRandom:
+  """A random number generator that is seeded by a key.
 
-  Two Draws of the same key choose the same; those of different keys (another
-  seed, another document) are independent, so nothing depends on the order in
-  which things are made.
+  Generators of the same key give the same numbers. Those of different keys
+  (another seed, another document) are independent, so that a choice does not
+  depend on what was made before it.
   """
 
   def __init__(self, *key: Any):
+    """Args:
+    *key: any values; their repr() makes the seed.
+    """
     digest = hashlib.sha256(repr(key).encode()).digest()
     self._generator = random.Random(int.from_bytes(digest[:16], 'big'))
 
@@ -48,7 +51,7 @@ class Draws:
 
 
 def fraction(*key: Any) -> float:
-  """A number in [0, 1) that depends on the key alone."""
+  """A number in [0, 1), uniform over keys, that depends on the key alone."""
   digest = hashlib.sha256(repr(key).encode()).digest()
-  # 53 bits: a double holds no more, and 56 of them could round up to 1.
+  # A double holds 53 bits; 56 of them could round up to 1.
   return (int.from_bytes(digest[:7], 'big') >> 3) / 2**53

@@ -1,7 +1,7 @@
-"""Which problem is for what: D_val, test, worked examples; and how many.
+"""Chooses which problems are D_val, test problems and exemplars.
 
-Every choice is by a digest of the seed and the problem, so that it depends on
-no order and no other problem.
+Every choice is made by a digest of the seed and the problem, so that it depends
+neither on the order of the problems nor on other problems.
 """
 
 import dataclasses
@@ -14,16 +14,16 @@ from rest_jax.config import configuration
 from rest_jax.tasks import problem_sets, seeded_random
 from rest_jax.tasks.problem_sets import Row
 
-LISTED = 10  # bad rows that are listed, for each reason
+LISTED = 10  # rows that are listed by place, for each reason to skip them
 
 
 def key(text: str) -> str:
-  """A problem's id as part of task/split/key: without slashes."""
+  """Makes a problem's id a part of `task/split/key`: quotes slashes."""
   return parse.quote(text, safe=' :.,;+=@')
 
 
 def canonical(question: str) -> str:
-  """The question without what two copies of it may differ in."""
+  """The question in Unicode NFKC, without case, with single spaces."""
   text = unicodedata.normalize('NFKC', question).casefold()
   return ' '.join(text.split())
 
@@ -31,11 +31,21 @@ def canonical(question: str) -> str:
 def carve(
   rows: Sequence[Row], split: str, share: float, seed: int
 ) -> tuple[list[Row], list[Row]]:
-  """(the rest, the split): about `share` of the problems, by a seeded hash.
+  """Takes about `share` of the problems for a split, by a seeded hash.
 
-  The question decides, not the id: two copies of one lie on the same side. A
-  problem that is added later moves no other, but for very few problems, where
-  the split gets the one that is nearest to it rather than none.
+  The hash is of the question, not the id, so that two copies of a question lie
+  on the same side. Adding a problem later does not move the others. There is
+  one exception: if the hash gives the split no problem, it gets the one with
+  the smallest hash.
+
+  Args:
+    rows: the problems.
+    split: its name; splits of different names are independent.
+    share: in (0, 1).
+    seed: of the hash.
+
+  Returns:
+    (the other problems, those of the split).
   """
   values = [
     seeded_random.fraction(seed, split, canonical(row.question)) for row in rows
@@ -48,10 +58,9 @@ def carve(
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:
-  """The rows by their keys, numbers in them by value.
+  """Sorts problems by key, with the numbers in keys compared by value.
 
-  TFDS shuffles what it keeps; by their keys, problems are in the order of the
-  published set again.
+  TFDS shuffles the problems; sorting restores the order of the published set.
   """
 
   def place(row: Row) -> list[str | int]:
@@ -62,7 +71,7 @@ def in_order(rows: Iterable[Row]) -> list[Row]:
 
 
 def first_of_each_type(rows: Iterable[Row], number: int) -> list[Row]:
-  """The first `number` problems of each type, by their keys."""
+  """The first `number` problems of each type, in the order of their keys."""
   of_type: dict[str | None, list[Row]] = {}
   for row in in_order(rows):
     of_type.setdefault(row.type, []).append(row)
@@ -70,13 +79,15 @@ def first_of_each_type(rows: Iterable[Row], number: int) -> list[Row]:
 
 
 def chosen_exemplars(rows: Sequence[Row], number: int, seed: int) -> list[Row]:
-  """A seeded choice of problems with a solution, no question twice.
+  """A seeded choice of problems that have a solution, no question twice.
 
-  Fewer than `number` where there are no more.
+  Gives fewer than `number` if not so many have a solution.
   """
   solved = {row.key: row for row in rows if row.solution}
   ranked = sorted(
-    solved, key=lambda key: seeded_random.fraction(seed, 'shot', key)
+    # Another word than 'shot' would change the exemplars of every run.
+    solved,
+    key=lambda key: seeded_random.fraction(seed, 'shot', key),
   )
   chosen, asked = [], set()
   for key in ranked:
@@ -90,15 +101,15 @@ def chosen_exemplars(rows: Sequence[Row], number: int, seed: int) -> list[Row]:
 def named_exemplars(
   rows: Sequence[Row], keys: Sequence[str], where: str
 ) -> list[Row]:
-  """The problems of these keys.
+  """The problems with these keys.
 
   Args:
-    rows: those that may be shown.
-    keys: their ids as the data has them, in the prompt's order.
-    where: what asks, for the error.
+    rows: the problems to choose from.
+    keys: ids as the data has them, in the order of the prompt.
+    where: the setting that names them, for the error.
 
   Raises:
-    ConfigurationError: a key is not there, or has no solution.
+    ConfigurationError: no problem has the key, or it has no solution.
   """
   solved = {row.key: row for row in rows if row.solution}
   missing = [name for name in keys if key(name) not in solved]
@@ -120,20 +131,20 @@ def exemplars(
   seed: int = 0,
   where: str,
 ) -> list[Row]:
-  """The worked examples of a prompt.
+  """Chooses the exemplars of a prompt.
 
   Args:
-    rows: those that may be shown.
-    number: of examples; of each type where `by_type`.
-    keys: the ids of at least so many; () for the first of each type, or a
-      seeded choice.
-    by_type: whether each type has its own.
+    rows: the problems to choose from.
+    number: how many; with `by_type`, of each type.
+    keys: ids of at least `number` of them, of which the first are taken; () for
+      the first of each type (`by_type`) or a seeded choice.
+    by_type: whether each type has exemplars of its own.
     answers_only: whether they show their answers without the solutions.
     seed: of the choice.
-    where: what asks, for the error.
+    where: the setting that names them, for the error.
 
   Raises:
-    ConfigurationError: a key is not there, or has no solution.
+    ConfigurationError: no problem has a key, or it has no solution.
   """
   if answers_only:
     rows = [dataclasses.replace(row, solution=row.answer) for row in rows]
@@ -145,7 +156,7 @@ def exemplars(
 
 
 def without(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
-  """The rows whose question is none of the others'."""
+  """The problems whose question is not one of the others'."""
   asked = {canonical(row.question) for row in others}
   return [row for row in rows if canonical(row.question) not in asked]
 
@@ -160,16 +171,16 @@ def problem_set(
   skipped: Mapping[str, Sequence[str]] | None = None,
   advice: str = '',
 ) -> problem_sets.ProblemSet:
-  """A split of at most `most` problems (0: all), a seeded choice.
+  """Makes a split, of at most `most` problems.
 
   Args:
     task: its name.
     split: its name.
     rows: the problems.
-    most: how many are kept.
+    most: how many are kept, by a seeded choice; 0 for all.
     seed: of the choice.
-    skipped: reason to where, of the rows that were left out before.
-    advice: what else would help where there is no problem.
+    skipped: reason to the places of the rows that were left out before.
+    advice: for the error: what else helps, after "Give more problems".
 
   Raises:
     ConfigurationError: there is no problem.
@@ -190,5 +201,5 @@ def problem_set(
     split=split,
     rows=rows,
     skipped={reason: len(where) for reason, where in skipped.items()},
-    skipped_rows={reason: w[:LISTED] for reason, w in skipped.items()},
+    skipped_rows={r: list(where[:LISTED]) for r, where in skipped.items()},
   )

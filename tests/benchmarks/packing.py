@@ -89,7 +89,7 @@ def example_table(number: int) -> pa.Table:
       'weight': pa.array(np.ones(number), pa.float32()),
     }
   )
-  table, _ = examples.build(
+  part = examples.build(
     rows,
     [np.array(target, np.int32) for _, target in chosen],
     {
@@ -98,7 +98,7 @@ def example_table(number: int) -> pa.Table:
     },
     eos_id=2,
   )
-  return table.select(['token_ids', 'weight', 'segment_types'])
+  return part.table.select(['token_ids', 'weight', 'segment_types'])
 
 
 def seconds(work) -> float:

@@ -25,7 +25,8 @@ def test_an_example_is_prompt_target_and_eos_and_only_these_are_learned():
       'weight': pa.array([1, 0.5, 1, 1, 1], pa.float32()),
     }
   )
-  table, tokens = examples.build(rows, targets, prompts, 2)
+  part = examples.build(rows, targets, prompts, 2)
+  table, tokens = part.table, part.target_tokens
   assert table.schema == records.schema(records.Example)
   assert tokens == 3 + 0 + 5 + 1 + 2 + 5  # EOS is learned too
   found = records.to_records(records.Example, table)
@@ -48,6 +49,7 @@ def test_no_rows_give_an_empty_table_of_the_schema():
       'weight': pa.array([], pa.float32()),
     }
   )
-  table, tokens = examples.build(rows, [], {}, 2)
+  part = examples.build(rows, [], {}, 2)
+  table, tokens = part.table, part.target_tokens
   assert table.num_rows == tokens == 0
   assert table.schema == records.schema(records.Example)

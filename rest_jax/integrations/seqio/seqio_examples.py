@@ -3,12 +3,13 @@
     examples ─ Packer ─▶ rows ─┬─ train
                                └─ seqio.Task ─ PackedConverter ─▶ batches
 
-Row g is the row that `train` feeds at place g of the same seed: the same
-Parquet, the same plan. SeqIO's own packer would cast the weights to int32 (a
-weight of 1/3 would be 0), pack other examples together, and could only be
-sought by reading all that lies before.
+Row g is the g-th row that `train` feeds with the same seed: both pack the same
+Parquet by the same plan. SeqIO's own packer is not used, because it casts
+weights to int32 (a weight of 1/3 becomes 0), packs other examples together, and
+can resume in the middle only by reading everything before.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Literal
@@ -25,7 +26,7 @@ from rest_jax.tokenizers import vocabularies
 from rest_jax.training.packing import Packer
 
 SPLIT = 'train'
-# Of a row: field of packing.Rows to T5X's name of it.
+# Field of packing.Rows to T5X's name for it.
 _FEATURES = {
   'tokens': 'decoder_input_tokens',
   'targets': 'decoder_target_tokens',
@@ -48,88 +49,119 @@ def register_examples(
   loss_normalizer: Literal['token', 'sequence_sum', 'sequence_mean'] = 'token',
   vocabulary: str | vocabularies.Vocabulary | SeqioVocabulary | None = None,
 ) -> str:
-  """Registers a task whose examples are packed rows, in `train`'s order.
+  """Registers a task whose examples are packed rows, in the order of `train`.
 
-  Its one split is 'train'; get it with shuffle=False. Its features are those
-  of packing.Rows: tokens, targets, positions, segment_ids, loss_weights (each
-  (row_length,)) and normalizers ().
+  Its only split is 'train'; get it with shuffle=False. Its features are those
+  of packing.Rows: tokens, targets, positions, segment_ids and loss_weights of
+  shape (row_length,), and normalizers of shape ().
 
   Args:
     name: of the task.
     examples_dir: finished folder of Example records.
     row_length: tokens in a row, as TrainConfig.row_length.
     seed: of the order, as TrainConfig.seed.
-    epochs: passes over the examples, each in its own order; None never ends.
-    start_row: the first row; step s of batches of B rows begins at s * B.
-    loss_normalizer: what loss_weights are for, as TrainConfig says.
-    vocabulary: of the output feature; None for one that has no text.
+    epochs: passes over the examples, each in another order; None for no end.
+    start_row: the first row; to resume at step s with B rows a step: s * B.
+    loss_normalizer: as TrainConfig.loss_normalizer.
+    vocabulary: of the output feature; None for one that decodes to no text.
 
   Returns:
     The name.
 
   Raises:
-    ConfigurationError: no such folder, a value that is not allowed, or the
-      name stands for something else.
+    ConfigurationError: the folder is missing or holds other records, a value
+      is not allowed, or another task has the name.
   """
-  for field, value, least in (
-    ('row_length', row_length, 1),
-    ('epochs', epochs, 1),
-    ('start_row', start_row, 0),
-  ):
-    if value is not None and value < least:
-      raise configuration.ConfigurationError(
-        f'register_examples.{field}: got {value}; allowed: {least} or more.'
-      )
-  manifest = manifests.load(examples_dir)
-  if manifest.kind != 'Example':
-    raise configuration.ConfigurationError(
-      f'{examples_dir}: holds {manifest.kind} records; EXAMPLES_DIR must name '
-      'a folder that the stage select (or prepare, a corpus) wrote.'
-    )
+  rows = _Rows(
+    row_length=row_length,
+    seed=seed,
+    epochs=epochs,
+    start_row=start_row,
+    loss_normalizer=loss_normalizer,
+  )
+  manifest = _examples(examples_dir)
   if vocabulary is not None and not isinstance(vocabulary, SeqioVocabulary):
     vocabulary = SeqioVocabulary(vocabulary)
-
-  @functools.cache
-  def packer() -> Packer:
-    return Packer(
-      manifest.table(columns=['token_ids', 'weight', 'segment_types']),
-      row_length=row_length,
-      seed=seed,
-      loss_normalizer=loss_normalizer,
-    )
-
-  def rows(split, shuffle_files, seed=None):
-    del split, seed  # the order is the plan's
-    if shuffle_files:
-      raise configuration.ConfigurationError(
-        f'task {name}: its rows have an order already. Set shuffle=False.'
-      )
-    return _dataset(packer(), epochs, start_row)
-
-  content = {
-    'examples': manifest.digest,
-    'row_length': row_length,
-    'seed': seed,
-    'epochs': epochs,
-    'start_row': start_row,
-    'loss_normalizer': loss_normalizer,
-    'vocabulary': vocabulary,
-  }
   output = seqio.Feature(
     vocabulary or seqio.PassThroughVocabulary(size=0), add_eos=False
   )
   return seqio_registry.add(
     name,
-    content,
+    {
+      'examples': manifest.digest,
+      **dataclasses.asdict(rows),
+      'vocabulary': vocabulary,
+    },
     lambda name: seqio.Task(
       name,
-      # Without a number of examples: SeqIO keeps small data in memory, and
-      # these may never end.
-      seqio.FunctionDataSource(rows, [SPLIT], caching_permitted=False),
+      _source(name, manifest, rows),
       output_features={'targets': output},
       shuffle_buffer_size=None,
     ),
   )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Rows:
+  """Which rows a task has; see register_examples for the fields."""
+
+  row_length: int
+  seed: int
+  epochs: int | None
+  start_row: int
+  loss_normalizer: Literal['token', 'sequence_sum', 'sequence_mean']
+
+  def __post_init__(self):
+    for field, least in (('row_length', 1), ('epochs', 1), ('start_row', 0)):
+      value = getattr(self, field)
+      if value is not None and value < least:
+        raise configuration.ConfigurationError(
+          f'register_examples.{field}: got {value}; allowed: {least} or more.'
+        )
+
+  def packer(self, manifest: manifests.Manifest) -> Packer:
+    """Plans the packing of these examples."""
+    return Packer(
+      manifest.table(columns=['token_ids', 'weight', 'segment_types']),
+      row_length=self.row_length,
+      seed=self.seed,
+      loss_normalizer=self.loss_normalizer,
+    )
+
+
+def _examples(folder: str) -> manifests.Manifest:
+  """The manifest of a finished folder of Example records."""
+  manifest = manifests.load(folder)
+  if manifest.kind != 'Example':
+    raise configuration.ConfigurationError(
+      f'{folder}: holds {manifest.kind} records; EXAMPLES_DIR must name '
+      'a folder that the stage select (or prepare, a corpus) wrote.'
+    )
+  return manifest
+
+
+def _source(
+  name: str, manifest: manifests.Manifest, rows: _Rows
+) -> seqio.DataSource:
+  """The packed rows of these examples, in the order of `train`."""
+
+  @functools.cache  # planned when the first row is read
+  def packer() -> Packer:
+    return rows.packer(manifest)
+
+  def dataset(
+    split: str, shuffle_files: bool, seed: int | None = None
+  ) -> tf.data.Dataset:
+    del split, seed  # the packing plan has fixed the order
+    if shuffle_files:
+      raise configuration.ConfigurationError(
+        f'task {name}: its rows have an order already. Set shuffle=False.'
+      )
+    return _dataset(packer(), rows.epochs, rows.start_row)
+
+  # The number of examples is not given: SeqIO would cache a small data set in
+  # memory, and these rows may never end.
+  return seqio.FunctionDataSource(dataset, [SPLIT], caching_permitted=False)
 
 
 class PackedConverter(seqio.FeatureConverter):
@@ -137,7 +169,8 @@ class PackedConverter(seqio.FeatureConverter):
 
       seqio.get_dataset(name, {'targets': ROW_LENGTH}, PackedConverter())
 
-  decoder_loss_weights are float32. `pack` has no effect: rows are packed.
+  decoder_loss_weights are float32. The argument `pack` has no effect, because
+  the rows are packed already.
   """
 
   TASK_FEATURES = {'targets': seqio.FeatureConverter.FeatureSpec(tf.int32)}
@@ -147,7 +180,7 @@ class PackedConverter(seqio.FeatureConverter):
     )
     for field, name in _FEATURES.items()
   }
-  PACKING_FEATURE_DTYPES: Mapping[str, tf.DType] = {}  # they are above
+  PACKING_FEATURE_DTYPES: Mapping[str, tf.DType] = {}  # all in MODEL_FEATURES
 
   def _convert_features(
     self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
@@ -173,6 +206,7 @@ class PackedConverter(seqio.FeatureConverter):
 def _dataset(
   packer: Packer, epochs: int | None, start_row: int
 ) -> tf.data.Dataset:
+  """The rows from start_row to the end of the last epoch."""
   end = np.iinfo(np.int64).max
   if epochs is not None:
     end = epochs * packer.rows_per_epoch
@@ -189,6 +223,6 @@ def _dataset(
       value.set_shape([] if field == 'normalizers' else [packer.row_length])
     return dict(zip(fields, values, strict=True))
 
-  # Not from_generator: a range knows its place, so that an iterator's
-  # checkpoint is a number.
+  # A range, not from_generator: an iterator over it can be checkpointed as one
+  # number.
   return tf.data.Dataset.range(start_row, end).map(row)

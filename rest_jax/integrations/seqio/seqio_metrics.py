@@ -1,14 +1,14 @@
 """pass@k and maj@k as SeqIO metric functions.
 
-They take decoded texts and grade them as the stage `score` does, with the
-task's grader (programs in the sandbox); the estimators are those of the stage
-`evaluate`. Nothing here imports SeqIO.
+They grade decoded texts as the stage `score` does, with the task's grader
+(programs in the sandbox), and use the estimators of the stage `evaluate`. This
+module does not import SeqIO.
 
     seqio.Task(..., postprocess_fn=postprocessor('math', stop=['\\nProblem:']),
                metric_fns=[metric_fn('math')])
 
-SeqIO hands over texts without the id that ended them: a completion that ran
-into the length limit is graded like any other. In a run it is `truncated`.
+SeqIO does not say how a completion ended. One that ran into the length limit is
+graded like any other; in a run its outcome would be `truncated`.
 """
 
 import re
@@ -28,16 +28,16 @@ Predictions = Sequence[str] | Sequence[Sequence[str]]
 def postprocessor(
   grader: str, stop: Sequence[str] = ()
 ) -> Callable[..., str | list[str]]:
-  """A `postprocess_fn`: what metric_fn(grader) is to compare.
+  """Makes a `postprocess_fn`, whose results metric_fn(grader) compares.
 
   Args:
     grader: a name in rewards/registry.py.
     stop: strings that end a completion, as the task's template names them.
 
   Returns:
-    postprocess(text, example, is_target): of a target the example's answer or
-    tests, whichever the grader reads; of a prediction the text (or texts, one
-    each) before the first stop string.
+    postprocess(text, example, is_target). For a target it returns the example's
+    answer or tests, whichever the grader reads; for a prediction its text
+    before the first stop string (a list for several predictions).
   """
   reads = registry.get(grader).reads
 
@@ -63,26 +63,26 @@ def metric_fn(
   maj_at: Sequence[int] | None = None,
   num_workers: int = 0,
 ) -> Callable[[Sequence[str], Predictions], dict[str, float]]:
-  """A metric function of a task.
+  """Makes a metric function of a task.
 
   Args:
     grader: a name in rewards/registry.py.
     pass_at: the k of pass@k; None for 1, 2, 4, … up to the number of
       predictions that targets have.
-    maj_at: the k of maj@k; None for the same but 1, where any completion has
-      an answer to vote with; () for none.
-    num_workers: grading processes; 0 for one per core. Only graders that are
-      not bounded by construction (`program`) use them.
+    maj_at: the k of maj@k; None for 2, 4, … if any completion has an answer to
+      vote with; () for none.
+    num_workers: grading processes; 0 for one per core. Only graders that
+      are not bounded (registry.Grader; `program`, your own) use them.
 
   Returns:
     A function of (targets, predictions): references as `postprocessor` gives
-    them, and one text or several for each. It returns pass@k and maj@k, means
-    over the targets that have k predictions or more (NaN where none has), and
-    the share of predictions in each outcome, as `rate/no_answer`.
+    them, and one text or several for each. It returns pass@k and maj@k, as
+    means over the targets with k predictions or more (NaN if there are none),
+    and the share of predictions with each outcome, as in `rate/no_answer`.
 
   Raises:
-    ConfigurationError: of the function: this machine lacks what the grader
-      needs.
+    ConfigurationError: when the function is called and this machine lacks what
+      the grader needs.
   """
   row = registry.get(grader)
 

@@ -1,4 +1,4 @@
-"""A SeqIO task, published or your own, as a run's problems."""
+"""Tasks of a run whose problems come from SeqIO: published, or your own."""
 
 import dataclasses
 import re
@@ -25,25 +25,25 @@ class SeqioConfig(problem_sets.TaskConfig):
     task: its name in SeqIO.
     module: the Python module that registers it; None for a published one.
     name: its name in the run; None: `task`.
-    train: whether its split train is sampled by the E-step; D_val is carved
-      from it.
-    eval_splits: those that can be evaluated.
+    train: whether the E-step samples its split train; D_val is then a part of
+      that split.
+    eval_splits: the splits that can be evaluated.
     dval_share: share of train that becomes D_val, by a seeded hash.
     levels: only problems of these levels; () for all.
     max_train: E-step problems at most, a seeded choice; 0: all.
     max_dval: problems of D_val at most; 0: all.
     max_eval: of each evaluated split at most; 0: all.
-    exemplars: ids of the prompt's worked examples; () for a seeded choice, or
-      for the first of each type where `exemplars_by_type`.
-    exemplars_split: where they are.
+    exemplars: ids of the prompt's exemplars; () for a seeded choice, or for
+      the first ones of each type if `exemplars_by_type`.
+    exemplars_split: the split that they are in.
     exemplars_from: the SeqIO task that has them; None: `task`.
-    exemplars_by_type: whether a problem is shown those of its type only.
+    exemplars_by_type: whether a prompt shows only those of its problem's type.
     answers_only: whether they show their answers without the solutions.
     data_dir: where TFDS keeps its data; None for its own default.
-    manual_dir: the files that a published task is built from where it is not
-      there yet: a folder, or one with a folder for each task in it.
-    download: whether to fetch them instead.
-    allow_partial: whether some of a published task's problems will do.
+    manual_dir: the files that a published task is built from if it has not been
+      built yet: their folder, or one with a folder for each task.
+    download: whether to download them instead.
+    allow_partial: whether a part of a published task's problems is enough.
   """
 
   task: str
@@ -82,46 +82,56 @@ class SeqioConfig(problem_sets.TaskConfig):
 
   @property
   def run_name(self) -> str:
-    """What the run calls it."""
+    """Its name in the run."""
     return self.name or self.task
 
-  def folders(self):
+  def folders(self) -> list[tuple[str, str]]:
     trained = (TRAIN, DVAL) if self.train else ()
     return [(self.run_name, split) for split in (*trained, *self.eval_splits)]
 
-  def inputs(self):
+  def inputs(self) -> dict[str, str]:
     sources = {(self.task, split) for split in self.eval_splits}
     if self.train:
       sources.add((self.task, TRAIN))
     if self.num_shots:
       sources.add(self._exemplar_source())
     return {
-      f'{task}/{split}': seqio_rows.digest(self._rows(task, split)[0])
+      f'{task}/{split}': self._problems(task, split).digest()
       for task, split in sorted(sources)
     }
 
-  def read(self, seed):
+  def read(self, seed: int) -> problem_sets.TaskTexts:
     exemplars = self._exemplars(seed)
     sets = []
     if self.train:
-      rows, skipped = self._usable(TRAIN)
+      found = self._usable(TRAIN)
+      rows = found.rows
       if self._exemplar_source() == (self.task, TRAIN):
         rows = splits.without(rows, exemplars)
       train, dval = splits.carve(rows, DVAL, self.dval_share, seed)
       sets += [
-        self._set(TRAIN, train, self.max_train, seed, skipped),
+        self._set(TRAIN, train, self.max_train, seed, found.skipped),
         self._set(DVAL, dval, self.max_dval, seed, {}),
       ]
     for split in self.eval_splits:
-      rows, skipped = self._usable(split)
-      sets.append(self._set(split, rows, self.max_eval, seed, skipped))
+      found = self._usable(split)
+      sets.append(
+        self._set(split, found.rows, self.max_eval, seed, found.skipped)
+      )
     return problem_sets.TaskTexts(
       sets=sets,
       exemplars=exemplars,
       exemplars_by_type=self.exemplars_by_type,
     )
 
-  def _set(self, split, rows, most, seed, skipped):
+  def _set(
+    self,
+    split: str,
+    rows: Sequence[Row],
+    most: int,
+    seed: int,
+    skipped: Mapping[str, Sequence[str]],
+  ) -> problem_sets.ProblemSet:
     advice = f', or other levels than {self.levels}' if self.levels else ''
     return splits.problem_set(
       self.run_name,
@@ -140,9 +150,8 @@ class SeqioConfig(problem_sets.TaskConfig):
     if not self.num_shots:
       return []
     task, split = self._exemplar_source()
-    rows, _ = self._rows(task, split)
     return splits.exemplars(
-      rows,
+      self._problems(task, split).rows,
       self.num_shots,
       keys=self.exemplars,
       by_type=self.exemplars_by_type,
@@ -151,22 +160,24 @@ class SeqioConfig(problem_sets.TaskConfig):
       where=f'SeqioConfig.exemplars: in {task}/{split}',
     )
 
-  def _usable(self, split: str) -> tuple[list[Row], Mapping[str, list[str]]]:
-    """(problems that can be graded, reason to where the others are)."""
-    rows, skipped = self._rows(self.task, split)
-    skipped = {reason: list(where) for reason, where in skipped.items()}
+  def _usable(self, split: str) -> seqio_rows.Problems:
+    """The problems of the chosen levels that can be graded."""
+    found = self._problems(self.task, split)
     reads = registry.get(self.grader).reads
-    kept = []
-    for row in rows:
+    kept, without = [], []
+    for row in found.rows:
       if self.levels and row.level not in self.levels:
         continue
       if not getattr(row, reads):
-        skipped.setdefault(f'no {reads}', []).append(row.key)
+        without.append(row.key)
       else:
         kept.append(row)
-    return kept, skipped
+    skipped = dict(found.skipped)
+    if without:
+      skipped[f'no {reads}'] = tuple(without)
+    return seqio_rows.Problems(rows=tuple(kept), skipped=skipped)
 
-  def _rows(self, task: str, split: str):
+  def _problems(self, task: str, split: str) -> seqio_rows.Problems:
     return seqio_rows.read(
       task,
       split,
@@ -186,7 +197,7 @@ class PublishedConfig(SeqioConfig):
 
   Attributes:
     task: its name in the catalogue.
-    lead: a text before the prompt, in place of the row's.
+    lead: replaces the lead of the row's prompt; None keeps it.
   """
 
   grader: str | None = None
@@ -218,6 +229,7 @@ class PublishedConfig(SeqioConfig):
     if self.lead is not None:
       prompt = dataclasses.replace(self.prompt, lead=self.lead)
       object.__setattr__(self, 'prompt', prompt)
-      # Only once: a copy of this may get a prompt with another lead.
+      # dataclasses.replace runs this again: the lead is part of `prompt` now,
+      # and a copy may get another prompt.
       object.__setattr__(self, 'lead', None)
     super().__post_init__()

@@ -1,7 +1,7 @@
-"""From a problem's texts to `inputs` and `targets`, inside SeqIO's pipeline."""
+"""A SeqIO preprocessor: a problem's texts become `inputs` and `targets`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import seqio
@@ -21,7 +21,12 @@ FEW_SHOT, ZERO_SHOT = 'few_shot', 'zero_shot'
 def source(
   row: catalogue.Benchmark, names: Sequence[str]
 ) -> seqio.TfdsDataSource:
-  """Where the texts of a benchmark's splits of these names come from."""
+  """The TFDS source of a benchmark's splits.
+
+  Args:
+    row: the benchmark.
+    names: of the splits.
+  """
   name = f'{row.builder}:{builders.BenchmarkBuilder.VERSION}'
   return seqio.TfdsDataSource(name, splits=names)
 
@@ -43,9 +48,9 @@ def encoded(
     only: (field, value) of the problems that are kept; None for all.
     vocabulary: encodes.
     prefix: FEW_SHOT, ZERO_SHOT, or a text: see seqio_tasks.register.
-    beside: the dataset's source; the worked examples come from the same
-      folder. Where the benchmark can be trained on, a problem with the
-      question of one of them is dropped.
+    beside: the source of `dataset`; the exemplars come from the same folder. If
+      the benchmark is trainable, problems with an exemplar's question are
+      dropped.
   """
   template, shown = row.template, []
   if prefix == FEW_SHOT:
@@ -70,7 +75,7 @@ def encoded(
 
   def encode(*texts: bytes) -> tuple[np.ndarray, np.ndarray]:
     fields = zip(catalogue.FIELDS, texts, strict=True)
-    [[problem], _] = seqio_rows.of_examples([dict(fields)])
+    [problem] = seqio_rows.of_examples([dict(fields)]).rows
     solution = problem.answer if row.answers_only else problem.solution
     targets = []
     if solution:
@@ -80,7 +85,7 @@ def encoded(
     inputs = sum(parts_of(problem), [])
     return np.array(inputs, np.int32), np.array(targets, np.int32)
 
-  def add(example):
+  def add(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     ids = tf.numpy_function(
       encode,
       [example[name] for name in catalogue.FIELDS],
@@ -97,7 +102,7 @@ def encoded(
 def _exemplars(
   row: catalogue.Benchmark, beside: seqio.TfdsDataSource
 ) -> list[problem_sets.Row]:
-  """The worked examples of a benchmark's prompt, from the TFDS data."""
+  """The exemplars of a benchmark's prompt, from the TFDS data."""
   if not row.num_shots:
     return []
   owner = catalogue.get(row.exemplars_from or row.name)
@@ -105,7 +110,7 @@ def _exemplars(
   # The folder that the task's own data is in, however that was chosen.
   texts.tfds_dataset.override_data_dir(beside.tfds_dataset.data_dir)
   found = texts.get_dataset(row.exemplars_split, shuffle=False)
-  rows, _ = seqio_rows.of_examples(found.as_numpy_iterator())
+  rows = seqio_rows.of_examples(found.as_numpy_iterator()).rows
   return splits.exemplars(
     rows,
     row.num_shots,

@@ -1,4 +1,7 @@
-"""Names in SeqIO's registries: the same content twice is fine, another not."""
+"""Registers tasks and mixtures with SeqIO; refuses a name that is taken.
+
+Registering the same content under the same name again does nothing.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,19 +20,19 @@ def add(
   *,
   instead: str = 'another name',
 ) -> str:
-  """Registers a task or a mixture, unless it is there.
+  """Registers a task or a mixture, unless the same one is registered.
 
   Args:
     name: in SeqIO's registry; letters, digits, '.', ':' and '_'.
-    content: compared with what is registered under the name.
-    make: the task or mixture of this name.
-    instead: for the message: what to choose where the name is taken.
+    content: what it is made of; compared with what the name stands for.
+    make: makes the task or mixture of this name.
+    instead: for the message: what to choose if the name is taken.
 
   Returns:
     The name.
 
   Raises:
-    ConfigurationError: the name stands for something else.
+    ConfigurationError: the name is registered with another content.
   """
   for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
     if name in registry.names():

@@ -1,7 +1,7 @@
-"""The examples of a SeqIO task as rows of text.
+"""Reads the examples of a SeqIO task as problems.
 
-SeqIO and TensorFlow are imported when the first task is read: by `prepare`
-alone.
+SeqIO and TensorFlow are imported when the first task is read, so that only the
+stage prepare loads them.
 """
 
 import dataclasses
@@ -9,13 +9,14 @@ import functools
 import hashlib
 import importlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rest_jax.config import configuration
 from rest_jax.tasks import splits
 from rest_jax.tasks.benchmarks import catalogue
 from rest_jax.tasks.problem_sets import Row
 
-# What a feature is called, in the order in which it is looked for.
+# Field to the features that may hold it, in order of preference.
 _NAMES = {
   'question': ('question', 'inputs_pretokenized', 'inputs'),
   'answer': ('answer', 'targets_pretokenized', 'targets'),
@@ -25,6 +26,26 @@ _NAMES = {
   'type': ('type',),
   'lead': ('lead',),
 }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problems:
+  """The problems of a split.
+
+  Attributes:
+    rows: the problems.
+    skipped: reason to the places of the examples that were left out.
+  """
+
+  rows: tuple[Row, ...]
+  skipped: Mapping[str, tuple[str, ...]]
+
+  def digest(self) -> str:
+    """Identity of the problems and their order: 32 hexadecimal digits."""
+    found = hashlib.sha256()
+    for row in self.rows:
+      found.update(repr(dataclasses.astuple(row)).encode())
+    return found.hexdigest()[:32]
 
 
 @functools.lru_cache(maxsize=64)
@@ -37,27 +58,29 @@ def read(
   manual_dir: str | None = None,
   download: bool = False,
   allow_partial: bool = False,
-) -> tuple[tuple[Row, ...], Mapping[str, tuple[str, ...]]]:
-  """The problems of a split of a SeqIO task.
+) -> Problems:
+  """Reads the problems of a split of a SeqIO task.
 
   Args:
-    task: as SeqIO knows it.
-    split: of its.
-    module, data_dir, manual_dir, download, allow_partial: see
-      seqio_problems.SeqioConfig.
+    task: its name in SeqIO.
+    split: the name of the split.
+    module: see seqio_problems.SeqioConfig, also for the other arguments.
+    data_dir: where TFDS keeps its data.
+    manual_dir: the files that a published task is built from.
+    download: whether to download them instead.
+    allow_partial: whether a part of a published task is enough.
 
   Returns:
-    (the rows, reason to where of those that are none); a published task's in
-    the order of their keys.
+    The problems, those of a published task sorted by their keys.
 
   Raises:
-    ConfigurationError: no such task or split, or its data is not there.
+    ConfigurationError: SeqIO has no such task or split, or its data is missing.
   """
   if module is not None:
     _import(module)
   elif task in catalogue.CATALOGUE:
     _build(task, data_dir, manual_dir, download, allow_partial)
-  import seqio  # the published tasks register themselves then
+  import seqio
 
   try:
     found = seqio.get_mixture_or_task(task)
@@ -84,22 +107,18 @@ def read(
       f'or leave the split out: --gin.{task}/seqio_problems.SeqioConfig.'
       'eval_splits=[] where it is only evaluated.'
     ) from error
-  rows, skipped = of_examples(examples.as_numpy_iterator())
+  found = of_examples(examples.as_numpy_iterator())
   if module is None:
-    rows = tuple(splits.in_order(rows))
-  return rows, skipped
+    rows = tuple(splits.in_order(found.rows))
+    found = dataclasses.replace(found, rows=rows)
+  return found
 
 
-def of_examples(
-  examples: Iterable[Mapping],
-) -> tuple[tuple[Row, ...], Mapping[str, tuple[str, ...]]]:
-  """Examples of a SeqIO task as rows.
+def of_examples(examples: Iterable[Mapping[str, Any]]) -> Problems:
+  """Turns examples of a SeqIO task into problems.
 
   Args:
-    examples: features by name; texts as bytes.
-
-  Returns:
-    (the rows, reason to where of those that are none).
+    examples: features by name; texts are bytes.
   """
   rows, skipped, keys = [], {}, set()
   for number, example in enumerate(examples):
@@ -111,16 +130,18 @@ def of_examples(
     else:
       keys.add(row.key)
       rows.append(row)
-  return tuple(rows), {k: tuple(v) for k, v in skipped.items()}
+  return Problems(
+    rows=tuple(rows), skipped={k: tuple(v) for k, v in skipped.items()}
+  )
 
 
-def _row(example: Mapping, number: int) -> tuple[Row | None, str]:
-  """(the row, '') or (None, why there is none)."""
+def _row(example: Mapping[str, Any], number: int) -> tuple[Row | None, str]:
+  """(problem, ''), or (None, reason) for an example that is none."""
   texts = {}
   for field, names in _NAMES.items():
     value = next((example[name] for name in names if name in example), b'')
     if not isinstance(value, (bytes, str)):
-      value = b''  # token ids
+      value = b''  # the feature holds token ids, not text
     try:
       text = value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError:
@@ -147,7 +168,7 @@ def _build(
   download: bool,
   allow_partial: bool,
 ) -> None:
-  """Makes sure, once, that a published task's TFDS data set is there."""
+  """Builds a published task's TFDS data set unless it is there; once."""
   from rest_jax.tasks.benchmarks import preparation
 
   preparation.build(
@@ -167,11 +188,3 @@ def _import(module: str) -> None:
       f'SeqioConfig.module: {module} cannot be imported: {error}. Put its '
       'folder on PYTHONPATH.'
     ) from error
-
-
-def digest(rows: Iterable[Row]) -> str:
-  """Identity of rows, in their order."""
-  found = hashlib.sha256()
-  for row in rows:
-    found.update(repr(dataclasses.astuple(row)).encode())
-  return found.hexdigest()[:32]

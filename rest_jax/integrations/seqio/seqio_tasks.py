@@ -1,15 +1,16 @@
-"""The published tasks, registered with SeqIO.
+"""Registers the published tasks with SeqIO.
 
     math, math500, apps, gsm8k, humaneval, mbpp, bbh, …   each of the catalogue
     bbh_<subtask>                     27 of them
-    apps_introductory                 those that the paper trains on
+    apps_introductory                 the part that the paper trains on
     math_apps                         a mixture, in the paper's proportion
 
     <each>_<vocabulary>               what `register` adds
 
-Their examples have the texts of catalogue.FIELDS, and `inputs` and `targets`
-as ids: of the plain tasks in bytes and without worked examples, of the others
-as `register` was told. Importing this module registers the plain ones.
+Importing this module registers the names without a vocabulary. Every example
+has the texts of catalogue.FIELDS, and token ids in `inputs` and `targets`.
+Tasks without a vocabulary in their name have bytes as ids and no exemplars; the
+others are encoded as `register` was told.
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ from rest_jax.tasks import prompts
 from rest_jax.tasks.benchmarks import catalogue
 from rest_jax.tokenizers import vocabularies
 
-BY_HAND = 'by_hand'  # the grader of what a person grades
+BY_HAND = 'by_hand'  # the grader's name of tasks that a person grades
 SUBTASKS = (  # of BIG-Bench Hard
   'boolean_expressions',
   'causal_judgement',
@@ -72,7 +73,7 @@ Named = str | vocabularies.Vocabulary | SeqioVocabulary
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Published:
-  """A task to register: a benchmark, or some of its problems.
+  """A task to register: a benchmark, or a part of its problems.
 
   Attributes:
     name: of the task.
@@ -86,7 +87,7 @@ class Published:
 
 
 def published() -> list[Published]:
-  """All tasks, mixtures excepted."""
+  """All published tasks, without the mixtures."""
   rows = catalogue.CATALOGUE
   parts = [
     *((f'bbh_{name}', 'bbh', ('type', name)) for name in SUBTASKS),
@@ -109,27 +110,28 @@ def register(
   name: str | None = None,
   task: str | None = None,
 ) -> tuple[str, ...] | str:
-  """Adds `<task>_<name>` for every published task and mixture.
+  """Registers `<task>_<name>` for every published task and mixture.
 
-  `inputs` are the prompt's ids as the stage prepare writes them, each part
-  encoded by itself; `targets` those of the human solution, and EOS.
+  `inputs` are the ids of the prompt as the stage prepare writes them, each part
+  encoded by itself. `targets` are the ids of the human solution, and EOS.
 
   Args:
-    vocabulary: what `vocabulary_files.load` takes, or one that is loaded; or a
+    vocabulary: a spec for `vocabulary_files.load`, or a loaded vocabulary; or a
       pair (name, vocabulary).
-    prefix: what stands before a question: 'few_shot', the task's worked
-      examples; 'zero_shot', nothing; or a text. A problem's own instruction
+    prefix: what stands before a question: 'few_shot', the task's
+      exemplars; 'zero_shot', nothing; or a text. A problem's own instruction
       (BBH) always does.
     name: of the vocabulary; None for its file's, or its folder's where the
       file is a tokenizer.json.
-    task: a published task or mixture, whose new name is wanted.
+    task: the published task or mixture whose new name is returned; None for
+      all of them.
 
   Returns:
-    The names of all; with `task`, that of the task.
+    The new names; with `task`, the one of that task.
 
   Raises:
-    ConfigurationError: no such vocabulary or task, or a name that stands for
-      something else already.
+    ConfigurationError: there is no such vocabulary or task, or a name is
+      registered with another content.
   """
   name, vocabulary = _named(vocabulary, name)
   whole = tuple(
@@ -154,21 +156,22 @@ def mix(
   vocabulary: Named | tuple[str, Named] | None = None,
   prefix: str = FEW_SHOT,
 ) -> str:
-  """Adds a mixture.
+  """Registers a mixture.
 
   Args:
     name: of the mixture.
     rates: task (or mixture) to its rate: a number, or a function of the task
       such as seqio.mixing_rate_num_examples.
-    vocabulary: None for tasks by their registered names; else those of
-      published ones, which are registered with it before, as `register` does.
+    vocabulary: None if `rates` has names that are registered. Otherwise `rates`
+      has published tasks, which are first registered with this vocabulary.
     prefix: see `register`.
 
   Returns:
     The name.
 
   Raises:
-    ConfigurationError: no such task, or the name stands for something else.
+    ConfigurationError: there is no such task, or the name is registered with
+      another content.
   """
   if vocabulary is not None:
     rates = {
@@ -191,7 +194,11 @@ def mix(
 
 
 def _identity(rate: Rate) -> Any:
-  """What equal rates have in common: gin wraps a function anew each time."""
+  """A value that equal rates share.
+
+  Gin wraps a function again at each reference, so that two references to one
+  function are not equal; their qualified names are.
+  """
   name = getattr(rate, '__qualname__', '<')
   return rate if '<' in name else f'{rate.__module__}.{name}'
 
@@ -219,7 +226,8 @@ def _add(
   by_type = prefix == FEW_SHOT and row.num_shots and not row.exemplars
   source = seqio_prompts.source(
     row,
-    # A split of nothing but worked examples has no problems to show them to.
+    # With exemplars in the prompt, the split that they come from is left out if
+    # it has no other problems (BBH's prompts).
     [s for s in row.counts if not (by_type and s == row.exemplars_split)],
   )
   graded = row.grader != BY_HAND

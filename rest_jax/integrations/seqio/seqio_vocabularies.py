@@ -1,20 +1,20 @@
-"""Our vocabularies as SeqIO's, with the same ids and the same texts.
+"""This package's vocabularies as SeqIO vocabularies, with the same ids.
 
-SeqIO takes id 0 for padding wherever it pads, packs or masks, and nothing can
-change that. In some vocabularies id 0 is text: NUL in 'bytes', '!' in GPT-2's
-and Llama 3's. Then
+SeqIO uses id 0 for padding wherever it pads, packs or masks, whatever the
+vocabulary says. In some vocabularies id 0 is text: NUL in 'bytes', '!' in those
+of GPT-2 and Llama 3. In these:
 
-* `pad_is_text` is True, and `decode` leaves zeros at the end of ids alone;
-  where it is False they are padding and have no text;
-* SeqIO's packer cuts an example by one id for each 0 in it, and its converters
-  give a 0 among the targets no weight (a last EOS too, where EOS is 0). The
-  packed rows of training/seqio_examples.py have segment ids and weights of
-  their own, and no such fault.
+* `pad_is_text` is True, and `decode` keeps zeros at the end of the ids. In all
+  other vocabularies it drops them as padding.
+* SeqIO's packer shortens an example by one id for each 0 in it, and SeqIO's
+  converters give a 0 among the targets no weight (nor the last EOS, if EOS is
+  0). The packed rows of seqio_examples.py do not have this problem: they carry
+  their own segment ids and weights.
 
-`decode` and `decode_tf` stop at the first EOS, as SeqIO's do, but never fill
-what follows with id 0. Ids beyond the table, `extra_ids` among them, have no
-text. A text is never normalised: the limits are those of
-tasks/vocabularies.py.
+`decode` and `decode_tf` stop at the first EOS, as SeqIO's do, but do not
+replace the ids that follow by 0. Ids outside the vocabulary, such as
+`extra_ids`, decode to nothing. Texts are encoded without normalisation, with
+the limits that tokenizers/vocabularies.py names.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,18 +27,18 @@ from rest_jax.tokenizers import vocabularies, vocabulary_files
 
 
 class SeqioVocabulary(seqio.Vocabulary):
-  """A vocabulary of tasks/vocabularies.py.
+  """A vocabulary of tokenizers/vocabularies.py for SeqIO.
 
-  Two are equal where their content is, wherever the files lie, so that a
-  mixture takes both.
+  Two are equal if their content is, wherever the files lie, so that a mixture
+  accepts tasks with either.
   """
 
   def __init__(
     self, vocabulary: str | vocabularies.Vocabulary, extra_ids: int = 0
   ):
     """Args:
-      vocabulary: what `vocabulary_files.load` takes, or has returned.
-      extra_ids: ids behind the vocabulary's own, as SeqIO has them.
+      vocabulary: a spec for `vocabulary_files.load`, or a loaded vocabulary.
+      extra_ids: number of ids after the vocabulary's own, as in SeqIO.
 
     Raises:
       ConfigurationError: see `vocabulary_files.load`.
@@ -62,7 +62,7 @@ class SeqioVocabulary(seqio.Vocabulary):
 
   @property
   def pad_is_text(self) -> bool:
-    """Whether id 0, which SeqIO pads with, is part of texts."""
+    """Whether id 0, which SeqIO pads with, stands for text."""
     return bool(self.vocabulary.decode_bytes([0])) and self.unk_id != 0
 
   @property
@@ -73,7 +73,7 @@ class SeqioVocabulary(seqio.Vocabulary):
     return self.vocabulary.encode(s)
 
   def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-    if s.shape.rank:  # a list of texts: ragged, as seqio.tokenize takes it
+    if s.shape.rank:  # several texts: seqio.tokenize expects a ragged tensor
       signature = tf.RaggedTensorSpec([None] * s.shape.rank, tf.int32)
       return tf.map_fn(self._encode_tf, s, fn_output_signature=signature)
     ids = tf.numpy_function(self._encode_bytes, [s], tf.int32)
@@ -81,7 +81,7 @@ class SeqioVocabulary(seqio.Vocabulary):
     return ids
 
   def _encode_bytes(self, text: bytes | np.ndarray) -> np.ndarray:
-    text = np.asarray(text, object).item()  # eagerly it is an array of one
+    text = np.asarray(text, object).item()  # in eager mode it is an array
     ids = self.vocabulary.encode(text.decode('utf-8', 'replace'))
     return np.array(ids, np.int32)
 
@@ -100,7 +100,7 @@ class SeqioVocabulary(seqio.Vocabulary):
     return self.vocabulary.decode(ids)
 
   def decode_tf(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-    """The text of each row of ids: (…, L) gives (…)."""
+    """The text of each row of ids: shape (…, L) gives shape (…)."""
     return self._decode_tf(ids)
 
   def _decode_tf(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
@@ -126,7 +126,8 @@ class SeqioVocabulary(seqio.Vocabulary):
     return hash((self.vocabulary.digest, self.extra_ids))
 
   def __reduce__(self):
-    # Encoders are closures; Beam, which caches tasks, sends pickles.
+    # Beam pickles vocabularies, and encoders are closures, which pickle cannot
+    # store: the copy is loaded again from the spec.
     return type(self), (self.vocabulary.spec, self.extra_ids)
 
   def __repr__(self) -> str:

@@ -1,17 +1,19 @@
-"""BIG-Bench Hard, with the worked examples of its chain-of-thought prompts."""
+"""Reads BIG-Bench Hard (Suzgun et al. 2022) and its prompts' exemplars."""
 
+import functools
 import re
 
 from rest_jax.config import configuration
 from rest_jax.tasks import problem_sets
-from rest_jax.tasks.benchmarks import files, readings, tables
-from rest_jax.tasks.benchmarks.readings import Reading, text
+from rest_jax.tasks.benchmarks import file_sources, parsed_dataset, tables
+from rest_jax.tasks.benchmarks.parsed_dataset import ParsedDataset, text
 
 _PROBLEMS = re.compile(r'bbh/([a-z_]+)\.json')
 _PROMPT = re.compile(r'cot-prompts/([a-z_]+)\.txt')
-# The canary stands above this line.
+# The lines above this rule are the canary, which is no part of the prompt.
 _RULE = re.compile(r'^-{3,}[ \t]*\n', re.MULTILINE)
-# In one file the reasoning goes on behind the sentence, not below it.
+# One file (sports_understanding) goes on after "step by step." on the same
+# line, the others on the next one.
 _EXAMPLE = re.compile(
   r"Q: (?P<question>.*?)\nA: Let's think step by step\.[ \n](?P<solution>.*)",
   re.DOTALL,
@@ -20,17 +22,19 @@ _ANSWER = re.compile(r'\bthe answer is (.*?)\.?\s*$')
 EXAMPLES = 3  # in each prompt
 
 
-def read(source: files.Source) -> Reading | None:
+def read(source: file_sources.Source) -> ParsedDataset | None:
   """Reads BIG-Bench Hard.
 
   Args:
     source: bbh/<subtask>.json and cot-prompts/<subtask>.txt.
 
   Returns:
-    Splits test and prompts; None where the source holds no such files.
+    Splits test and prompts (the exemplars); None if the source has no such
+    files.
 
   Raises:
-    ConfigurationError: a file of either is missing or not in its form.
+    ConfigurationError: a subtask lacks one of its two files, or a file is not
+      in the published form.
   """
   problems = _matching(source, _PROBLEMS)
   prompts = _matching(source, _PROMPT)
@@ -43,25 +47,35 @@ def read(source: files.Source) -> Reading | None:
       f'same subtasks; only one of the two for: {lone}. Copy both folders of '
       'the repository.'
     )
-  result = readings.Collector(source)
+  result = parsed_dataset.Collector(source)
   leads = {}
   contents = dict(source.stream([*problems.values(), *prompts.values()]))
   for subtask, name in sorted(prompts.items()):
     leads[subtask] = _add_prompt(result, source, subtask, contents[name])
   for subtask, name in sorted(problems.items()):
-    for number, example in enumerate(_examples(source, name, contents[name])):
-      key = f'{subtask}-{number:03d}'
-      make = _maker(key, subtask, leads[subtask])
-      result.add_all('test', [(f'{name}[{number}]', example)], make)
-  return result.reading()
+    for number, row in enumerate(_examples(source, name, contents[name])):
+      make = functools.partial(
+        _problem,
+        key=f'{subtask}-{number:03d}',
+        subtask=subtask,
+        lead=leads[subtask],
+      )
+      result.add_all('test', [tables.Entry(f'{name}[{number}]', row)], make)
+  return result.dataset()
 
 
-def _matching(source, pattern) -> dict[str, str]:
+def _matching(
+  source: file_sources.Source, pattern: re.Pattern[str]
+) -> dict[str, str]:
+  """Subtask to the name of its file."""
   matches = (pattern.fullmatch(name) for name in source.names)
   return {match[1]: match.group() for match in matches if match}
 
 
-def _examples(source, name: str, data: bytes) -> list:
+def _examples(
+  source: file_sources.Source, name: str, data: bytes
+) -> list[tables.RawRow | tables.Fault]:
+  """The problems of a subtask's JSON file."""
   value = tables.parse_object(data)
   if isinstance(value, tables.Fault) or not isinstance(
     value.get('examples'), list
@@ -76,24 +90,28 @@ def _examples(source, name: str, data: bytes) -> list:
   ]
 
 
-def _maker(key: str, subtask: str, lead: str):
-  def make(row) -> problem_sets.Row:
-    return problem_sets.Row(
-      key=key,
-      question=text(row, 'input'),
-      answer=text(row, 'target').strip(),
-      type=subtask,
-      lead=lead,
-    )
+def _problem(
+  row: tables.RawRow, *, key: str, subtask: str, lead: str
+) -> problem_sets.Row:
+  return problem_sets.Row(
+    key=key,
+    question=text(row, 'input'),
+    answer=text(row, 'target').strip(),
+    type=subtask,
+    lead=lead,
+  )
 
-  return make
 
-
-def _add_prompt(result, source, subtask: str, data: bytes) -> str:
-  """Adds the worked examples of a prompt file; returns its instruction."""
+def _add_prompt(
+  result: parsed_dataset.Collector,
+  source: file_sources.Source,
+  subtask: str,
+  data: bytes,
+) -> str:
+  """Adds the exemplars of a prompt file; returns its instruction."""
   where = f'{source.where}/cot-prompts/{subtask}.txt'
   try:
-    prompt = readings.unix_lines(data.decode('utf-8-sig'))
+    prompt = parsed_dataset.unix_lines(data.decode('utf-8-sig'))
   except UnicodeDecodeError as error:
     raise configuration.ConfigurationError(
       f'{where}: not UTF-8 ({error}). Download it again.'
@@ -106,9 +124,8 @@ def _add_prompt(result, source, subtask: str, data: bytes) -> str:
   answers = [match and _ANSWER.search(match['solution']) for match in matches]
   if len(examples) != EXAMPLES or not all(answers):
     raise configuration.ConfigurationError(
-      f'{where}: {sum(map(bool, answers))} worked examples that end in "the '
-      f'answer is ..." were found; each prompt has {EXAMPLES}. Copy the file '
-      'again.'
+      f'{where}: {sum(map(bool, answers))} exemplars that end in "the answer '
+      f'is ..." were found; each prompt has {EXAMPLES}. Copy the file again.'
     )
   pairs = zip(matches, answers, strict=True)
   for number, (match, answer) in enumerate(pairs):

@@ -3,9 +3,9 @@
     import rest_jax.tasks.benchmarks.builders  # registers them
     tfds.load('rest_gsm8k', builder_kwargs={'manual_dir': 'gsm8k'})
 
-Importing this module registers them, once. They write TFRecord and nothing
-else: SeqIO reads no other format of TFDS. All features are texts
-(catalogue.FIELDS), '' where a problem has no such thing.
+Importing this module registers them. They write TFRecord only, because SeqIO
+reads no other format of TFDS. All features are texts (catalogue.FIELDS); ''
+stands for a field that a problem does not have.
 """
 
 import socket
@@ -21,9 +21,9 @@ from rest_jax.config import configuration
 from rest_jax.tasks import problem_sets
 from rest_jax.tasks.benchmarks import (
   catalogue,
-  files,
+  file_sources,
+  parsed_dataset,
   published_files,
-  readings,
   verification,
 )
 
@@ -31,17 +31,17 @@ FILE_FORMAT = 'tfrecord'
 
 
 class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Prepares one benchmark; its subclasses are registered.
+  """Prepares one benchmark. Its subclasses, one a benchmark, are registered.
 
   Attributes:
     benchmark: its row of the catalogue.
-    verified: what was found in the data; None until it is prepared here.
+    verified: what was found in the data; None before download_and_prepare.
   """
 
   RELEASE_NOTES = {catalogue.BUILDER_VERSION: 'First version.'}
   VERSION = tfds.core.Version(catalogue.BUILDER_VERSION)
-  # TFDS 4.9.10 would import importlib_resources here, which it does not need
-  # otherwise and does not install.
+  # Otherwise TFDS 4.9.10 looks for the code's path with importlib_resources,
+  # which it does not install.
   code_path = None
   benchmark: catalogue.Benchmark
   verified: verification.Verification | None = None
@@ -51,32 +51,35 @@ class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     *,
     manual_dir: storage.PathLike | None = None,
     allow_partial: bool = False,
-    reading: readings.Reading | None = None,
+    dataset: parsed_dataset.ParsedDataset | None = None,
     file_format: str | None = None,
     **kwargs: Any,
   ):
     """Makes a builder; nothing is read before `download_and_prepare`.
 
     Args:
-      manual_dir: where the data set lies, as for published_files.read. None:
-        what TFDS takes for its manual_dir, and if nothing is there, a download.
-      allow_partial: take any number of problems; the data set says so in its
-        metadata.
-      reading: what was read already, in place of reading it.
-      file_format: 'tfrecord', or None for it.
+      manual_dir: where the published files lie, as for published_files.read.
+        None for TFDS's own manual_dir; if no file is there, they are
+        downloaded.
+      allow_partial: accept any number of problems above 0; the metadata then
+        says that the set is partial.
+      dataset: the problems, if they have been read already.
+      file_format: 'tfrecord', or None, which means the same.
       **kwargs: of tfds.core.GeneratorBasedBuilder.
 
     Raises:
-      ConfigurationError: another file_format.
+      ConfigurationError: file_format is another one.
     """
     _check_format(file_format)
     self._manual_dir = manual_dir
     self._allow_partial = allow_partial
-    self._reading = reading
+    self._dataset = dataset
     super().__init__(file_format=FILE_FORMAT, **kwargs)
 
-  def download_and_prepare(self, *, file_format=None, **kwargs):
-    """As in TFDS; refuses a file_format that is not TFRecord."""
+  def download_and_prepare(
+    self, *, file_format: str | None = None, **kwargs: Any
+  ) -> None:
+    """As in TFDS; refuses every file_format but 'tfrecord'."""
     _check_format(file_format)
     super().download_and_prepare(**kwargs)
 
@@ -92,15 +95,17 @@ class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       metadata=tfds.core.MetadataDict(),
     )
 
-  def _split_generators(self, dl_manager):
-    reading = self._reading or self._read(dl_manager)
+  def _split_generators(
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> dict[str, Iterator[tuple[str, dict[str, str]]]]:
+    dataset = self._dataset or self._read(dl_manager)
     self.verified = verification.verify(
-      self.benchmark, reading, allow_partial=self._allow_partial
+      self.benchmark, dataset, allow_partial=self._allow_partial
     )
-    self.info.metadata.update(self.verified.summary)
+    self.info.metadata.update(self.verified.summary.to_json())
     return {
       split: self._generate_examples(rows)
-      for split, rows in reading.rows.items()
+      for split, rows in dataset.rows.items()
       if rows
     }
 
@@ -113,18 +118,22 @@ class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         values[name] = getattr(row, name) or ''
       yield row.key, values
 
-  def _read(self, dl_manager) -> readings.Reading:
+  def _read(
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> parsed_dataset.ParsedDataset:
     if self._manual_dir is not None:
       return published_files.read(self.benchmark.name, self._manual_dir)
     try:
       return published_files.read(self.benchmark.name, dl_manager.manual_dir)
-    except (AssertionError, files.NotFoundError):
+    except (AssertionError, file_sources.NotFoundError):
       return self._download(dl_manager)
 
-  def _download(self, dl_manager) -> readings.Reading:
+  def _download(
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> parsed_dataset.ParsedDataset:
     urls = dict(self.benchmark.urls)
     if not urls:
-      raise files.NotFoundError(
+      raise file_sources.NotFoundError(
         f'{self.benchmark.name}: nothing was found, and there is no address to '
         f'download it from. {published_files.instructions(self.benchmark)}'
       )
@@ -136,7 +145,7 @@ class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         f'{self.benchmark.name}: it could not be downloaded ({error}). '
         f'{published_files.instructions(self.benchmark)}'
       ) from error
-    folder = files.Folder(', '.join(urls.values()), paths)
+    folder = file_sources.Folder(', '.join(urls.values()), paths)
     return published_files.read(self.benchmark.name, folder)
 
 
@@ -146,9 +155,9 @@ def builder(name: str, **kwargs: Any) -> BenchmarkBuilder:
 
 
 def _check_reachable(addresses: Iterable[str]) -> None:
-  """Raises OSError where there is no network; TFDS would try for minutes."""
+  """Raises OSError at once if there is no network; TFDS retries for minutes."""
   if request.getproxies():
-    return  # which looks names up itself
+    return  # the proxy resolves host names
   for address in addresses:
     socket.getaddrinfo(parse.urlsplit(address).hostname, None)
 
@@ -163,7 +172,7 @@ def _check_format(file_format: Any) -> None:
 
 
 def _builder_class(benchmark: catalogue.Benchmark) -> type[BenchmarkBuilder]:
-  """Makes, and so registers, a builder; the one that is there if there is."""
+  """Makes a builder, which registers it; returns it if it is registered."""
   words = benchmark.builder.split('_')
   fields = {
     '__module__': __name__,
@@ -178,7 +187,7 @@ def _builder_class(benchmark: catalogue.Benchmark) -> type[BenchmarkBuilder]:
       (BenchmarkBuilder,),
       exec_body=lambda namespace: namespace.update(fields),
     )
-  except ValueError:  # this module was loaded before, and is loaded again
+  except ValueError:  # registered: this module has been loaded before
     return tfds.builder_cls(benchmark.builder)
 
 
@@ -187,5 +196,5 @@ BUILDERS = {
   for name, benchmark in catalogue.CATALOGUE.items()
   if benchmark.data is None
 }
-# A builder is pickled by the name of its class.
+# Pickle finds a class by its name in this module.
 globals().update({cls.__name__: cls for cls in BUILDERS.values()})

@@ -1,18 +1,18 @@
-"""The published tasks of the paper: one row for each.
+"""The published tasks of the paper, one row each.
 
-A row says what a task is made of; published_files.py reads the files in which
-it is published, seqio_tasks.py registers it with SeqIO, seqio_problems.py
-turns it into a run's problems. Every problem has the same fields (FIELDS), as
-text.
+A row says what a task is made of: its data, prompt, exemplars and grader.
+published_files.py reads the files of the data set; integrations/seqio/
+registers the task with SeqIO and turns it into a run's problems. Every problem
+has the same fields (FIELDS), all of them texts.
 
-Keys. A problem's key is its number in the data set where the set has one
-(HumanEval, MBPP, APPS, the exam), else the first 12 hexadecimal digits of the
-sha256 of its question, so that it is the same in every layout in which the set
-is published. BBH: `<subtask>-<number in its file>`.
+Keys: HumanEval, MBPP, APPS and the exam number their problems, and the number
+is a problem's key. BBH: `<subtask>-<number in its file>`. The others have no
+numbers; there the key is the first 12 hexadecimal digits of the sha256 of the
+question, so that it is the same in every layout in which the set is published.
 
-Exemplars of the few-shot prompt are named by their keys: no problem's text is
-written here. MATH: the four of Lewkowycz et al. 2022 (Minerva), which are
-training problems, with the data set's own solutions.
+Exemplars of the few-shot prompt are named by their keys, so that no text of a
+data set is copied here. Those of MATH are the four of Lewkowycz et al. 2022
+(Minerva), which are training problems, with the data set's own solutions.
 """
 
 import dataclasses
@@ -23,17 +23,17 @@ from collections.abc import Mapping
 from rest_jax.config import configuration
 from rest_jax.tasks.prompts import PromptTemplate
 
-BUILDER_VERSION = '1.0.0'  # of the TFDS builders; another is another folder
-# Of a problem as the builders keep it; '' where a task has no such thing.
+BUILDER_VERSION = '1.0.0'  # of the TFDS builders, and the name of their folder
+# The fields of a problem as the builders keep it; '' for one that it lacks.
 FIELDS = (
   'problem_id',  # its key, unique in its split
   'question',
   'answer',  # what its grader compares with
-  'tests',  # rewards.program_tests.Tests.to_json()
+  'tests',  # rewards.code.program_tests.Tests.to_json()
   'level',
   'type',  # subject, subtask
   'solution',  # a human one, as a completion should look
-  'lead',  # an instruction before the worked examples
+  'lead',  # an instruction before the exemplars
 )
 
 
@@ -43,22 +43,22 @@ class Benchmark:
 
   Attributes:
     name: of the SeqIO task, and of its folder in a run.
-    title: for people.
+    title: for messages.
     licence: of the data.
     homepage: where it is described.
-    files: what --manual_dir may hold, and where to get it; for the message
-      when nothing is there.
-    urls: file name to address, of what can be fetched without an account.
-    counts: rows of each split as published.
+    files: what --manual_dir may hold, for the message when no file is there.
+    urls: file name to address, for files that need no account.
+    counts: split to its number of problems as published.
     grader: in rewards/registry.py.
     template: of its prompt.
-    num_shots: worked examples in its prompt.
-    exemplars: their keys; () for all those of the same type in
+    num_shots: number of exemplars in its prompt; of each type if a problem is
+      shown those of its own type.
+    exemplars: their keys; () for those of the problem's own type in
       `exemplars_split`.
-    exemplars_split: of the set that they are taken from.
-    exemplars_from: another benchmark that they are taken from.
-    answers_only: whether the worked examples show their answers alone.
-    data: another benchmark that it shares its problems with.
+    exemplars_split: the split that they are taken from.
+    exemplars_from: the benchmark that they are taken from; None for this one.
+    answers_only: whether they show their answers without the solutions.
+    data: the benchmark whose problems it uses; None for its own.
     trainable: whether it has training problems that an E-step may sample.
   """
 
@@ -89,7 +89,7 @@ _MATH_TEMPLATE = PromptTemplate(
   question='Problem:\n{question}\n\nSolution:',
   solution=' {solution}',
   separator='\n\n',
-  stop=('\nProblem:',),  # solutions have empty lines in them
+  stop=('\nProblem:',),  # not the separator: solutions have empty lines
 )
 _BBH_FILES = 'bbh/*.json and cot-prompts/*.txt, as in the repository'
 _BBH_COUNTS = {'prompts': 81, 'test': 6511}
@@ -99,8 +99,8 @@ _MATH_EXEMPLARS = (
   'b85bc186b2da',
   '7d564506cdbc',
 )
-# What follows a finished function in HumanEval's completions (Chen et al. 2021,
-# section 2.1).
+# The stop sequences of Chen et al. 2021, section 2.1: each of them begins a new
+# statement behind the finished function.
 _CODE_STOP = ('\nclass', '\ndef', '\n#', '\nif', '\nprint')
 _GITHUB = 'https://raw.githubusercontent.com'
 
@@ -184,7 +184,7 @@ CATALOGUE: Mapping[str, Benchmark] = {
       grader='gsm8k',
       template=PromptTemplate(stop=('\n\nQ:',)),
       num_shots=8,
-      # Short ones of two to four steps.
+      # Chosen because they are short: two to four steps.
       exemplars=(
         '001b8d495644',
         '0052676c7828',
@@ -307,7 +307,8 @@ def get(name: str) -> Benchmark:
   """The row of a task.
 
   Raises:
-    ConfigurationError: there is none of this name; the nearest is named.
+    ConfigurationError: there is no task of this name. The message names the
+      nearest one.
   """
   if name in CATALOGUE:
     return CATALOGUE[name]

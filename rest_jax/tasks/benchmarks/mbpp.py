@@ -1,34 +1,42 @@
-"""MBPP, the full set."""
+"""Reads MBPP (Austin et al. 2021), the full set of 974 problems."""
 
 from collections.abc import Sequence
 
 from rest_jax.rewards.code import code_problems
 from rest_jax.tasks import problem_sets
-from rest_jax.tasks.benchmarks import files, readings, tables
-from rest_jax.tasks.benchmarks.readings import BadRow, Reading, text
+from rest_jax.tasks.benchmarks import file_sources, parsed_dataset, tables
+from rest_jax.tasks.benchmarks.parsed_dataset import BadRow, ParsedDataset, text
 
 _TABLES = ('mbpp', '(?:full/|data/)?(?:prompt|train|validation|test)')
-# By task_id, as its README splits it; the last of each.
+# Its README splits it by task_id: the last task_id of each split.
 _SPLITS = (('prompt', 10), ('test', 510), ('validation', 600), ('train', 974))
 
 
-def read(source: files.Source) -> Reading | None:
-  """Reads MBPP: splits prompt, test, validation, train, by task_id."""
-  result = readings.Collector(source)
+def read(source: file_sources.Source) -> ParsedDataset | None:
+  """Reads MBPP.
+
+  Args:
+    source: its tables.
+
+  Returns:
+    Splits prompt, test, validation and train, by task_id; None if the source
+    has no such table.
+  """
+  result = parsed_dataset.Collector(source)
   found = tables.find(source, _TABLES, ('all',))
   for name in found.get('all', ()):
-    result.add_all(_split, result.rows(name), _problem)
-  return result.reading() if found else None
+    result.add_all(_split, result.entries(name), _problem)
+  return result.dataset() if found else None
 
 
-def _number(row) -> int:
+def _number(row: tables.RawRow) -> int:
   number = text(row, 'task_id').strip()
   if not (number.isascii() and number.isdigit()):
     raise BadRow('task_id is not a number')
   return int(number)
 
 
-def _split(row) -> str:
+def _split(row: tables.RawRow) -> str:
   number = _number(row)
   for split, last in _SPLITS:
     if 1 <= number <= last:
@@ -36,17 +44,17 @@ def _split(row) -> str:
   raise BadRow('task_id is not one of 1 to 974')
 
 
-def _problem(row) -> problem_sets.Row:
+def _problem(row: tables.RawRow) -> problem_sets.Row:
   tests = row.get('test_list')
   if not isinstance(tests, Sequence) or isinstance(tests, str) or not tests:
-    raise BadRow(readings.NO_TESTS)
+    raise BadRow(parsed_dataset.NO_TESTS)
   if not all(isinstance(test, str) for test in tests):
-    raise BadRow(readings.BAD_TESTS)
+    raise BadRow(parsed_dataset.BAD_TESTS)
   lines = [text(row, 'text').strip(), 'Your code should pass these tests:']
   lines += [test.strip() for test in tests]
   return problem_sets.Row(
     key=str(_number(row)),
     question='\n'.join(lines),
-    tests=readings.tests(code_problems.MBPP, row),
-    solution=readings.unix_lines(text(row, 'code')).strip('\n'),
+    tests=parsed_dataset.tests(code_problems.MBPP, row),
+    solution=parsed_dataset.unix_lines(text(row, 'code')).strip('\n'),
   )

@@ -1,8 +1,7 @@
 """Reads a published data set from the files in which it is published.
 
-    a folder or an archive ─▶ Reading ─▶ verification ─▶ TFDS (TFRecord)
-    files.py, tables.py       one module   verification.py  builders.py
-                              for each set
+    a folder or an archive      ─▶ ParsedDataset ─▶ verified ─▶ TFDS (TFRecord)
+    file_sources.py, tables.py     gsm8k.py, …      verification.py  builders.py
 
 preparation.build does all of it. Only builders.py imports TensorFlow.
 """
@@ -11,10 +10,11 @@ import importlib
 from collections.abc import Iterator
 
 from rest_jax.artifacts import storage
-from rest_jax.tasks.benchmarks import catalogue, files, readings
+from rest_jax.tasks.benchmarks import catalogue, file_sources, parsed_dataset
 
 _HERE = 'rest_jax.tasks.benchmarks'
-# Benchmark to 'module:function', which gives None where a source is not its.
+# Data set to the 'module:function' that reads it from a source. The function
+# returns None for a source without files of this data set.
 READERS = {
   'math': 'mathematics:read',
   'math500': 'mathematics:read_500',
@@ -28,7 +28,13 @@ READERS = {
 
 
 def data_set(name: str) -> catalogue.Benchmark:
-  """The row of the data set that a published task is made of.
+  """The row of the data set that a published task takes its problems from.
+
+  It is another row for a task that only asks another question of the same
+  problems (bbh_direct).
+
+  Args:
+    name: of a published task.
 
   Raises:
     ConfigurationError: there is no task of this name.
@@ -38,33 +44,33 @@ def data_set(name: str) -> catalogue.Benchmark:
 
 
 def read(
-  name: str, folder: storage.PathLike | files.Folder
-) -> readings.Reading:
+  name: str, folder: storage.PathLike | file_sources.Folder
+) -> parsed_dataset.ParsedDataset:
   """Reads a published data set, in any layout in which it is published.
 
   Args:
     name: of a benchmark in the catalogue.
     folder: local or gs://; the folder of the one data set, or one that has a
       folder of this name in it. It may also hold the published archive, which
-      is read as it is.
+      is read without being unpacked.
 
   Returns:
     Its problems, with what was left out and why.
 
   Raises:
-    files.NotFoundError: there is nothing of this data set.
-    ConfigurationError: something is there, but it is damaged.
+    file_sources.NotFoundError: no file of this data set is there.
+    ConfigurationError: a file of the data set is damaged.
   """
   benchmark = data_set(name)
   module, _, function = READERS[benchmark.name].partition(':')
   reader = getattr(importlib.import_module(f'{_HERE}.{module}'), function)
   for one in _folders(benchmark.name, folder):
     for source in _sources(benchmark, one):
-      reading = reader(source)
-      if reading is not None:
-        return reading
-  raise files.NotFoundError(
-    f'{one.where}: nothing of {benchmark.name} is there. Found: '
+      dataset = reader(source)
+      if dataset is not None:
+        return dataset
+  raise file_sources.NotFoundError(
+    f'{one.where}: no file of {benchmark.name} is there. Found: '
     f'{_some(one.names)}. Allowed: {benchmark.files}.'
   )
 
@@ -80,29 +86,34 @@ def instructions(benchmark: catalogue.Benchmark) -> str:
   )
 
 
-def _folders(name, folder) -> Iterator[files.Folder]:
-  """A folder's own folder of this name where it has one, then itself."""
-  if isinstance(folder, files.Folder):
+def _folders(
+  name: str, folder: storage.PathLike | file_sources.Folder
+) -> Iterator[file_sources.Folder]:
+  """The folder NAME in `folder` if there is one, then `folder` itself."""
+  if isinstance(folder, file_sources.Folder):
     yield folder
     return
   own = storage.path(folder).expanduser() / name
   if own.is_dir():
-    yield files.folder(own)
-  yield files.folder(folder)
+    yield file_sources.folder(own)
+  yield file_sources.folder(folder)
 
 
-def _sources(benchmark, folder: files.Folder) -> Iterator[files.Source]:
-  """A folder, then the archives that lie in it, its own first."""
+def _sources(
+  benchmark: catalogue.Benchmark, folder: file_sources.Folder
+) -> Iterator[file_sources.Source]:
+  """The folder, then the archives in it, those of this data set first."""
   yield folder
+  # Archives of other data sets may lie in the same folder.
   foreign = {name for row in catalogue.CATALOGUE.values() for name in row.urls}
   names = [
     name
     for name in folder.names
-    if '/' not in name and name.endswith(files.ARCHIVES)
+    if '/' not in name and name.endswith(file_sources.ARCHIVES)
   ]
   for name in sorted(names, key=lambda name: name not in benchmark.urls):
     if name in benchmark.urls or name not in foreign:
-      yield files.Archive(folder.path(name), name)
+      yield file_sources.Archive(folder.path(name), name)
 
 
 def _some(names: tuple[str, ...]) -> str:

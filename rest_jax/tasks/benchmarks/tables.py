@@ -6,18 +6,34 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
 from rest_jax.config import configuration
-from rest_jax.tasks.benchmarks import files
+from rest_jax.tasks.benchmarks import file_sources
+
+RawRow = Mapping[str, Any]  # a row as it is published: field to value
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fault:
-  """Why one row of a file is no row."""
+  """Stands in place of a row that cannot be read, and says why."""
 
   reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+  """One row of a file.
+
+  Attributes:
+    where: its place: 'train.jsonl:7' is line 7, 'train.parquet[7]' is row 7,
+      both counted from 1.
+    row: its fields, or why it cannot be read.
+  """
+
+  where: str
+  row: RawRow | Fault
 
 
 NOT_UTF8 = 'not UTF-8'
@@ -29,18 +45,19 @@ _BATCH = 256  # rows of Parquet that are in memory at once
 
 
 def find(
-  source: files.Source, patterns: Sequence[str], splits: Sequence[str]
+  source: file_sources.Source, patterns: Sequence[str], splits: Sequence[str]
 ) -> dict[str, list[str]]:
-  """The files of each split.
+  """Finds the files of each split.
 
   Args:
     source: where to look.
-    patterns: regular expressions of a name without what _FILE allows at its
-      end, {split} for the split; the first that fits any file is taken.
-    splits: their names.
+    patterns: regular expressions that match a file's name up to its shard
+      number and ending (which _FILE matches). `{split}` stands for the split's
+      name. The first pattern that matches any file is used for all splits.
+    splits: names of the splits.
 
   Returns:
-    Split to the names of its files; {} where no pattern fits.
+    Split to the names of its files; {} if no pattern matches.
 
   Raises:
     ConfigurationError: a split is there in two formats.
@@ -62,15 +79,17 @@ def find(
   return {}
 
 
-def rows(
-  source: files.Source, name: str
-) -> Iterator[tuple[str, Mapping[str, Any] | Fault]]:
-  """(where, row) of a file, a Fault in place of a row that cannot be read.
+def entries(source: file_sources.Source, name: str) -> Iterator[Entry]:
+  """Reads the rows of a file, in their order.
+
+  Args:
+    source: where the file is.
+    name: of the file; its ending tells the format.
 
   Raises:
     ConfigurationError: the file as a whole is damaged.
   """
-  with files.damage(f'{source.where}/{name}'), source.open(name) as file:
+  with file_sources.damage(f'{source.where}/{name}'), source.open(name) as file:
     if name.endswith('.parquet'):
       yield from _parquet(file, name, source.where)
     elif name.endswith('.csv'):
@@ -84,8 +103,8 @@ def rows(
       yield from _lines(file, name)
 
 
-def parse_object(data: bytes) -> Mapping[str, Any] | Fault:
-  """A JSON object, or why it is none."""
+def parse_object(data: bytes) -> RawRow | Fault:
+  """Parses a JSON object; a Fault if the bytes are not one."""
   try:
     value = json.loads(data.decode('utf-8-sig'))
   except UnicodeDecodeError:
@@ -95,14 +114,14 @@ def parse_object(data: bytes) -> Mapping[str, Any] | Fault:
   return value if isinstance(value, dict) else Fault(NOT_AN_OBJECT)
 
 
-def _lines(file, name):
+def _lines(file: Iterable[bytes], name: str) -> Iterator[Entry]:
   for number, line in enumerate(file, 1):
     if line.strip():
-      yield f'{name}:{number}', parse_object(line)
+      yield Entry(f'{name}:{number}', parse_object(line))
 
 
-def _json(file, name):
-  """A list of rows; JSON lines under this ending are read as such."""
+def _json(file: BinaryIO, name: str) -> Iterator[Entry]:
+  """Reads a JSON list of rows, or JSON lines that are named .json."""
   data = file.read()
   if not data.lstrip(b'\xef\xbb\xbf \t\r\n').startswith(b'['):
     yield from _lines(io.BytesIO(data), name)
@@ -115,10 +134,11 @@ def _json(file, name):
     ) from None
   for number, value in enumerate(values, 1):
     ok = isinstance(value, dict)
-    yield f'{name}[{number}]', value if ok else Fault(NOT_AN_OBJECT)
+    row = value if ok else Fault(NOT_AN_OBJECT)
+    yield Entry(f'{name}[{number}]', row)
 
 
-def _parquet(file, name, where):
+def _parquet(file: BinaryIO, name: str, where: str) -> Iterator[Entry]:
   import pyarrow
   from pyarrow import parquet
 
@@ -127,7 +147,7 @@ def _parquet(file, name, where):
     for batch in parquet.ParquetFile(file).iter_batches(_BATCH):
       for row in batch.to_pylist():
         number += 1
-        yield f'{name}[{number}]', row
+        yield Entry(f'{name}[{number}]', row)
   except (pyarrow.ArrowException, UnicodeDecodeError) as error:
     raise configuration.ConfigurationError(
       f'{where}/{name}: not a Parquet file that can be read, truncated or '
@@ -135,7 +155,7 @@ def _parquet(file, name, where):
     ) from error
 
 
-def _csv(file, name):
+def _csv(file: BinaryIO, name: str) -> Iterator[Entry]:
   try:
     text = file.read().decode('utf-8-sig')
   except UnicodeDecodeError as error:
@@ -143,4 +163,4 @@ def _csv(file, name):
       f'{name}: not UTF-8 ({error}). Download it again.'
     ) from None
   for number, row in enumerate(csv.DictReader(io.StringIO(text)), 1):
-    yield f'{name}[{number}]', row
+    yield Entry(f'{name}[{number}]', row)

@@ -1,10 +1,11 @@
-r"""Texts as tokens, and the hashes of their n-grams.
+r"""Splits texts into tokens, and hashes their n-grams.
 
-A token is what two copies of a text agree on: a word, a number, an operator,
-or a LaTeX command, in lower case (Unicode NFKC). Other punctuation, spaces,
-braces and the commands that only arrange a formula are dropped; an identifier
-is split at its underscores. A drawing ([asy] ... [/asy], as in MATH) is one
-token: its coordinates are no prose, and most drawings begin alike.
+Tokens are chosen such that two copies of a text with another layout give the
+same ones. A token is a word, a number, an operator or a LaTeX command, in lower
+case (Unicode NFKC). Other punctuation, spaces, braces and the LaTeX commands
+for layout are dropped; an identifier is split at its underscores. A drawing
+([asy] ... [/asy], as in MATH) is a single token, because most drawings begin
+with the same code.
 """
 
 import hashlib
@@ -33,7 +34,8 @@ _TOKEN = re.compile(
   r'|[-+*/%<>=\u00b1\u00d7\u00f7\u2190-\u22ff]+'
 )
 _SAME = {'\\dfrac': '\\frac', '\\tfrac': '\\frac', '\u2212': '-'}
-# A gram is sum(token[j] * _STEP ** j), modulo 2 ** 64; _BACK undoes a step.
+# The hash of a gram is made of sum(token[j] * _STEP ** j) modulo 2 ** 64; _BACK
+# is the inverse of _STEP.
 _STEP = 0x9E3779B97F4A7C15
 _BACK = pow(_STEP, -1, 1 << 64)
 
@@ -47,23 +49,24 @@ def tokens(text: str) -> list[str]:
 
 
 def _gap(match: re.Match) -> str:
-  """What a dropped piece leaves: a space where it stood between two words."""
+  """What replaces a dropped piece: a space if it separated two words."""
   return ' ' if match.group()[0] in '-\\' else ''
 
 
 def _drawing(match: re.Match) -> str:
+  """A token for a drawing: a hash of its code."""
   content = ' '.join(_TOKEN.findall(match.group(1)))
   return f' asy{hashlib.blake2b(content.encode(), digest_size=8).hexdigest()} '
 
 
 class Encoder:
-  """Texts to arrays; remembers the hash of each token that it has met."""
+  """Turns texts into hashed tokens; caches the hash of each token."""
 
   def __init__(self):
     self._hashes = _Hashes()
 
   def __call__(self, texts: Iterable[str]) -> 'Grams':
-    """The tokens of the texts, hashed; no gram reaches over a text's end."""
+    """The hashed tokens of the texts. No gram spans two texts."""
     rows, lengths = [], [0]
     for text in texts:
       found = tokens(text)
@@ -75,34 +78,39 @@ class Encoder:
 class Grams:
   """Hashed tokens of some texts, and the hashes of all their n-grams.
 
-  The same tokens have the same hash wherever they stand, in this process and
-  in any other. Two different n-grams share a hash by a chance of 2**-64 or
-  so: of 10**7 against 10**6, any two do once in two million times.
+  Equal n-grams have equal hashes, in every process. Two different n-grams have
+  the same hash with a probability of about 2**-64: in a comparison of 10**7
+  with 10**6 grams, any two do in one of two million comparisons.
 
   Attributes:
-    offsets: (texts + 1,) where each text's tokens begin among all tokens.
-    lengths: (texts,) tokens of each.
-    text_of: (tokens,) the text that a token is in.
+    offsets: (texts + 1,) the index of each text's first token.
+    lengths: (texts,) the number of tokens of each text.
+    text_of: (tokens,) the index of the text that a token is in.
   """
 
   def __init__(self, tokens_T: np.ndarray, offsets: np.ndarray):
+    """Args:
+    tokens_T: (tokens,) uint64, the hashes of all texts' tokens.
+    offsets: see the class.
+    """
     self.offsets, self.lengths = offsets, np.diff(offsets)
     self.text_of = np.repeat(np.arange(len(self.lengths)), self.lengths)
-    # Sums from the first token on, so that a gram of any length is a
-    # difference of two of them, moved back to the start of the text.
+    # Prefix sums: the sum of a gram of any length is a difference of two of
+    # them, multiplied by a power of _BACK so that it does not depend on where
+    # the gram stands.
     self._powers = _powers(_BACK, len(tokens_T))
     steps = _powers(_STEP, len(tokens_T))
     self._sums = np.zeros(len(tokens_T) + 1, np.uint64)
     np.cumsum(tokens_T * steps, out=self._sums[1:])
 
   def of(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """(hashes, first tokens) of all n-grams."""
+    """(hashes, index of the first token) of all n-grams."""
     starts = np.arange(max(0, len(self.text_of) - n + 1))
     inside = starts + n <= self.offsets[1:][self.text_of[starts]]
     return self._hashed(starts[inside], n), starts[inside]
 
   def whole(self) -> np.ndarray:
-    """(texts,) the hash of all of a text's tokens as one gram."""
+    """(texts,) the hash of all tokens of a text as one gram; 0 for no token."""
     hashes = np.zeros(len(self.lengths), np.uint64)
     some = np.flatnonzero(self.lengths)
     hashes[some] = self._hashed(self.offsets[some], self.lengths[some])
@@ -111,8 +119,10 @@ class Grams:
   def _hashed(self, starts: np.ndarray, n: int | np.ndarray) -> np.ndarray:
     sums = self._sums[starts + n] - self._sums[starts]
     value = sums * self._powers[starts]
-    value += np.asarray(n, np.uint64) * np.uint64(_STEP)  # lengths differ
-    # The finaliser of SplitMix64 (Steele et al. 2014): all bits depend on all.
+    # Grams of different lengths get different hashes even if their sums agree.
+    value += np.asarray(n, np.uint64) * np.uint64(_STEP)
+    # The finaliser of SplitMix64 (Steele et al. 2014): every bit of the result
+    # depends on every bit of the sum.
     value ^= value >> np.uint64(30)
     value *= np.uint64(0xBF58476D1CE4E5B9)
     value ^= value >> np.uint64(27)

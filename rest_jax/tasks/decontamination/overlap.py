@@ -1,35 +1,38 @@
-"""What training texts share with the problems of evaluated sets.
+"""N-gram overlap between training texts and evaluated problems.
 
     index = Index({'math/test': (ids, questions)}, n=13)
     matches = Matches(index)
     matches.add(ids, questions, questions=True)
     matches.add(ids, solutions)
-    matches.found('math/test')     # counts, and a few of the problems
+    matches.found('math/test')     # an Overlap
 
-An evaluated problem *shares* an n-gram if any n consecutive tokens of its
-question stand in a training text too. One of fewer than n tokens, but at least
-LEAST_TOKENS, is a single gram: all of it must stand there. A question also
-shares if it is, token for token, a training question. Its *coverage* is the
-share of its tokens that lie in such a gram. n = 13 is that of GPT-3 (Brown et
-al. 2020, Appendix C); half of a problem covered is the bound of Tulu 3
-(Lambert et al. 2024). docs/decontamination.md says what this cannot see.
+An evaluated problem is *shared* if any n consecutive tokens of its question
+also occur in a training text. A question of fewer than n tokens, but at least
+MIN_TOKENS, is a single gram: all of it must occur there. A question is also
+shared if it is, token for token, a training question. Its *coverage* is the
+fraction of its tokens that lie in shared grams. n = 13 is that of GPT-3 (Brown
+et al. 2020, Appendix C); a coverage of one half is the threshold of Tulu 3
+(Lambert et al. 2024). docs/decontamination.md says what this does not find.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from rest_jax.artifacts import manifests
 from rest_jax.config import configuration
 from rest_jax.tasks.decontamination import ngrams
+from rest_jax.tasks.decontamination.overlap_results import (
+  Overlap,
+  SharedProblem,
+)
 
-LEAST_TOKENS = 8  # GPT-3's lower bound of n, for sets of short texts
+MIN_TOKENS = 8  # GPT-3's lower bound of n, for sets of short texts
 HALF = 0.5
-LISTED = 10
-LARGEST = 100
+LISTED = 10  # shared problems that are listed by id
+MAX_NGRAM = 100
 _TEXTS_AT_ONCE = 4096
-_BITS = 22  # of the filter that most grams do not pass
+_BITS = 22  # of a hash that index the filter, which most grams do not pass
 
 
 def check(ngram: int, *, needed: bool = False) -> None:
@@ -39,9 +42,10 @@ def check(ngram: int, *, needed: bool = False) -> None:
       'DROP_OVERLAP: got True with OVERLAP_NGRAM = 0; it needs a length. Set '
       'OVERLAP_NGRAM = 13.'
     )
-  if ngram and not 2 <= ngram <= LARGEST:
+  if ngram and not 2 <= ngram <= MAX_NGRAM:
     raise configuration.ConfigurationError(
-      f'OVERLAP_NGRAM: got {ngram}; allowed: 0 (off), or 2 to {LARGEST} tokens.'
+      f'OVERLAP_NGRAM: got {ngram}; allowed: 0 (off), or 2 to {MAX_NGRAM} '
+      'tokens.'
     )
 
 
@@ -51,25 +55,12 @@ def questions(manifest: manifests.Manifest) -> tuple[list[str], list[str]]:
   return table['id'].to_pylist(), table['question'].to_pylist()
 
 
-def line(
-  training: str, evaluated: str, ngram: int, found: Mapping[str, Any]
-) -> str:
-  """One pair for the terminal, from what Matches.found says of it."""
-  text = (
-    f'overlap: {training} x {evaluated}: {found["shared"]} of '
-    f'{found["problems"]} problems share a {ngram}-gram with it'
-  )
-  if found['same_question']:
-    text += f' ({found["same_question"]} ask the same question)'
-  return text
-
-
 class Index:
   """The grams of evaluated problems.
 
   Attributes:
     n: tokens of a gram.
-    least: tokens of the shortest question that is one.
+    least: tokens of the shortest question that is one gram.
     names: of the sets, in order.
     ids: of all their problems, one set behind the other.
     set_of: (problems,) the set that a problem is in.
@@ -82,9 +73,12 @@ class Index:
   def __init__(
     self, sets: Mapping[str, tuple[Sequence[str], Sequence[str]]], n: int
   ):
-    """sets: name to (ids, questions)."""
+    """Args:
+    sets: name of an evaluated set to the (ids, questions) of its problems.
+    n: tokens of a gram.
+    """
     self.n, self.names, self.encode = n, list(sets), ngrams.Encoder()
-    self.least = min(n, LEAST_TOKENS)
+    self.least = min(n, MIN_TOKENS)
     self.ids = [key for ids, _ in sets.values() for key in ids]
     self.set_of = np.repeat(
       np.arange(len(sets)), [len(ids) for ids, _ in sets.values()]
@@ -94,7 +88,7 @@ class Index:
     hashes, starts = grams.of(n)
     short = (grams.lengths >= self.least) & (grams.lengths < n)
     short = np.flatnonzero(short)
-    # Lengths of the grams that a training text is looked through for.
+    # All lengths of grams to look for in training texts.
     self.sizes = sorted({n, *grams.lengths[short].tolist()})
     starts = np.concatenate([starts, grams.offsets[short]])
     self._starts = starts
@@ -109,7 +103,14 @@ class Index:
     self._filter[_low(self.hashes)] = True
 
   def find(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(positions in `hashes`, grams) of those that the index has."""
+    """Looks grams up.
+
+    Args:
+      hashes: of the grams of a training text.
+
+    Returns:
+      (positions in `hashes`, grams of the index) of those that the index has.
+    """
     maybe = np.flatnonzero(self._filter[_low(hashes)])
     gram = np.searchsorted(self.hashes, hashes[maybe])
     gram = np.minimum(gram, max(0, len(self.hashes) - 1))
@@ -117,7 +118,14 @@ class Index:
     return maybe[same], gram[same]
 
   def coverage(self, matched: np.ndarray) -> np.ndarray:
-    """(problems,) the share of a question's tokens in the matched grams."""
+    """The coverage of each problem.
+
+    Args:
+      matched: (grams,) whether a training text has the gram.
+
+    Returns:
+      (problems,) the fraction of the question's tokens in matched grams.
+    """
     hit = matched[self._gram_of]
     total = int(self.tokens_of.sum())
     edges = np.bincount(self._starts[hit], minlength=total + 1)
@@ -130,13 +138,15 @@ class Index:
     return inside / np.maximum(self.tokens_of, 1)
 
   def partners(self, first: np.ndarray) -> np.ndarray:
-    """(problems,) the training row to show for a problem; -1: none shares.
+    """The training row to show beside each problem.
 
     Args:
       first: (grams,) the first training row that has a gram, or -1.
 
     Returns:
-      Of the rows that have one of its grams first, that with most of them.
+      (problems,) among the rows that were the first to have one of the
+      problem's grams, the one that was first for most of them; -1 if no row
+      shares a gram.
     """
     row = first[self._gram_of]
     rows = int(first.max(initial=0)) + 1
@@ -150,10 +160,10 @@ class Index:
 
 
 class Matches:
-  """What one training side shares with the sets of an index.
+  """Compares the texts of one training set with the sets of an index.
 
-  Rows are added with an id; several texts may have the same id (a problem's
-  question and its solution).
+  Every text is added with an id; several texts may have the same id (a
+  problem's question and its solution).
   """
 
   def __init__(self, index: Index):
@@ -166,12 +176,13 @@ class Matches:
   def add(
     self, ids: Sequence[str], texts: Sequence[str], *, questions: bool = False
   ) -> None:
-    """Looks through texts of the training side.
+    """Compares more training texts.
 
     Args:
       ids: of their problems, or of kept solutions.
-      texts: one for each.
-      questions: whether they are questions, and so may be the same one.
+      texts: one for each id.
+      questions: whether the texts are questions, so that they can be the same
+        question as an evaluated one.
     """
     rows = [self._row_of.setdefault(key, len(self._row_of)) for key in ids]
     rows = np.array(rows, int)
@@ -184,21 +195,11 @@ class Matches:
         row = rows[batch][grams.text_of[starts[position]]]
         self._shared(row, gram)
       if questions:
-        some = grams.lengths > 0  # no token, no question
+        some = grams.lengths > 0  # texts without a token are all alike
         self._equal(rows[batch][some], grams.whole()[some])
 
-  def found(self, name: str) -> dict[str, Any]:
-    """What is shared with one set.
-
-    Returns:
-      problems: of the set; short: of them, those too short to be a gram, of
-      which only `same_question` can be seen; shared,
-      same_question, half_covered: numbers of its problems; training and
-      training_shared: number of ids that were added, and that share with it;
-      examples: at most LISTED of the shared problems, most covered first,
-      with their id, `with` (an id of the training side), coverage and
-      same_question.
-    """
+  def found(self, name: str) -> Overlap:
+    """The overlap of everything that was added with one evaluated set."""
     index = self.index
     mine = index.set_of == index.names.index(name)
     coverage = index.coverage(self._first >= 0)
@@ -208,27 +209,27 @@ class Matches:
     shared = np.flatnonzero(mine & (partner >= 0))
     order = sorted(shared, key=lambda i: (not same[i], -coverage[i], i))
     training = list(self._row_of)
-    return {
-      'problems': int(mine.sum()),
-      'short': int((mine & (index.tokens_of < index.least)).sum()),
-      'shared': len(shared),
-      'same_question': int((mine & same).sum()),
-      'half_covered': int((coverage[shared] >= HALF).sum()),
-      'training': len(training),
-      'training_shared': len(self.sharing([name])),
-      'examples': [
-        {
-          'id': index.ids[i],
-          'with': training[partner[i]],
-          'coverage': round(float(coverage[i]), 4),
-          'same_question': bool(same[i]),
-        }
+    return Overlap(
+      problems=int(mine.sum()),
+      short=int((mine & (index.tokens_of < index.least)).sum()),
+      shared=len(shared),
+      same_question=int((mine & same).sum()),
+      half_covered=int((coverage[shared] >= HALF).sum()),
+      training=len(training),
+      training_shared=len(self.sharing([name])),
+      examples=[
+        SharedProblem(
+          id=index.ids[i],
+          partner=training[partner[i]],
+          coverage=round(float(coverage[i]), 4),
+          same_question=bool(same[i]),
+        )
         for i in order[:LISTED]
       ],
-    }
+    )
 
   def sharing(self, names: Sequence[str]) -> set[str]:
-    """Ids of the training side that share with one of these sets."""
+    """The ids on the training side that share with one of these sets."""
     wanted = [self.index.names.index(name) for name in names]
     training = list(self._row_of)
     return {
@@ -239,14 +240,21 @@ class Matches:
     }
 
   def _shared(self, row: np.ndarray, gram: np.ndarray) -> None:
+    """Notes that training row row[i] has gram[i] of the index, for all i."""
     new = self._first[gram] < 0
-    # From the last to the first, so that the first row stays.
+    # In reverse, because of several assignments to a gram numpy keeps the last,
+    # and the first row is wanted.
     self._first[gram[new][::-1]] = row[new][::-1]
     for of_set, has in enumerate(self.index.in_set):
       self._flags.append((of_set, np.unique(row[has[gram]]).tolist()))
 
   def _equal(self, rows: np.ndarray, whole: np.ndarray) -> None:
-    """Notes the questions that are those of evaluated problems."""
+    """Notes which training questions are evaluated questions.
+
+    Args:
+      rows: of the training questions.
+      whole: the hash of all tokens of each.
+    """
     first = dict(zip(whole[::-1].tolist(), rows[::-1].tolist(), strict=True))
     sharing = {}
     problems = np.flatnonzero(np.isin(self.index.whole, whole))

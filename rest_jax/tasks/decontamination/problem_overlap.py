@@ -1,11 +1,11 @@
-"""Training problems against the evaluated sets of a run, for `prepare`.
+"""The overlap of training problems with evaluated problems, for `prepare`.
 
     write(RUN_DIR/problems, 13)  ─▶ RUN_DIR/problems/overlap.json
-    Reader(…, drop=True)         ─▶ the tasks' texts without what they share
+    Reader(…, drop=True)         ─▶ the tasks without shared training problems
 
-The training side is each finished `train` and `dval`: its questions, and the
-human solutions of `train`. The evaluated side is each other split, and `dval`,
-which decides when an M-step stops: its questions. See overlap.py.
+The training side is every finished `train` and `dval`: the questions, and the
+human solutions of `train`. The evaluated side is the questions of every other
+split, and of `dval`, which decides when an M-step stops. See overlap.py.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from rest_jax.artifacts import manifests, storage
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.tasks import problem_sets
-from rest_jax.tasks.decontamination import overlap
+from rest_jax.tasks.decontamination import overlap, overlap_results
 from rest_jax.tasks.problem_sets import DVAL, TRAIN
 
 FILE = 'overlap.json'
@@ -29,15 +29,15 @@ _VERSION = 1
 def write(folder: storage.Path, ngram: int) -> list[str]:
   """Compares all finished sets below `folder`; writes its overlap.json.
 
-  What stands there is kept where it is of the same sets and the same n. The
-  sets are those of the folder, whichever call of prepare made them.
+  All sets in the folder are compared, whichever call of prepare made them. An
+  overlap.json of the same sets and the same n is not computed again.
 
   Args:
     folder: RUN_DIR/problems.
     ngram: tokens of a gram; 0 compares nothing, and removes the file.
 
   Returns:
-    A line for the terminal per pair that shares something.
+    A line for the terminal for each pair of sets that shares something.
   """
   target = folder / FILE
   if not ngram:
@@ -54,23 +54,28 @@ def write(folder: storage.Path, ngram: int) -> list[str]:
     value = {**head, 'pairs': _compared(sets, ngram)}
     storage.write_json(target, value)
   return [
-    overlap.line(pair['training_set'], pair['evaluated_set'], ngram, pair)
+    overlap_results.line(
+      pair['training_set'],
+      pair['evaluated_set'],
+      ngram,
+      overlap_results.Overlap.from_json(pair),
+    )
     for pair in value['pairs']
     if pair['shared']
   ]
 
 
 def _standing(target: storage.Path) -> Mapping[str, Any]:
-  """The report that is there; empty if there is none, or a damaged one."""
+  """The content of overlap.json; empty if it is missing or damaged."""
   try:
     value = storage.read_json(target) if target.exists() else {}
   except configuration.ConfigurationError:
-    return {}  # it is made again
+    return {}
   return value if isinstance(value, dict) else {}
 
 
 def _finished(folder: storage.Path) -> dict[str, manifests.Manifest]:
-  """task/split to manifest, of every set of problems that is done."""
+  """task/split to the manifest, of every set of problems that is finished."""
   found = {}
   for task in sorted(p for p in folder.iterdir() if p.is_dir()):
     for split in sorted(p for p in task.iterdir() if p.is_dir()):
@@ -83,7 +88,7 @@ def _finished(folder: storage.Path) -> dict[str, manifests.Manifest]:
 def _compared(
   sets: Mapping[str, manifests.Manifest], ngram: int
 ) -> list[dict[str, Any]]:
-  """What each training set shares with each evaluated one."""
+  """The overlap of each training set with each evaluated one, JSON-ready."""
   names = [name for name in sets if _split(name) != TRAIN]
   index = overlap.Index(
     {name: overlap.questions(sets[name]) for name in names}, ngram
@@ -97,7 +102,11 @@ def _compared(
     matches.add(*overlap.questions(manifest), questions=True)
     matches.add(*_solutions(manifest))
     pairs += [
-      {'training_set': name, 'evaluated_set': other, **matches.found(other)}
+      {
+        'training_set': name,
+        'evaluated_set': other,
+        **matches.found(other).to_json(),
+      }
       for other in names
       if other != name
     ]
@@ -116,10 +125,10 @@ def _split(name: str) -> str:
 
 
 class Reader:
-  """Reads tasks; leaves out training problems that share with a test set.
+  """Reads tasks without the training problems that a test set shares.
 
-  A test set is every split of every task but train and dval. To leave out
-  anything, all tasks are read, once.
+  A test set is every split of any task other than train and dval. If problems
+  are to be left out, the first `read` reads all tasks.
   """
 
   def __init__(
@@ -129,6 +138,12 @@ class Reader:
     ngram: int,
     drop: bool,
   ):
+    """Args:
+    tasks: of the run.
+    seed: of their choices.
+    ngram: tokens of a gram.
+    drop: whether shared problems are left out; else tasks are read as they are.
+    """
     overlap.check(ngram, needed=drop)
     self.tasks, self.seed = list(tasks), seed
     self.ngram = ngram if drop else 0
@@ -137,27 +152,31 @@ class Reader:
     self._rest = functools.lru_cache(1)(self._without_shared)
 
   def semantic(self, split: str) -> dict[str, Any]:
-    """What a split's problems depend on besides its own task.
+    """The part of a split's fingerprint that does not come from its own task.
 
-    Other tasks' test sets decide what is left out: another set of them is
-    another training set, so that a run cannot grow by one.
+    The test sets of all tasks decide which training problems are left out. So
+    another list of test sets is another fingerprint, and a run with
+    DROP_OVERLAP cannot add a test set later.
     """
     if not self.ngram or split not in (TRAIN, DVAL):
       return {}
     return {'drop_overlap': {'ngram': self.ngram, 'sets': self._digests}}
 
   def read(self, folder: tuple[str, str]) -> problem_sets.TaskTexts:
-    """The texts of this (task, split)'s task, without what is left out.
+    """The texts of the task that `folder` belongs to, without shared problems.
+
+    Args:
+      folder: (task, split).
 
     Raises:
-      ConfigurationError: nothing is left in one of its sets.
+      ConfigurationError: no problem is left in one of its training sets.
     """
     names = [config.folders() for config in self.tasks]
     return self._rest(next(i for i, one in enumerate(names) if folder in one))
 
   @functools.cached_property
   def _digests(self) -> dict[str, str]:
-    """The test sets, each with all that its task reads."""
+    """Test set to a digest of everything that decides its problems."""
     return {
       '/'.join(folder): manifests.digest_of(
         [configuration.semantics(config), config.inputs(), self.seed]
@@ -194,7 +213,7 @@ class Reader:
     keys = [row.key for row in one.rows]
     matches = overlap.Matches(self._index)
     matches.add(keys, [row.question for row in one.rows], questions=True)
-    if one.split == TRAIN:  # the others keep no solution
+    if one.split == TRAIN:  # solutions of other splits are not stored
       solved = [row for row in one.rows if row.solution is not None]
       matches.add([row.key for row in solved], [r.solution for r in solved])
     shares = matches.sharing(self._index.names)

@@ -1,14 +1,18 @@
 """Embedded task: grade-school arithmetic in words, from a seeded generator.
 
-stories.py has the chains of calculations and their telling,
-arithmetic_solutions.py how they are solved; what the splits and the corpus are
-is said in embedded.py.
+word_problems.py makes the problems, arithmetic_solutions.py their solutions;
+embedded.py makes splits and a pretraining corpus of them.
 """
 
 import dataclasses
 from typing import Literal
 
-from rest_jax.tasks.synthetic import arithmetic_solutions, embedded, stories
+from rest_jax.tasks.synthetic import (
+  arithmetic_solutions,
+  embedded,
+  word_problems,
+)
+from rest_jax.tasks.synthetic.chains import Reference
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +28,7 @@ class Corpus(embedded.Corpus):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ArithmeticConfig(embedded.EmbeddedConfig):
-  """Sizes and knobs of the task.
+  """The task `arithmetic`; see EmbeddedConfig for the other fields.
 
   Attributes:
     difficulty: of the corpus and of all splits but the transfer set.
@@ -35,11 +39,11 @@ class ArithmeticConfig(embedded.EmbeddedConfig):
   NAME = 'arithmetic'
   HUMAN_STYLES = arithmetic_solutions.HUMAN_STYLES
   WORKED_FLAWS = ('skipped_step',)
-  SCARCE = 'raise max_start, max_operand or steps'
+  MORE_CHAINS = 'raise max_start, max_operand or steps'
 
   grader: Literal['number'] = 'number'
-  difficulty: stories.Difficulty = stories.Difficulty()
-  hard: stories.Difficulty = stories.Difficulty(
+  difficulty: word_problems.Difficulty = word_problems.Difficulty()
+  hard: word_problems.Difficulty = word_problems.Difficulty(
     steps=(5, 6),
     step_weights=(1.0, 1.0),
     max_start=30,
@@ -50,16 +54,10 @@ class ArithmeticConfig(embedded.EmbeddedConfig):
   corpus: Corpus = Corpus()
   human_style_weights: tuple[float, ...] = (2.0, 2.0, 1.0, 1.0, 1.0, 1.0)
 
-  def draw(self, source, difficulty):
-    return stories.draw_chain(source, difficulty)
+  draw_chain = staticmethod(word_problems.draw_chain)
+  write_statement = staticmethod(word_problems.write_statement)
+  write_solution = staticmethod(arithmetic_solutions.write)
 
-  def tell(self, source, chain, difficulty):
-    return stories.tell(source, chain, difficulty.kinds)
-
-  def solve(self, source, story, style, flaw):
-    if style == embedded.WORKED:
-      return arithmetic_solutions.worked(source, story, flaw, self.corpus.flaws)
-    return arithmetic_solutions.human(source, story, style, flaw)
-
-  def check_of(self, story):
-    return {'answer': str(story.chain.steps()[-1].result)}
+  def reference(self, statement: word_problems.Statement) -> Reference:
+    """The answer: the result of the last step."""
+    return Reference(answer=str(statement.chain.steps()[-1].result))

@@ -1,17 +1,19 @@
-"""Solutions to the word problems: worked, human, and flawed.
+"""Solutions to the word problems: step by step, terse, and flawed.
 
-The *worked* style writes every step as an equation: a small network can do
-each one. The *human* style is right as well, but terse and varied: one long
-expression, two steps at once, results without their calculations, the answer
-before its reason. A *flawed* solution is what the web is full of.
+The style WORKED writes every step as an equation, each of which a small network
+can learn. The HUMAN_STYLES imitate people: one long expression, two steps at
+once, results without their calculations, the answer before its reason. They
+are right as well. A flawed solution ends in a wrong result, skips steps, or
+does not state its answer.
 """
 
 import dataclasses
 from typing import Literal
 
-from rest_jax.tasks.seeded_random import Draws
-from rest_jax.tasks.synthetic import embedded
-from rest_jax.tasks.synthetic.stories import Step, Story
+from rest_jax.tasks.seeded_random import SeededRandom
+from rest_jax.tasks.synthetic import flaw_rates
+from rest_jax.tasks.synthetic.embedded import WORKED
+from rest_jax.tasks.synthetic.word_problems import Statement, Step
 
 Flaw = Literal['wrong_last_step', 'missing_answer', 'skipped_step']
 HUMAN_STYLES = (
@@ -25,7 +27,7 @@ HUMAN_STYLES = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flaws(embedded.Flaws):
+class Flaws(flaw_rates.FlawRates):
   """How often the solutions of the pretraining corpus are flawed, and how.
 
   Attributes:
@@ -39,9 +41,9 @@ class Flaws(embedded.Flaws):
 
   KINDS = ('wrong_last_step', 'missing_answer', 'skipped_step')
 
-  wrong_last_step: embedded.Rate = 0.2
-  missing_answer: embedded.Rate = 0.1
-  skipped_step: embedded.Rate = 0.25
+  wrong_last_step: flaw_rates.Rate = 0.2
+  missing_answer: flaw_rates.Rate = 0.1
+  skipped_step: flaw_rates.Rate = 0.25
   skipped: int | None = 2
   skipped_wrong: float = 0.5
 
@@ -53,7 +55,7 @@ class Flaws(embedded.Flaws):
     self.require(ok, 'skipped', 'None, or at least 2')
 
 
-# First step, middle steps, last step.
+# Words before the first step, the middle steps and the last step.
 _CONNECTORS = (
   ('First', ('Then',), 'So'),
   ('First', ('Next',), 'Now'),
@@ -61,27 +63,42 @@ _CONNECTORS = (
 )
 
 
-def worked(draws: Draws, story: Story, flaw: Flaw | None, flaws: Flaws) -> str:
-  """The solution step by step, every one an equation; maybe flawed."""
-  steps = story.chain.steps()
-  first, middle, last = draws.choice(_CONNECTORS)
+def write(
+  rng: SeededRandom,
+  statement: Statement,
+  style: str,
+  flaw: Flaw | None,
+  flaws: Flaws,
+) -> str:
+  """Writes a solution; see embedded.EmbeddedConfig.write_solution."""
+  if style == WORKED:
+    return _worked(rng, statement, flaw, flaws)
+  return _human(rng, statement, style, flaw)
+
+
+def _worked(
+  rng: SeededRandom, statement: Statement, flaw: Flaw | None, flaws: Flaws
+) -> str:
+  """The solution step by step, each step an equation."""
+  steps = statement.chain.steps()
+  first, middle, last = rng.choice(_CONNECTORS)
   answer = steps[-1].result
   jump = 0
   if flaw == 'skipped_step':
     jump = min(flaws.skipped or len(steps), len(steps))
-    if draws.uniform() < flaws.skipped_wrong:
-      answer = _slip(draws, answer)
+    if rng.uniform() < flaws.skipped_wrong:
+      answer = _slip(rng, answer)
   shown = [str(step) for step in steps[: len(steps) - jump]]
   if jump:
     shown.append(str(answer))
   elif flaw == 'wrong_last_step':
-    wrong = wrong_step(draws, steps[-1])
+    wrong = _wrong_step(rng, steps[-1])
     shown[-1], answer = str(wrong), wrong.result
-  words = [first, *(draws.choice(middle) for _ in steps)][: len(shown)]
+  words = [first, *(rng.choice(middle) for _ in steps)][: len(shown)]
   if len(shown) > 1 or jump:
     words[-1] = last
   sentences = [
-    f'{word} {text} {story.unit}.'
+    f'{word} {text} {statement.unit}.'
     for word, text in zip(words, shown, strict=True)
   ]
   if flaw != 'missing_answer':
@@ -89,21 +106,25 @@ def worked(draws: Draws, story: Story, flaw: Flaw | None, flaws: Flaws) -> str:
   return ' '.join(sentences)
 
 
-def human(
-  draws: Draws,
-  story: Story,
+def _human(
+  rng: SeededRandom,
+  statement: Statement,
   style: str,
-  flaw: Flaw | None = None,
+  flaw: Flaw | None,
 ) -> str:
-  """A terse solution in one of HUMAN_STYLES; right unless `flaw` says else."""
-  steps = story.chain.steps()
-  unit = story.unit
+  """A terse solution in one of HUMAN_STYLES.
+
+  Raises:
+    ValueError: another style.
+  """
+  steps = statement.chain.steps()
+  unit = statement.unit
   if flaw == 'wrong_last_step':
-    steps = [*steps[:-1], wrong_step(draws, steps[-1])]
+    steps = [*steps[:-1], _wrong_step(rng, steps[-1])]
   result = steps[-1].result
-  expression = f'{story.chain.expression()}={result}'
+  expression = f'{statement.chain.expression()}={result}'
   if style == 'expression':
-    opening = draws.choice(('', 'It is ', 'We get ', 'That makes '))
+    opening = rng.choice(('', 'It is ', 'We get ', 'That makes '))
     text = f'{opening}{expression} {unit}.'
   elif style == 'pairs':
     text = f'{_in_pairs(steps)} {unit}.'
@@ -122,20 +143,20 @@ def human(
   return text if flaw == 'missing_answer' else f'{text} {_answer(result)}'
 
 
-def wrong_step(draws: Draws, step: Step) -> Step:
-  """The step with a wrong result: a slip, or another operation's result."""
-  if draws.uniform() < 0.5:
+def _wrong_step(rng: SeededRandom, step: Step) -> Step:
+  """The step with a wrong result: a slip, or that of another operation."""
+  if rng.uniform() < 0.5:
     other = {'+': '-', '-': '+', '*': '+', '/': '-'}[step.operation]
     result = step.left + step.right * (1 if other == '+' else -1)
     if result > 0 and result != step.result:
       return Step(step.left, other, step.right, result)
-  return dataclasses.replace(step, result=_slip(draws, step.result))
+  return dataclasses.replace(step, result=_slip(rng, step.result))
 
 
-def _slip(draws: Draws, value: int) -> int:
+def _slip(rng: SeededRandom, value: int) -> int:
   """A number near `value`, at least 1 and never `value` itself."""
   offsets = [d for d in (-10, -2, -1, 1, 2, 10) if value + d >= 1]
-  return value + draws.choice(offsets)
+  return value + rng.choice(offsets)
 
 
 def _answer(value: int) -> str:
@@ -143,7 +164,7 @@ def _answer(value: int) -> str:
 
 
 def _in_pairs(steps: list[Step]) -> str:
-  """Two steps to an equation where one continues the other's result."""
+  """Equations of two steps each, where the second uses the first's result."""
   texts = []
   index = 0
   while index < len(steps):

@@ -1,9 +1,13 @@
-"""Chains of clauses over a list of integers, in words and in meaning.
+"""Problems over a list of integers: what the program does, and its statement.
 
-A `Chain` says what a program does: clauses, each of which makes a new list of
-the old one, and what is printed in the end. A `Story` is a chain told in
-words, with the layout of the input. Two stories of one chain differ in words
-and layout only, and the splits of the task are disjoint in chains.
+A *clause* is one instruction, such as "Keep the even ones.", which makes a new
+list of the old one. A `Chain` is a sequence of clauses and what is printed in
+the end. A `Statement` is a chain in words, with the layout of the input. Two
+statements of one chain differ only in wording and layout.
+
+The repr() of a chain seeds its test inputs, and that of its clauses decides its
+split (distinguishing_tests.py, embedded.py): renaming `Chain`, `Clause` or
+their fields would change the problems of every run.
 """
 
 import dataclasses
@@ -11,9 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from rest_jax.config import configuration
-from rest_jax.tasks.seeded_random import Draws
+from rest_jax.tasks.seeded_random import SeededRandom
 
-List = list[int]
+Values = list[int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,17 +25,21 @@ class Kind:
   """A kind of clause.
 
   Attributes:
-    form: how it is written: a condition on x, a new x, or the list's own.
-    code: that condition, x or list; {k} the number, {a} the list.
-    meaning: the new list.
+    form: what it does to the list: keep the x that meet a condition ('filter'),
+      replace each x ('map'), or something else ('list').
+    code: Python for the condition, the new x or the new list; {k} stands for
+      the clause's number, {a} for the list.
+    meaning: function of the list and the number that gives the new list. It is
+      written in another way than `code`, so that each checks the other.
     words: ways to ask for it.
-    near: the kind that it is mistaken for.
-    number: what bounds its number: a constant, a factor or a count.
+    near: the kind that a flawed solution mistakes it for.
+    number: which of Difficulty.max_... bounds the clause's number; '' for a
+      kind without a number.
   """
 
   form: Literal['filter', 'map', 'list']
   code: str
-  meaning: Callable[[List, int], List]
+  meaning: Callable[[Values, int], Values]
   words: Sequence[str]
   near: str
   number: Literal['', 'constant', 'factor', 'count'] = 'constant'
@@ -86,14 +94,14 @@ class Ask:
   """What is printed in the end.
 
   Attributes:
-    code: the statement; {a} is the list.
-    meaning: the text.
+    code: the Python statement; {a} stands for the list.
+    meaning: function of the list that gives the printed text.
     words: ways to ask for it.
-    near: the ask that it is mistaken for, if any.
+    near: what a flawed solution prints instead; None if nothing is close.
   """
 
   code: str
-  meaning: Callable[[List], str]
+  meaning: Callable[[Values], str]
   words: Sequence[str]
   near: str | None
 
@@ -118,7 +126,7 @@ ASKS = {
     'largest'),
 }  # fmt: skip
 
-# How the numbers stand in the input, and what that is called.
+# How the numbers are arranged in the input, and ways to say it.
 LAYOUTS = {
   'line': ('Read integers on one line.', 'One line holds integers.'),
   'counted': ('Read n, then n integers on a line.',
@@ -131,14 +139,15 @@ class Difficulty(configuration.Configuration):
   """How long the chains are, and what they are made of.
 
   Attributes:
-    clauses: numbers of clauses that occur, such as (2, 3, 4).
+    clauses: the lengths of chains that occur, such as (2, 3, 4).
     clause_weights: their relative frequencies.
-    max_constant: largest number that is compared with, added or taken.
+    max_constant: largest number that is compared with, added or subtracted.
     max_factor: largest factor.
     max_count: largest number of elements that are kept or dropped.
     kind_weights: relative frequencies of KINDS, in their order.
     ask_weights: relative frequencies of ASKS, in their order.
-    counted_share: share of problems whose input begins with its length.
+    counted_share: share of problems whose input begins with the number of
+      integers.
   """
 
   clauses: tuple[int, ...] = (2, 3, 4)
@@ -164,7 +173,7 @@ class Difficulty(configuration.Configuration):
       allowed = f'a weight >= 0 for each of {", ".join(map(str, owners))}'
       self.require(ok and sum(weights) > 0, name, allowed)
     ok = sum(weight > 0 for weight in self.kind_weights) > max(self.clauses)
-    allowed = 'more kinds above 0 than clauses, for no chain has a kind twice'
+    allowed = 'more kinds above 0 than clauses, as no chain has a kind twice'
     self.require(ok, 'kind_weights', allowed)
     for name in ('max_constant', 'max_factor', 'max_count'):
       self.require(getattr(self, name) >= 2, name, 'at least 2')
@@ -178,45 +187,45 @@ class Clause:
   kind: str
   number: int
 
-  def __call__(self, values: List) -> List:
+  def __call__(self, values: Values) -> Values:
     return KINDS[self.kind].meaning(values, self.number)
 
   def code(self, values: str = 'a') -> str:
-    """The condition, the new x, or the new list, as Python."""
+    """Its Python: a condition, a new x, or a new list (see Kind.form)."""
     return KINDS[self.kind].code.format(a=values, k=self.number)
 
-  def mistaken(self) -> 'Clause':
-    """What a careless reader takes it for."""
+  def misread(self) -> 'Clause':
+    """The clause that a flawed solution mistakes it for."""
     near = KINDS[self.kind].near
     return Clause(near, self.number if KINDS[near].number else 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-  """What a program does, without words."""
+  """What a program does, without words: its clauses and what it prints."""
 
   clauses: tuple[Clause, ...]
   ask: str
 
   def steps(self) -> tuple[Clause, ...]:
-    """What its length is counted in."""
+    """Its clauses; their number is the problem's level."""
     return self.clauses
 
-  def output(self, values: List) -> str:
-    """What is printed for a list."""
+  def output(self, values: Values) -> str:
+    """The text that is printed for a list."""
     for clause in self.clauses:
       values = clause(values)
     return ASKS[self.ask].meaning(values)
 
 
 @dataclasses.dataclass(frozen=True)
-class Story:
+class Statement:
   """A chain in words.
 
   Attributes:
-    chain: what is asked for.
+    chain: what the program has to do.
     layout: one of LAYOUTS.
-    sentences: the layout, each clause, what is to be printed.
+    sentences: one for the layout, one for each clause, one for what is printed.
   """
 
   chain: Chain
@@ -233,52 +242,56 @@ class Story:
     """What is printed: one of ASKS."""
     return self.chain.ask
 
-  def input_text(self, values: List) -> str:
+  def input_text(self, values: Values) -> str:
     """A list as the program's standard input."""
     line = ' '.join(map(str, values)) + '\n'
     return f'{len(values)}\n{line}' if self.layout == 'counted' else line
 
 
-def draw_chain(draws: Draws, difficulty: Difficulty) -> Chain:
-  """A chain within the bounds of `difficulty`.
+def draw_chain(rng: SeededRandom, difficulty: Difficulty) -> Chain:
+  """Draws a chain within the bounds of `difficulty`.
 
-  No kind occurs twice, and an order is never made for nothing at all: a part
-  of the list is taken later, or the list itself is printed.
+  No kind occurs twice. The list is sorted or reversed only if the order matters
+  later: because the first elements are kept or dropped, or because the list
+  itself is printed.
   """
   while True:
-    count = draws.weighted(difficulty.clauses, difficulty.clause_weights)
+    count = rng.weighted(difficulty.clauses, difficulty.clause_weights)
     weights = dict(zip(KINDS, difficulty.kind_weights, strict=True))
     clauses = []
     for _ in range(count):
-      kind = draws.weighted(list(weights), list(weights.values()))
+      kind = rng.weighted(list(weights), list(weights.values()))
       del weights[kind]
       bound = KINDS[kind].number
       low = 2 if bound == 'factor' else 1
       number = 0
       if bound:
-        number = draws.integer(low, getattr(difficulty, f'max_{bound}'))
+        number = rng.integer(low, getattr(difficulty, f'max_{bound}'))
       clauses.append(Clause(kind, number))
-    ask = draws.weighted(list(ASKS), difficulty.ask_weights)
-    if _order_counts([clause.kind for clause in clauses], ask):
+    ask = rng.weighted(list(ASKS), difficulty.ask_weights)
+    if _order_matters([clause.kind for clause in clauses], ask):
       return Chain(tuple(clauses), ask)
 
 
-def _order_counts(kinds: Sequence[str], ask: str) -> bool:
-  counts = ask == 'list'
+def _order_matters(kinds: Sequence[str], ask: str) -> bool:
+  """Whether each change of the order can change what is printed."""
+  matters = ask == 'list'  # whether the order matters behind the clause
   for kind in reversed(kinds):
-    if kind in ('reverse', 'sort') and not counts:
+    if kind in ('reverse', 'sort') and not matters:
       return False
-    counts = kind in ('first', 'rest') or (counts and kind != 'sort')
+    matters = kind in ('first', 'rest') or (matters and kind != 'sort')
   return True
 
 
-def tell(draws: Draws, chain: Chain, difficulty: Difficulty) -> Story:
-  """Tells a chain: a layout of the input, and one wording of each clause."""
-  counted = draws.uniform() < difficulty.counted_share
+def write_statement(
+  rng: SeededRandom, chain: Chain, difficulty: Difficulty
+) -> Statement:
+  """Puts a chain into words: the input's layout, a wording for each clause."""
+  counted = rng.uniform() < difficulty.counted_share
   layout = 'counted' if counted else 'line'
-  sentences = [draws.choice(LAYOUTS[layout])]
+  sentences = [rng.choice(LAYOUTS[layout])]
   for clause in chain.clauses:
-    words = draws.choice(KINDS[clause.kind].words)
+    words = rng.choice(KINDS[clause.kind].words)
     sentences.append(words.format(k=clause.number))
-  sentences.append(draws.choice(ASKS[chain.ask].words))
-  return Story(chain, layout, tuple(sentences))
+  sentences.append(rng.choice(ASKS[chain.ask].words))
+  return Statement(chain, layout, tuple(sentences))

@@ -1,78 +1,40 @@
-"""What the embedded tasks share: pools of chains, and pages with flaws.
+"""What the embedded (synthetic) tasks share: splits and a pretraining corpus.
 
-An embedded task makes its problems itself. A problem is a *chain* (what is to
-be calculated, without words) that is told as a *story*. Every chain belongs
-to one split, by a digest of the chain: no split ever has a chain of another,
-whatever the words and however large the splits. The pretraining corpus is
-what a web crawl would have: pages by different authors, many of them flawed.
-`train` has human solutions, which are right.
+An embedded task makes its problems itself, from a seed. A problem is a *chain*
+(the calculation, without words) and its *statement* (the chain in words). A
+digest of the chain decides which split it belongs to, so that no two splits
+share a chain, in whatever words and however large they are.
+
+The pretraining corpus imitates a web crawl: pages by different authors, with
+several solved problems each, many of them flawed (flaw_rates.py). Solutions are
+written in the style WORKED, every step written out, or in one of the terse
+styles that imitate people. `train` has such human solutions, which are right.
 """
 
 import abc
 import dataclasses
-from collections.abc import Collection, Sequence
-from typing import Any, ClassVar
+from collections.abc import Collection, Iterator, Sequence
+from typing import ClassVar
 
 from rest_jax.config import configuration
 from rest_jax.tasks import problem_sets, seeded_random
 from rest_jax.tasks.problem_sets import DVAL, TEST, TRAIN
+from rest_jax.tasks.synthetic import flaw_rates
+from rest_jax.tasks.synthetic.chains import (
+  Chain,
+  Reference,
+  SolvedProblem,
+  Statement,
+)
 
 CORPUS = 'corpus'
 WORKED = 'worked'  # the style in which every step is written out
-Rate = float | tuple[float, ...]
-# Shares of all chains. A chain's split depends on nothing but the chain.
+EXEMPLARS = (
+  'exemplars'  # what the problems of the few-shot prompt are drawn for
+)
+# The share of all chains that each split gets. Pools do not depend on the seed.
 _POOLS = ((TRAIN, 0.15), (DVAL, 0.1), (TEST, 0.15), (CORPUS, 0.6))
-_PATIENCE = 20_000  # draws without a new chain before giving up
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Flaws(configuration.Configuration):
-  """How often the solutions of the pretraining corpus are flawed.
-
-  A task's own class adds the fields named in KINDS, one rate for each kind of
-  flaw. A rate is one number, or one for each number of steps from 1 on (the
-  last one holds for all longer problems).
-
-  Attributes:
-    scale: multiplies the rates.
-  """
-
-  KINDS: ClassVar[tuple[str, ...]] = ()
-
-  scale: float = 1.0
-
-  def check(self):
-    self.require(self.scale >= 0, 'scale', '>= 0')
-    for name in self.KINDS:
-      value = getattr(self, name)
-      values = value if isinstance(value, tuple) else (value,)
-      ok = bool(values) and all(0 <= rate <= 1 for rate in values)
-      self.require(ok, name, 'rates from 0 to 1')
-    for steps in range(1, 20):
-      total = sum(self.rates(steps).values())
-      if total > 1:
-        raise configuration.ConfigurationError(
-          f'Flaws: the rates for {steps} steps sum to {total:.3f}; they may '
-          f'sum to at most 1: {self.rates(steps)}.'
-        )
-
-  def rates(self, steps: int) -> dict[str, float]:
-    """The share of each flaw among solutions of so many steps."""
-    result = {}
-    for name in self.KINDS:
-      value = getattr(self, name)
-      if isinstance(value, tuple):
-        value = value[min(steps, len(value)) - 1]
-      result[name] = value * self.scale
-    return result
-
-  def at(self, steps: int, quantile: float) -> str | None:
-    """The flaw at this quantile (0 <= quantile < 1) of the distribution."""
-    for name, rate in self.rates(steps).items():
-      quantile -= rate
-      if quantile < 0:
-        return name
-    return None
+_MAX_DRAWS = 20_000  # chains that are tried for one problem
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,12 +42,13 @@ class Corpus(configuration.Configuration):
   """The pretraining corpus; a task's own class adds its `flaws`.
 
   Attributes:
-    num_documents: pages.
+    num_documents: number of pages.
     problems_per_document: fewest and most problems on a page.
-    human_share: share of solutions in a terse human style; the others are
-      worked step by step.
-    author_consistency: probability that a solution has its author's style and
-      flaw rather than its own; 0: a page's solutions are independent.
+    human_share: share of solutions in a terse human style; the others are in
+      the style WORKED.
+    author_consistency: probability that a solution has the style and flaw that
+      were drawn for its page's author, rather than its own. 0: the solutions
+      of a page are independent.
   """
 
   num_documents: int = 8000
@@ -102,38 +65,31 @@ class Corpus(configuration.Configuration):
       self.require(0 <= getattr(self, name) <= 1, name, 'from 0 to 1')
 
 
-@dataclasses.dataclass(frozen=True)
-class Written:
-  """A problem of the corpus and what its author made of it."""
-
-  story: Any  # has `question`
-  solution: str
-  style: str  # WORKED, or one of the task's HUMAN_STYLES
-  flaw: str | None
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EmbeddedConfig(problem_sets.TaskConfig, abc.ABC):
-  """Sizes and knobs of an embedded task.
+  """The sizes and the difficulty of an embedded task.
 
-  A task's own class adds the fields `difficulty`, `hard` and `corpus`, and
-  says how to draw, tell and solve.
+  A task's own class adds the fields `difficulty`, `hard` and `corpus`, and the
+  functions that are abstract here.
 
   Attributes:
     num_train: E-step problems, with human solutions.
     num_dval: problems of D_val.
     num_test: test problems.
     num_hard: problems of the transfer set, NAME_hard/test.
-    human_style_weights: of HUMAN_STYLES, in `train` and the corpus.
-    exemplar_style: of the few-shot prompt's solutions: 'human' or 'worked'.
-    vocab_size: ids of the trained vocabulary, 260 of them bytes and the like.
+    human_style_weights: relative frequencies of HUMAN_STYLES, in `train` and in
+      the corpus.
+    exemplar_style: style of the few-shot prompt's solutions: 'human' or
+      'worked'.
+    vocab_size: ids of the vocabulary that is trained on the corpus; 260 of
+      them are bytes and special tokens.
   """
 
   NAME: ClassVar[str]
   HUMAN_STYLES: ClassVar[tuple[str, ...]]
-  # Flaws of the worked style alone: a terse solution has no step to leave out.
+  # Flaws that only WORKED solutions have: a terse one has no step to leave out.
   WORKED_FLAWS: ClassVar[tuple[str, ...]]
-  SCARCE: ClassVar[str]  # what to do when there are no more chains
+  MORE_CHAINS: ClassVar[str]  # how to allow more chains, for the error message
 
   num_train: int = 500
   num_dval: int = 300
@@ -143,28 +99,47 @@ class EmbeddedConfig(problem_sets.TaskConfig, abc.ABC):
   exemplar_style: str = 'human'
   vocab_size: int = 640
 
+  @staticmethod
   @abc.abstractmethod
-  def draw(self, source: seeded_random.Draws, difficulty: Any) -> Any:
-    """A chain: frozen, hashable, with steps()."""
+  def draw_chain(
+    rng: seeded_random.SeededRandom, difficulty: configuration.Configuration
+  ) -> Chain:
+    """Draws a chain within the bounds of `difficulty`."""
 
+  @staticmethod
   @abc.abstractmethod
-  def tell(
-    self, source: seeded_random.Draws, chain: Any, difficulty: Any
-  ) -> Any:
-    """A story: has `chain`, `question` and `kind`."""
+  def write_statement(
+    rng: seeded_random.SeededRandom,
+    chain: Chain,
+    difficulty: configuration.Configuration,
+  ) -> Statement:
+    """Puts a chain into words."""
 
+  @staticmethod
   @abc.abstractmethod
-  def solve(
-    self, source: seeded_random.Draws, story: Any, style: str, flaw: str | None
+  def write_solution(
+    rng: seeded_random.SeededRandom,
+    statement: Statement,
+    style: str,
+    flaw: str | None,
+    flaws: flaw_rates.FlawRates,
   ) -> str:
-    """A solution in this style, with this flaw."""
+    """Writes a solution.
+
+    Args:
+      rng: decides what style and flaw leave open.
+      statement: of the problem.
+      style: WORKED or one of HUMAN_STYLES.
+      flaw: one of flaws.KINDS; None for a right solution.
+      flaws: the details of the flaws, such as how many steps are left out.
+    """
 
   @abc.abstractmethod
-  def check_of(self, story: Any) -> dict[str, str]:
-    """The fields of a problem_sets.Row that the grader reads."""
+  def reference(self, statement: Statement) -> Reference:
+    """What the grader compares solutions of this problem with."""
 
-  def usable(self, chain: Any) -> bool:
-    """Whether a problem can be made of a chain; pages take every chain."""
+  def is_usable(self, chain: Chain) -> bool:
+    """Whether a chain can be graded. The corpus takes every chain."""
     del chain
     return True
 
@@ -180,19 +155,19 @@ class EmbeddedConfig(problem_sets.TaskConfig, abc.ABC):
     self.require(ok, 'exemplar_style', f"'human' | {WORKED!r}")
     self.require(self.vocab_size > 300, 'vocab_size', 'above 300')
 
-  def folders(self):
+  def folders(self) -> list[tuple[str, str]]:
     name = self.NAME
     return [(name, TRAIN), (name, DVAL), (name, TEST), (f'{name}_hard', TEST)]
 
-  def vocabulary_size(self):
+  def vocabulary_size(self) -> int | None:
     return None if self.vocabulary else self.vocab_size
 
-  def num_documents(self):
+  def num_documents(self) -> int:
     return self.corpus.num_documents
 
-  def read(self, seed):
+  def read(self, seed: int) -> problem_sets.TaskTexts:
     seen = set()
-    exemplars = self._problems(seed, 'exemplars', TRAIN, self.num_shots, seen)
+    exemplars = self._problems(seed, EXEMPLARS, TRAIN, self.num_shots, seen)
     numbers = (self.num_train, self.num_dval, self.num_test, self.num_hard)
     sets = []
     for (task, split), number in zip(self.folders(), numbers, strict=True):
@@ -201,32 +176,35 @@ class EmbeddedConfig(problem_sets.TaskConfig, abc.ABC):
       sets.append(problem_sets.ProblemSet(task=task, split=split, rows=rows))
     return problem_sets.TaskTexts(sets=sets, exemplars=exemplars)
 
-  def documents(self, seed, start, stop):
+  def documents(
+    self, seed: int, start: int, stop: int
+  ) -> Iterator[Sequence[tuple[str, str]]]:
     for index in range(start, stop):
       page = self.document(seed, index)
-      yield [(item.story.question, item.solution) for item in page]
+      yield [(item.statement.question, item.solution) for item in page]
 
-  def document(self, seed: int, index: int) -> list[Written]:
-    """One page of the corpus, the same whatever else is made."""
+  def document(self, seed: int, index: int) -> list[SolvedProblem]:
+    """One page of the corpus; it does not depend on the other pages."""
     corpus = self.corpus
-    page = seeded_random.Draws(seed, CORPUS, index)
-    author = page.uniform(), page.uniform()
-    written = []
-    for _ in range(page.integer(*corpus.problems_per_document)):
-      chain = self._new_chain(page, self.difficulty, CORPUS)
-      story = self.tell(page, chain, self.difficulty)
-      taste, care = page.uniform(), page.uniform()
-      if page.uniform() < corpus.author_consistency:
+    rng = seeded_random.SeededRandom(seed, CORPUS, index)
+    author = rng.uniform(), rng.uniform()
+    solved = []
+    for _ in range(rng.integer(*corpus.problems_per_document)):
+      chain = self._new_chain(rng, self.difficulty, CORPUS)
+      statement = self.write_statement(rng, chain, self.difficulty)
+      # Quantiles of the distributions over styles and over flaws.
+      taste, care = rng.uniform(), rng.uniform()
+      if rng.uniform() < corpus.author_consistency:
         taste, care = author
       flaw = corpus.flaws.at(len(chain.steps()), care)
       style = WORKED
       if taste < corpus.human_share and flaw not in self.WORKED_FLAWS:
-        style = self._human_style(page)
-      text = self.solve(page, story, style, flaw)
-      written.append(Written(story, text, style, flaw))
-    return written
+        style = self._human_style(rng)
+      text = self.write_solution(rng, statement, style, flaw, corpus.flaws)
+      solved.append(SolvedProblem(statement, text, style, flaw))
+    return solved
 
-  def pool_of(self, chain: Any) -> str:
+  def pool_of(self, chain: Chain) -> str:
     """The split that a chain belongs to: train, dval, test or corpus."""
     parts = [getattr(chain, f.name) for f in dataclasses.fields(chain)]
     left = seeded_random.fraction(f'{self.NAME} pool', *parts)
@@ -237,55 +215,76 @@ class EmbeddedConfig(problem_sets.TaskConfig, abc.ABC):
     return CORPUS
 
   def _problems(
-    self, seed: int, purpose: str, pool: str, number: int, seen: set
+    self,
+    seed: int,
+    purpose: str,
+    pool: str,
+    number: int,
+    seen: set[Chain],
   ) -> Sequence[problem_sets.Row]:
-    """`number` problems with chains of the pool that are not in `seen` yet."""
+    """Draws problems.
+
+    Args:
+      seed: of the task.
+      purpose: what they are for; independent problems for each purpose.
+      pool: the split that their chains belong to.
+      number: how many.
+      seen: chains that may not be used; those of the problems are added.
+    """
     hard = purpose == self.folders()[-1][0]
     difficulty = self.hard if hard else self.difficulty
     rows = []
     for index in range(number):
-      source = seeded_random.Draws(seed, purpose, index)
-      chain = self._new_chain(source, difficulty, pool, seen)
+      rng = seeded_random.SeededRandom(seed, purpose, index)
+      chain = self._new_chain(rng, difficulty, pool, seen)
       seen.add(chain)
-      story = self.tell(source, chain, difficulty)
-      rows.append(self._row(source, story, f'{index:06d}', purpose))
+      statement = self.write_statement(rng, chain, difficulty)
+      rows.append(self._row(rng, statement, f'{index:06d}', purpose))
     return rows
 
   def _row(
-    self, source: seeded_random.Draws, story: Any, key: str, purpose: str
+    self,
+    rng: seeded_random.SeededRandom,
+    statement: Statement,
+    key: str,
+    purpose: str,
   ) -> problem_sets.Row:
     solution = None
-    if purpose in ('exemplars', TRAIN):
-      worked = purpose == 'exemplars' and self.exemplar_style == WORKED
-      style = WORKED if worked else self._human_style(source)
-      solution = self.solve(source, story, style, None)
+    if purpose in (EXEMPLARS, TRAIN):
+      worked = purpose == EXEMPLARS and self.exemplar_style == WORKED
+      style = WORKED if worked else self._human_style(rng)
+      solution = self.write_solution(
+        rng, statement, style, None, self.corpus.flaws
+      )
+    reference = self.reference(statement)
     return problem_sets.Row(
       key=key,
-      question=story.question,
-      level=str(len(story.chain.steps())),
-      type=story.kind,
+      question=statement.question,
+      level=str(len(statement.chain.steps())),
+      type=statement.kind,
       solution=solution,
-      **self.check_of(story),
+      answer=reference.answer,
+      tests=reference.tests,
     )
 
-  def _human_style(self, source: seeded_random.Draws) -> str:
-    return source.weighted(self.HUMAN_STYLES, self.human_style_weights)
+  def _human_style(self, rng: seeded_random.SeededRandom) -> str:
+    return rng.weighted(self.HUMAN_STYLES, self.human_style_weights)
 
   def _new_chain(
     self,
-    source: seeded_random.Draws,
-    difficulty: Any,
+    rng: seeded_random.SeededRandom,
+    difficulty: configuration.Configuration,
     pool: str,
-    seen: Collection = (),
-  ) -> Any:
-    """A chain of the pool that is not in `seen`."""
-    for _ in range(_PATIENCE):
-      chain = self.draw(source, difficulty)
+    seen: Collection[Chain] = (),
+  ) -> Chain:
+    """Draws chains until one is of the pool, usable and not in `seen`."""
+    for _ in range(_MAX_DRAWS):
+      chain = self.draw_chain(rng, difficulty)
       if chain in seen or self.pool_of(chain) != pool:
         continue
-      if pool == CORPUS or self.usable(chain):
+      if pool == CORPUS or self.is_usable(chain):
         return chain
     raise configuration.ConfigurationError(
-      f'{self.NAME}: no new problem for {pool} in {_PATIENCE} draws with '
-      f'{difficulty}. Ask for fewer problems, or {self.SCARCE}.'
+      f'{self.NAME}: no new problem for {pool} in {_MAX_DRAWS} draws with '
+      f'{difficulty}. Ask for fewer problems, or {self.MORE_CHAINS}.'
     )

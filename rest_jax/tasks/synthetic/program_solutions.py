@@ -1,19 +1,20 @@
-"""Solutions to the program problems: worked, human, and flawed.
+"""Programs that solve the program problems: line by line, terse, and flawed.
 
-The *worked* style has one line for each clause, below a comment that repeats
-the clause: a small network can write each of them. (To repeat, it learns early;
-to find the number of a clause in the question, late or not at all: LOG.md.) The
-*human* style is right as well, but terse and varied: one nested expression,
-filter and map, everything on one line. A *flawed* program is what the web is
-full of.
+The style WORKED has one line for each clause, below a comment that repeats the
+clause. A small network learns to write each of these lines. Without the
+comments it has to find a clause's number in the question, which it learns late
+or not at all (LOG.md). The HUMAN_STYLES imitate people: one nested expression,
+filter and map, everything on one line. They are right as well. A flawed
+program leaves out or misreads a clause, prints nothing, or has a syntax error.
 """
 
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from rest_jax.tasks.seeded_random import Draws
-from rest_jax.tasks.synthetic import embedded
-from rest_jax.tasks.synthetic.clauses import ASKS, KINDS, Clause, Story
+from rest_jax.tasks.seeded_random import SeededRandom
+from rest_jax.tasks.synthetic import flaw_rates
+from rest_jax.tasks.synthetic.clauses import ASKS, KINDS, Clause, Statement
+from rest_jax.tasks.synthetic.embedded import WORKED
 
 HUMAN_STYLES = ('nested', 'functional', 'joined', 'compact')
 _READ = '[int(x) for x in input().split()]'
@@ -21,24 +22,24 @@ _READ_TERSE = 'list(map(int, input().split()))'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flaws(embedded.Flaws):
+class Flaws(flaw_rates.FlawRates):
   """How often the programs of the pretraining corpus are flawed, and how.
 
   Attributes:
     skipped_clause: share that leaves out the last `skipped` clauses.
     misread_clause: share that takes a clause, or what is to be printed, for
-      another: above for at least, the sum for the count.
+      another one ("above" for "at least", the sum for the count).
     missing_print: share that calculates the result and does not print it.
-    syntax_slip: share with a line that lost its last bracket.
-    skipped: how many clauses are left out, where there are more.
+    syntax_slip: share with a line that lacks its last bracket.
+    skipped: how many clauses are left out; all of them in a shorter chain.
   """
 
   KINDS = ('skipped_clause', 'misread_clause', 'missing_print', 'syntax_slip')
 
-  skipped_clause: embedded.Rate = 0.25
-  misread_clause: embedded.Rate = 0.1
-  missing_print: embedded.Rate = 0.05
-  syntax_slip: embedded.Rate = 0.05
+  skipped_clause: flaw_rates.Rate = 0.25
+  misread_clause: flaw_rates.Rate = 0.1
+  missing_print: flaw_rates.Rate = 0.05
+  syntax_slip: flaw_rates.Rate = 0.05
   skipped: int = 1
 
   def check(self):
@@ -47,37 +48,34 @@ class Flaws(embedded.Flaws):
 
 
 def write(
-  draws: Draws, story: Story, style: str, flaw: str | None, flaws: Flaws
+  rng: SeededRandom,
+  statement: Statement,
+  style: str,
+  flaw: str | None,
+  flaws: Flaws,
 ) -> str:
-  """A program for a story.
-
-  Args:
-    draws: where the flaw is.
-    story: the problem.
-    style: embedded.WORKED or one of HUMAN_STYLES.
-    flaw: one of Flaws.KINDS; None: the program is right.
-    flaws: how many clauses are skipped.
-  """
-  clauses, ask = list(story.chain.clauses), story.chain.ask
-  words = story.sentences[1:-1]
+  """Writes a program; see embedded.EmbeddedConfig.write_solution."""
+  clauses, ask = list(statement.chain.clauses), statement.chain.ask
+  words = statement.sentences[1:-1]
   if flaw == 'skipped_clause':
     del clauses[max(len(clauses) - flaws.skipped, 0) :]
   elif flaw == 'misread_clause':
-    place = draws.integer(0, len(clauses) - (not ASKS[ask].near))
+    place = rng.integer(0, len(clauses) - (not ASKS[ask].near))
     if place == len(clauses):
       ask = ASKS[ask].near
     else:
-      clauses[place] = clauses[place].mistaken()
+      clauses[place] = clauses[place].misread()
   printed = ASKS[ask].code
   if flaw == 'missing_print':
     printed = '{a}' if ask == 'list' else printed[len('print(') : -1]
   lines = _STYLES[style](clauses, printed)
-  if style == embedded.WORKED:
+  if style == WORKED:
     lines = [lines[0], *_commented(lines[1:-1], words), lines[-1]]
-  if story.layout == 'counted':
+  if statement.layout == 'counted':
     lines.insert(0, 'input()' if style in _UNCOUNTED else 'n = int(input())')
   if flaw == 'syntax_slip':
-    place = draws.choice(
+    # Not in a comment, where it would be no error.
+    place = rng.choice(
       [i for i, line in enumerate(lines) if not line.startswith('#')]
     )
     lines[place] = lines[place][:-1]
@@ -91,7 +89,7 @@ def _worked(clauses: list[Clause], printed: str) -> list[str]:
 
 
 def _commented(lines: list[str], words: Sequence[str]) -> Iterator[str]:
-  """Each clause's line, below its words; words without a line are left out."""
+  """Each clause's line with its words above it; none for skipped clauses."""
   for line, sentence in zip(lines, words, strict=False):
     yield f'# {sentence}'
     yield line
@@ -133,10 +131,10 @@ def _applied(clause: Clause, values: str) -> str:
 
 
 _STYLES = {
-  embedded.WORKED: _worked,
+  WORKED: _worked,
   'nested': _nested,
   'functional': _functional,
   'joined': _worked,
   'compact': _compact,
 }
-_UNCOUNTED = ('nested', 'compact')  # they read the length and forget it
+_UNCOUNTED = ('nested', 'compact')  # styles that read the length and drop it

@@ -1,9 +1,8 @@
 """Embedded task: introductory programs that read numbers and print a result.
 
-clauses.py has the chains of clauses and their telling, program_solutions.py how
-they are programmed, distinguishing_tests.py their tests; what the splits and
-the corpus are is said in embedded.py. Programs are graded by running them in
-the sandbox.
+clauses.py makes the problems, distinguishing_tests.py their tests,
+program_solutions.py their solutions; embedded.py makes splits and a pretraining
+corpus of them. Programs are graded by running them in the sandbox.
 """
 
 import dataclasses
@@ -16,6 +15,7 @@ from rest_jax.tasks.synthetic import (
   embedded,
   program_solutions,
 )
+from rest_jax.tasks.synthetic.chains import Reference
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Corpus(embedded.Corpus):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProgramsConfig(embedded.EmbeddedConfig):
-  """Sizes and knobs of the task.
+  """The task `programs`; see EmbeddedConfig for the other fields.
 
   Attributes:
     difficulty: of the corpus and of all splits but the transfer set.
@@ -42,7 +42,7 @@ class ProgramsConfig(embedded.EmbeddedConfig):
   NAME = 'programs'
   HUMAN_STYLES = program_solutions.HUMAN_STYLES
   WORKED_FLAWS = ('skipped_clause',)
-  SCARCE = 'raise max_constant, max_factor or clauses'
+  MORE_CHAINS = 'raise max_constant, max_factor or clauses'
 
   grader: Literal['program'] = 'program'
   difficulty: clauses.Difficulty = clauses.Difficulty()
@@ -52,22 +52,17 @@ class ProgramsConfig(embedded.EmbeddedConfig):
   corpus: Corpus = Corpus()
   human_style_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
 
-  def draw(self, source, difficulty):
-    return clauses.draw_chain(source, difficulty)
+  draw_chain = staticmethod(clauses.draw_chain)
+  write_statement = staticmethod(clauses.write_statement)
+  write_solution = staticmethod(program_solutions.write)
 
-  def tell(self, source, chain, difficulty):
-    return clauses.tell(source, chain, difficulty)
-
-  def solve(self, source, story, style, flaw):
-    return program_solutions.write(
-      source, story, style, flaw, self.corpus.flaws
-    )
-
-  def usable(self, chain):
+  def is_usable(self, chain: clauses.Chain) -> bool:
+    """Whether tests can tell the chain's program from wrong ones."""
     return distinguishing_tests.tests_of(chain) is not None
 
-  def check_of(self, story):
-    trial = distinguishing_tests.tests_of(story.chain)
-    inputs = [story.input_text(list(values)) for values, _ in trial]
-    outputs = [output + '\n' for _, output in trial]
-    return {'tests': Tests.stdin(inputs, outputs).to_json()}
+  def reference(self, statement: clauses.Statement) -> Reference:
+    """The tests of the chain, as standard input and output."""
+    tests = distinguishing_tests.tests_of(statement.chain)
+    inputs = [statement.input_text(list(values)) for values, _ in tests]
+    outputs = [output + '\n' for _, output in tests]
+    return Reference(tests=Tests.stdin(inputs, outputs).to_json())

@@ -129,10 +129,11 @@ def test_exemplars_by_type_go_to_their_type(module):
 def test_inputs_follow_the_data(module):
   digests = config(module).inputs()
   assert set(digests) == {'own_sums/train', 'own_sums/test'}
-  rows, _ = seqio_rows.read('own_sums', 'train', module=module)
-  changed = (dataclasses.replace(rows[0], answer='7'), *rows[1:])
-  assert seqio_rows.digest(rows) == digests['own_sums/train']
-  assert seqio_rows.digest(changed) != digests['own_sums/train']
+  problems = seqio_rows.read('own_sums', 'train', module=module)
+  first, *others = problems.rows
+  rows = (dataclasses.replace(first, answer='7'), *others)
+  changed = dataclasses.replace(problems, rows=rows)
+  assert problems.digest() == digests['own_sums/train'] != changed.digest()
 
 
 def test_what_is_not_there_is_named(module):

@@ -14,7 +14,6 @@ import pytest
 import sentencepiece
 import seqio
 
-from rest_jax import tasks
 from rest_jax.config import configuration
 from rest_jax.integrations.seqio import seqio_problems, seqio_rows, seqio_tasks
 from rest_jax.integrations.seqio.seqio_vocabularies import SeqioVocabulary
@@ -23,8 +22,8 @@ from rest_jax.tasks import encoding, splits
 from rest_jax.tasks.benchmarks import (
   builders,
   catalogue,
+  parsed_dataset,
   published_files,
-  readings,
 )
 from rest_jax.tasks.problem_sets import Row
 from rest_jax.tokenizers import vocabularies, vocabulary_files
@@ -99,7 +98,9 @@ def data_dir(tmp_path_factory):
         name,
         data_dir=folder,
         allow_partial=True,
-        reading=readings.Reading(rows=rows, skipped={}, where='', files={}),
+        dataset=parsed_dataset.ParsedDataset(
+          rows=rows, skipped={}, where='', files={}
+        ),
       ).download_and_prepare()
   with taken_from(folder):
     yield folder
@@ -188,7 +189,7 @@ def test_few_shot_ids_are_those_that_prepare_writes(
   if name == 'math' and not MATH.exists():
     pytest.skip('../shared/data/math is not here')
   vocabulary = vocabulary_files.load(trained)
-  task = tasks.register(trained, task=name)
+  task = seqio_tasks.register(trained, task=name)
   assert task == f'{name}_pieces_1'
   trainable, joint = catalogue.get(name).trainable, []
   for split in ['train', 'test'] if trainable else ['test']:
@@ -199,7 +200,7 @@ def test_few_shot_ids_are_those_that_prepare_writes(
     for key, problem in expected.items():
       inputs, targets = (found[key][f].tolist() for f in ('inputs', 'targets'))
       assert inputs == sum(problem.prompt_parts, [])
-      assert len(problem.prompt_parts[1]) > 0  # there are worked examples
+      assert len(problem.prompt_parts[1]) > 0  # there are exemplars
       assert targets[-1] == vocabulary.eos_id
       if problem.solution_ids is not None:
         assert targets[:-1] == problem.solution_ids
@@ -208,9 +209,9 @@ def test_few_shot_ids_are_those_that_prepare_writes(
     assert not all(joint)  # encoding the whole text would give other ids
 
 
-def test_a_worked_example_is_no_problem_of_its_own_split(data_dir, registered):
+def test_an_exemplar_is_no_problem_of_its_own_split(data_dir, registered):
   plain = set(examples('mbpp', 'prompt')) - set(
-    examples(tasks.register('bytes', task='mbpp'), 'prompt')
+    examples(seqio_tasks.register('bytes', task='mbpp'), 'prompt')
   )
   assert plain == {'2', '3', '4'}
   # The same number in another split of APPS is another problem.
@@ -239,8 +240,10 @@ def test_plain_tasks_keep_every_text_and_prompt_in_bytes(data_dir):
 
 def test_prefixes_stand_before_every_question(data_dir, registered):
   words = 'Think of $2^{10}$.\n'
-  zero = tasks.register('bytes', name='zero', prefix='zero_shot', task='bbh')
-  worded = tasks.register(('words', 'bytes'), prefix=words, task='bbh')
+  zero = seqio_tasks.register(
+    'bytes', name='zero', prefix='zero_shot', task='bbh'
+  )
+  worded = seqio_tasks.register(('words', 'bytes'), prefix=words, task='bbh')
   assert (zero, worded) == ('bbh_zero', 'bbh_words')
   plain, before = examples(zero, 'test'), examples(worded, 'test')
   for key, row in examples('bbh', 'test').items():
@@ -294,7 +297,7 @@ def test_seqio_evaluates_a_task_with_its_grader_and_stop_strings(data_dir):
 def test_the_mixture_draws_by_its_rates_and_keeps_texts(data_dir, registered):
   if not MATH.exists():
     pytest.skip('../shared/data/math is not here')
-  name = tasks.register('bytes', task='math_apps')
+  name = seqio_tasks.register('bytes', task='math_apps')
   mixture = seqio.get_mixture_or_task(name)
   rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
   assert rates == {'math_bytes': 7500, 'apps_introductory_bytes': 2342}
@@ -314,20 +317,22 @@ def test_the_mixture_draws_by_its_rates_and_keeps_texts(data_dir, registered):
 
 
 def test_own_rates_make_a_mixture_of_another_name(data_dir, registered):
-  name = tasks.mix(
+  name = seqio_tasks.mix(
     'even', {'apps': 1, 'mbpp': lambda task: 3.0}, vocabulary='bytes'
   )
   mixture = seqio.get_mixture_or_task(name)
   rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
   assert name == 'even' and rates == {'apps_bytes': 1, 'mbpp_bytes': 3}
-  assert tasks.mix('one', {'apps': 1}) == tasks.mix('one', {'apps': 1})
+  assert seqio_tasks.mix('one', {'apps': 1}) == seqio_tasks.mix(
+    'one', {'apps': 1}
+  )
   with pytest.raises(configuration.ConfigurationError, match='another name'):
-    tasks.mix('one', {'apps': 2})
+    seqio_tasks.mix('one', {'apps': 2})
   with pytest.raises(configuration.ConfigurationError, match='not know'):
-    tasks.mix('two', {'appps': 2})
+    seqio_tasks.mix('two', {'appps': 2})
   rate = functools.wraps(seqio.mixing_rate_num_examples)
   for _ in range(2):  # as gin wraps it, each time anew
-    tasks.mix('sized', {'apps': rate(lambda task: 3.0)})
+    seqio_tasks.mix('sized', {'apps': rate(lambda task: 3.0)})
 
 
 def test_registering_again_is_fine_and_other_content_is_not(
@@ -336,19 +341,21 @@ def test_registering_again_is_fine_and_other_content_is_not(
   copy = tmp_path / 'pieces-1.model'
   with open(trained, 'rb') as file:
     copy.write_bytes(file.read())
-  first = tasks.register(trained)
-  assert tasks.register(str(copy)) == first
-  assert tasks.register(SeqioVocabulary(trained), name='pieces_1') == first
+  first = seqio_tasks.register(trained)
+  assert seqio_tasks.register(str(copy)) == first
+  assert (
+    seqio_tasks.register(SeqioVocabulary(trained), name='pieces_1') == first
+  )
   assert len(first) == len(seqio_tasks.published()) + 1
   with pytest.raises(configuration.ConfigurationError, match='name=…'):
-    tasks.register(trained, prefix='zero_shot')
+    seqio_tasks.register(trained, prefix='zero_shot')
   with pytest.raises(configuration.ConfigurationError, match='name=…'):
-    tasks.register('bytes', name='pieces_1')
+    seqio_tasks.register('bytes', name='pieces_1')
   with pytest.raises(configuration.ConfigurationError, match='Nearest: gsm8k'):
-    tasks.register('bytes', task='gsm8')
+    seqio_tasks.register('bytes', task='gsm8')
   for wrong in (('a', 'b', 'c'), 17, None):
     with pytest.raises(configuration.ConfigurationError, match='r.vocabulary'):
-      tasks.register(wrong)
+      seqio_tasks.register(wrong)
 
 
 def test_a_name_that_somebody_else_has_is_refused(registered):
@@ -358,7 +365,7 @@ def test_a_name_that_somebody_else_has_is_refused(registered):
     output_features={},
   )
   with pytest.raises(configuration.ConfigurationError, match='somebody else'):
-    tasks.register('bytes', name='theirs')
+    seqio_tasks.register('bytes', name='theirs')
 
 
 def test_vocabularies_are_named_by_their_files(registered, tmp_path):
@@ -377,7 +384,7 @@ def test_vocabularies_are_named_by_their_files(registered, tmp_path):
       specials={},
       digest=spec,
     )
-    assert tasks.register(vocabulary, task='math') == f'math_{name}'
+    assert seqio_tasks.register(vocabulary, task='math') == f'math_{name}'
 
 
 def blocks(root, kind):

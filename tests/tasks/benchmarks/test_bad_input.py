@@ -11,7 +11,12 @@ import published_sets
 import pytest
 
 from rest_jax.config import configuration
-from rest_jax.tasks.benchmarks import files, published_files, readings, tables
+from rest_jax.tasks.benchmarks import (
+  file_sources,
+  parsed_dataset,
+  published_files,
+  tables,
+)
 
 MATH, APPS = published_sets.MATH, published_sets.APPS
 
@@ -39,14 +44,14 @@ def test_a_missing_folder_an_empty_one_and_another_layout(tmp_path):
   (tmp_path / 'other' / 'questions.txt').write_text('1+1')
   for name in published_files.READERS:
     refused(name, tmp_path / 'other', 'questions.txt', 'Allowed: ')
-  with pytest.raises(files.NotFoundError):
+  with pytest.raises(file_sources.NotFoundError):
     published_files.read('math', tmp_path / 'other')
 
 
 def test_a_folder_with_far_too_many_files_is_not_searched(
   tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(files, 'MAX_FILES', 3)
+  monkeypatch.setattr(file_sources, 'MAX_FILES', 3)
   for number in range(4):
     (tmp_path / f'{number}.txt').write_text('')
   refused('math', tmp_path, 'more than 3 files')
@@ -78,8 +83,12 @@ def test_bad_lines_are_listed_by_their_place(tmp_path):
     "'solution' is not a text": ['train.jsonl:7'],
     "'problem' is empty": ['train.jsonl:8'],
     "'problem' is not UTF-8": ['train.jsonl:9'],
-    readings.NO_BOX: ['train.jsonl:10', 'train.jsonl:11', 'train.jsonl:12'],
-    readings.SAME_KEY: ['train.jsonl:13'],
+    parsed_dataset.NO_BOX: [
+      'train.jsonl:10',
+      'train.jsonl:11',
+      'train.jsonl:12',
+    ],
+    parsed_dataset.SAME_KEY: ['train.jsonl:13'],
   }
   assert len(published_files.read('math', tmp_path).rows['train']) == 1
 
@@ -98,26 +107,29 @@ def test_bad_files_of_one_problem_each_are_listed_by_name(tmp_path):
 @pytest.mark.parametrize(
   ('cases', 'reason'),
   [
-    ('', readings.NO_TESTS),
-    (None, readings.NO_TESTS),
-    ('{}', readings.BAD_TESTS),
-    ('{"inputs": [], "outputs": []}', readings.NO_TESTS),
-    ('{"inputs": ["1"]', readings.BAD_TESTS),
-    ('[1]', readings.BAD_TESTS),
-    ('{"inputs": ["1"], "outputs": []}', readings.BAD_TESTS),
+    ('', parsed_dataset.NO_TESTS),
+    (None, parsed_dataset.NO_TESTS),
+    ('{}', parsed_dataset.BAD_TESTS),
+    ('{"inputs": [], "outputs": []}', parsed_dataset.NO_TESTS),
+    ('{"inputs": ["1"]', parsed_dataset.BAD_TESTS),
+    ('[1]', parsed_dataset.BAD_TESTS),
+    ('{"inputs": ["1"], "outputs": []}', parsed_dataset.BAD_TESTS),
     ('{"fn_name": "f", "inputs": [["\\ud83d"]], "outputs": [1]}', None),
     # more digits than Python converts
-    (f'{{"inputs": ["1"], "outputs": [{"9" * 5000}]}}', readings.BAD_TESTS),
+    (
+      f'{{"inputs": ["1"], "outputs": [{"9" * 5000}]}}',
+      parsed_dataset.BAD_TESTS,
+    ),
   ],
 )
 def test_apps_problems_without_tests_are_listed(cases, reason, tmp_path):
   row = {**APPS['train'][0], 'problem_id': 99, 'input_output': cases}
   data = lines([APPS['train'][1], row])
   (tmp_path / 'train.jsonl').write_bytes(data)
-  reading = published_files.read('apps', tmp_path)
-  expected = {reason or readings.BAD_TESTS: ['train.jsonl:2']}
-  assert reading.skipped['train'] == expected
-  assert [row.key for row in reading.rows['train']] == ['7']
+  dataset = published_files.read('apps', tmp_path)
+  expected = {reason or parsed_dataset.BAD_TESTS: ['train.jsonl:2']}
+  assert dataset.skipped['train'] == expected
+  assert [row.key for row in dataset.rows['train']] == ['7']
 
 
 @pytest.mark.parametrize(
@@ -126,13 +138,15 @@ def test_apps_problems_without_tests_are_listed(cases, reason, tmp_path):
 def test_an_apps_folder_that_lacks_a_file(lacking, tmp_path):
   published_sets.write_apps_folders(tmp_path)
   (tmp_path / 'APPS' / 'train' / '0007' / lacking).unlink()
-  reading = published_files.read('apps', tmp_path)
-  rows = {row.key: row for row in reading.rows['train']}
+  dataset = published_files.read('apps', tmp_path)
+  rows = {row.key: row for row in dataset.rows['train']}
   if lacking == 'solutions.json':  # as most test problems do
-    assert rows['7'].solution is None and not reading.skipped
+    assert rows['7'].solution is None and not dataset.skipped
   else:
-    reason = readings.NO_TESTS if 'input' in lacking else "no field 'question'"
-    assert reading.skipped == {'train': {reason: ['train/0007']}}
+    reason = (
+      parsed_dataset.NO_TESTS if 'input' in lacking else "no field 'question'"
+    )
+    assert dataset.skipped == {'train': {reason: ['train/0007']}}
 
 
 def test_an_apps_folder_that_is_not_utf8_is_listed(tmp_path):
@@ -155,12 +169,12 @@ def test_mbpp_rows_without_tests_or_with_a_strange_number(tmp_path):
     ]
   )
   (tmp_path / 'mbpp.jsonl').write_bytes(data)
-  reading = published_files.read('mbpp', tmp_path)
-  assert reading.skipped == {
+  dataset = published_files.read('mbpp', tmp_path)
+  assert dataset.skipped == {
     'prompt': {
-      readings.NO_TESTS: ['mbpp.jsonl:2'],
-      readings.BAD_TESTS: ['mbpp.jsonl:3'],
-      readings.SAME_KEY: ['mbpp.jsonl:6'],
+      parsed_dataset.NO_TESTS: ['mbpp.jsonl:2'],
+      parsed_dataset.BAD_TESTS: ['mbpp.jsonl:3'],
+      parsed_dataset.SAME_KEY: ['mbpp.jsonl:6'],
     },
     'unknown': {
       'task_id is not one of 1 to 974': ['mbpp.jsonl:4'],
@@ -172,7 +186,7 @@ def test_mbpp_rows_without_tests_or_with_a_strange_number(tmp_path):
 def test_gsm8k_needs_its_mark(tmp_path):
   row = {'question': 'How many?', 'answer': 'Seven, it is 7.'}
   (tmp_path / 'train.jsonl').write_bytes(lines([row]))
-  reason = "no '####' with an answer behind it"
+  reason = "no '####' with an answer after it"
   assert skipped('gsm8k', tmp_path, 'train') == {reason: ['train.jsonl:1']}
 
 
@@ -270,9 +284,9 @@ def test_a_link_in_an_archive_is_never_followed(kind, tmp_path):
     link.linkname = str(secret)
     with tarfile.open(folder / 'MATH.tar', 'a') as packed:
       packed.addfile(link)
-  reading = published_files.read('math', folder)
-  assert 'test' not in reading.rows and len(reading.rows['train']) == 2
-  (where,) = reading.skipped[''][readings.LINK]
+  dataset = published_files.read('math', folder)
+  assert 'test' not in dataset.rows and len(dataset.rows['train']) == 2
+  (where,) = dataset.skipped[''][parsed_dataset.LINK]
   assert where.endswith(name)
 
 
@@ -281,7 +295,7 @@ def test_another_sets_archive_is_not_opened(tmp_path):
   folder = tmp_path / 'manual'
   folder.mkdir()
   (folder / 'APPS.tar.gz').write_bytes(b'not even an archive')
-  with pytest.raises(files.NotFoundError):
+  with pytest.raises(file_sources.NotFoundError):
     published_files.read('math', folder)
   published_sets.archive(tmp_path / 'unpacked', folder / 'MATH.tar')
   assert len(published_files.read('math', folder).rows['train']) == 2
@@ -293,9 +307,9 @@ def test_bbh_must_be_whole(tmp_path):
   prompt = tmp_path / 'cot-prompts' / 'liking.txt'
   text = prompt.read_text()
   prompt.write_text(text.rpartition('\n\nQ:')[0])
-  refused('bbh', tmp_path, 'liking.txt', '2 worked examples', 'has 3')
+  refused('bbh', tmp_path, 'liking.txt', '2 exemplars', 'has 3')
   prompt.write_text(text.removesuffix('So the answer is yes.'))
-  refused('bbh', tmp_path, 'liking.txt', '2 worked examples')
+  refused('bbh', tmp_path, 'liking.txt', '2 exemplars')
   prompt.write_bytes(b'\xff')
   refused('bbh', tmp_path, 'liking.txt', 'not UTF-8')
   prompt.unlink()
@@ -307,8 +321,8 @@ def test_bbh_must_be_whole(tmp_path):
   problems.write_text('{}')
   refused('bbh', tmp_path, 'liking.json', "no list 'examples'")
   problems.write_text('{"examples": [1, {"input": "x"}]}')
-  reading = published_files.read('bbh', tmp_path)
-  assert reading.skipped['test'] == {
+  dataset = published_files.read('bbh', tmp_path)
+  assert dataset.skipped['test'] == {
     tables.NOT_AN_OBJECT: ['bbh/liking.json[0]'],
     "no field 'target'": ['bbh/liking.json[1]'],
   }

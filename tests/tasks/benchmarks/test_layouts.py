@@ -77,11 +77,11 @@ def test_math_is_the_same_in_every_layout(layout, tmp_path):
   math_in(layout, folder, tmp_path)
   # the folder itself, and the one above it
   for place in (folder, tmp_path / 'data'):
-    reading = published_files.read('math', place)
-    assert set(reading.rows['train']) == MATH_TRAIN
-    assert reading.rows['test'] == [MATH_TEST]
-    assert not reading.skipped
-    keys = [row.key for row in reading.rows['train']]
+    dataset = published_files.read('math', place)
+    assert set(dataset.rows['train']) == MATH_TRAIN
+    assert dataset.rows['test'] == [MATH_TEST]
+    assert not dataset.skipped
+    keys = [row.key for row in dataset.rows['train']]
     assert keys == sorted(keys)
 
 
@@ -116,11 +116,11 @@ def test_apps_is_the_same_in_every_layout(layout, tmp_path):
     published_sets.archive(tmp_path / 'unpacked', folder / layout)
   else:
     published_sets.write(layout, folder, published_sets.APPS)
-  reading = published_files.read('apps', folder)
+  dataset = published_files.read('apps', folder)
   # by number, not by letter
-  assert reading.rows['train'] == [Row(**APPS_7), Row(**APPS_12)]
-  assert reading.rows['test'] == [Row(**APPS_7)]
-  assert not reading.skipped
+  assert dataset.rows['train'] == [Row(**APPS_7), Row(**APPS_12)]
+  assert dataset.rows['test'] == [Row(**APPS_7)]
+  assert not dataset.skipped
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_gsm8k_is_the_same_in_every_layout(layout, prefix, tmp_path):
   wrong = {'train': [{'question': 'Sub-questions?', 'answer': 'No\n#### 1'}]}
   published_sets.write('parquet', tmp_path / 'socratic', wrong)
   published_sets.write('jsonl', tmp_path, {'train_socratic': wrong['train']})
-  reading = published_files.read('gsm8k', tmp_path)
+  dataset = published_files.read('gsm8k', tmp_path)
   question = 'Ann has 3 pens and buys 4. How many?'
-  assert reading.rows == {
+  assert dataset.rows == {
     'train': [
       Row(
         key=key(question),
@@ -187,16 +187,16 @@ def test_mbpp_is_split_by_number(layout, tmp_path):
       published_sets.write('parquet', tmp_path / 'full', {part: [row]})
   else:
     published_sets.write('jsonl', tmp_path, {'mbpp': rows})
-  reading = published_files.read('mbpp', tmp_path)
+  dataset = published_files.read('mbpp', tmp_path)
   assert {
-    split: [row.key for row in rows] for split, rows in reading.rows.items()
+    split: [row.key for row in rows] for split, rows in dataset.rows.items()
   } == {
     'prompt': ['10'],
     'test': ['11', '510'],
     'validation': ['511', '600'],
     'train': ['601', '974'],
   }
-  first = reading.rows['prompt'][0]
+  first = dataset.rows['prompt'][0]
   assert first.question == (
     'Write a function to add 10.\nYour code should pass these tests:\n'
     'assert add10(0) == 10'
@@ -259,20 +259,20 @@ def bbh_in(layout, tmp_path):
 def test_bbh_is_the_same_in_every_layout(layout, tmp_path):
   folder = bbh_in(layout, tmp_path)
   for place in (folder, tmp_path):
-    reading = published_files.read('bbh', place)
-    assert [row.key for row in reading.rows['test']] == [
+    dataset = published_files.read('bbh', place)
+    assert [row.key for row in dataset.rows['test']] == [
       'counting-000',
       'liking-000',
       'liking-001',
     ]
-    assert reading.rows['test'][2] == Row(
+    assert dataset.rows['test'][2] == Row(
       key='liking-001',
       question='Is 5 odd?',
       answer='yes',
       type='liking',
       lead='Say whether it is so.\n\n',
     )
-    assert reading.rows['prompts'][0] == Row(
+    assert dataset.rows['prompts'][0] == Row(
       key='counting-000',
       question='How many in 1 bags?\nOptions:\n(A) 1',
       answer='(A)',
@@ -281,15 +281,15 @@ def test_bbh_is_the_same_in_every_layout(layout, tmp_path):
       solution='One each.\n\nThat is 1. So the answer is (A).',
       lead='Count the things.\n\n',
     )
-    assert [row.answer for row in reading.rows['prompts'][3:]] == [
+    assert [row.answer for row in dataset.rows['prompts'][3:]] == [
       'yes',
       'no',
       'yes',
     ]
-    assert reading.rows['prompts'][3].solution == (
+    assert dataset.rows['prompts'][3].solution == (
       'It may be. So the answer is yes.'
     )
-  assert published_files.read('bbh_direct', folder).digest() == reading.digest()
+  assert published_files.read('bbh_direct', folder).digest() == dataset.digest()
 
 
 def test_a_reading_lies_on_an_object_store_too(bucket, tmp_path):

@@ -18,7 +18,7 @@ import pytest
 from rest_jax.config import configuration
 from rest_jax.tasks.benchmarks import (
   catalogue,
-  files,
+  file_sources,
   preparation,
   published_files,
 )
@@ -54,10 +54,9 @@ def build(small, tmp_path):
   )
 
 
-def kept(summary):
+def kept(prepared):
   """Every file of a built set, with its content."""
-  folder = files.storage.path(summary['path'])
-  return {path.name: path.read_bytes() for path in folder.iterdir()}
+  return {path.name: path.read_bytes() for path in prepared.path.iterdir()}
 
 
 def change_source(tmp_path):
@@ -72,10 +71,10 @@ def test_seqio_reads_every_field_of_what_was_read(small, tmp_path):
   import seqio
 
   published_sets.write_apps_folders(tmp_path / 'apps')
-  summary = preparation.build(
+  prepared = preparation.build(
     'apps', manual_dir=tmp_path, data_dir=tmp_path / 'tfds'
   )
-  assert summary['state'] == 'built' and summary['rows']['train'] == 2
+  assert prepared.built and prepared.summary.rows['train'] == 2
   source = seqio.TfdsDataSource(
     'rest_apps:1.0.0', tfds_data_dir=str(tmp_path / 'tfds')
   )
@@ -93,7 +92,7 @@ def test_seqio_reads_every_field_of_what_was_read(small, tmp_path):
   assert not found
   assert all(
     '.tfrecord-' in name or name.endswith('.json') or name == 'LICENSE'
-    for name in kept(summary)
+    for name in kept(prepared)
   )
 
 
@@ -101,20 +100,20 @@ def test_a_second_build_changes_nothing(build, capsys):
   first = build()
   before = kept(first)
   second = build()
-  assert (first['state'], second['state']) == ('built', 'there')
+  assert first.built and not second.built
   assert kept(second) == before
-  # nor does one that names no source
-  assert build(manual_dir=None)['state'] == 'there'
-  assert {**first, 'state': ''} == {**second, 'state': ''}
+  # nor does a call that names no source
+  assert not build(manual_dir=None).built
+  assert dataclasses.replace(first, built=False) == second
   lines = capsys.readouterr().out
   assert 'train: 1 problems; 1 are published' in lines
-  assert f'rest_gsm8k: there: {first["path"]}' in lines
+  assert f'rest_gsm8k: there already: {first.path}' in lines
 
 
 def test_another_layout_of_the_same_problems_is_no_change(build, tmp_path):
   build()
   published_sets.write('parquet', tmp_path / 'hub', published_sets.GSM8K)
-  assert build(manual_dir=tmp_path / 'hub')['state'] == 'there'
+  assert not build(manual_dir=tmp_path / 'hub').built
 
 
 def test_a_changed_source_is_refused_until_it_may_overwrite(build, tmp_path):
@@ -123,12 +122,12 @@ def test_a_changed_source_is_refused_until_it_may_overwrite(build, tmp_path):
   change_source(tmp_path)
   with pytest.raises(configuration.ConfigurationError) as error:
     build()
-  assert first['path'] in str(error.value)
+  assert str(first.path) in str(error.value)
   assert '--overwrite' in str(error.value)
   assert kept(first) == before
   second = build(overwrite=True)
-  assert second['state'] == 'built' and second['digest'] != first['digest']
-  assert build()['state'] == 'there'
+  assert second.built and second.summary.digest != first.summary.digest
+  assert not build().built
 
 
 def test_a_build_that_dies_leaves_nothing_that_counts(
@@ -145,22 +144,22 @@ def test_a_build_that_dies_leaves_nothing_that_counts(
     with pytest.raises(KeyboardInterrupt):
       build()
   assert not (tmp_path / 'tfds' / 'rest_gsm8k' / '1.0.0').exists()
-  assert build()['state'] == 'built'
+  assert build().built
 
 
 @pytest.mark.parametrize(
   'lost', ['dataset_info.json', 'metadata.json', 'rest_gsm8k-test', 'all']
 )
 def test_a_folder_that_is_not_whole_is_not_taken(build, lost):
-  path = files.storage.path(build()['path'])
+  path = build().path
   for file in path.iterdir():
     if lost == 'all' or file.name.startswith(lost):
       file.unlink()
   with pytest.raises(configuration.ConfigurationError) as error:
     build()
   assert str(path) in str(error.value) and '--overwrite' in str(error.value)
-  assert build(overwrite=True)['state'] == 'built'
-  assert build()['state'] == 'there'
+  assert build(overwrite=True).built
+  assert not build().built
 
 
 def test_partial_data_says_so(build, tmp_path):
@@ -168,19 +167,19 @@ def test_partial_data_says_so(build, tmp_path):
   with pytest.raises(configuration.ConfigurationError, match='test has 0'):
     build()
   assert not (tmp_path / 'tfds').exists()  # found out before anything is made
-  summary = build(allow_partial=True)
-  assert summary['partial']
-  metadata = json.loads(kept(summary)['metadata.json'])
+  prepared = build(allow_partial=True)
+  assert prepared.summary.partial
+  metadata = json.loads(kept(prepared)['metadata.json'])
   assert metadata['partial'] and metadata['rows'] == {'train': 1}
   # and does not pass for the whole of it later
   with pytest.raises(configuration.ConfigurationError, match='--allow_partial'):
     build(manual_dir=None)
-  assert build(manual_dir=None, allow_partial=True)['state'] == 'there'
+  assert not build(manual_dir=None, allow_partial=True).built
 
 
 def test_where_nothing_is_found_it_says_what_to_do(small, tmp_path):
   for manual_dir in (None, tmp_path / 'nowhere'):
-    with pytest.raises(files.NotFoundError) as error:
+    with pytest.raises(file_sources.NotFoundError) as error:
       preparation.build('gsm8k', manual_dir=manual_dir, data_dir=tmp_path)
     for words in (
       catalogue.get('gsm8k').files,
@@ -194,7 +193,7 @@ def test_where_nothing_is_found_it_says_what_to_do(small, tmp_path):
 def test_the_folder_of_tfds_for_manual_files_is_looked_at(build, tmp_path):
   manual = tmp_path / 'tfds' / 'downloads' / 'manual'
   shutil.copytree(tmp_path / 'gsm8k', manual / 'gsm8k')
-  assert build(manual_dir=None)['state'] == 'built'
+  assert build(manual_dir=None).built
 
 
 @pytest.fixture
@@ -229,10 +228,10 @@ def test_a_download_gives_the_same_problems(served, build, tmp_path):
   fetched = preparation.build(
     'gsm8k', data_dir=tmp_path / 'other', download=True
   )
-  assert fetched['state'] == 'built'
-  assert fetched['digest'] == local['digest']
+  assert fetched.built
+  assert fetched.summary.digest == local.summary.digest
   again = preparation.build('gsm8k', data_dir=tmp_path / 'other', download=True)
-  assert again['state'] == 'there'
+  assert not again.built
 
 
 def test_a_download_that_fails_says_how_to_do_without(served, tmp_path):

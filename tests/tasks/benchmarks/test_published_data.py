@@ -10,8 +10,8 @@ from rest_jax.rewards.code.program_tests import Tests
 from rest_jax.rewards.math import math_answer
 from rest_jax.tasks.benchmarks import (
   catalogue,
+  parsed_dataset,
   published_files,
-  readings,
   verification,
 )
 
@@ -35,16 +35,16 @@ pytestmark = pytest.mark.skipif(
   ],
 )
 def test_a_set_is_all_there_and_sound(name, counts, skipped):
-  reading = published_files.read(name, DATA)
-  found = verification.verify(published_files.data_set(name), reading)
-  assert found.summary['rows'] == counts and not found.partial
+  dataset = published_files.read(name, DATA)
+  found = verification.verify(published_files.data_set(name), dataset)
+  assert found.summary.rows == counts and not found.summary.partial
   assert skipped == sum(
     len(where)
-    for reasons in reading.skipped.values()
+    for reasons in dataset.skipped.values()
     for where in reasons.values()
   )
   # the oddities of the published sets, and no others
-  odd = {what: len(where) for what, where in found.summary['found'].items()}
+  odd = {what: len(where) for what, where in found.summary.found.items()}
   assert odd == {
     'math': {'questions in two splits': 1},
     'bbh': {'repeated questions': 4},
@@ -52,13 +52,13 @@ def test_a_set_is_all_there_and_sound(name, counts, skipped):
 
 
 def test_math_answers_are_the_last_boxes_and_equal_themselves():
-  reading = published_files.read('math', DATA)
-  assert list(reading.skipped) == ['train']
-  assert reading.skipped['train'] == {
-    readings.NO_BOX: ['train.jsonl:5342', 'train.jsonl:5344']
+  dataset = published_files.read('math', DATA)
+  assert list(dataset.skipped) == ['train']
+  assert dataset.skipped['train'] == {
+    parsed_dataset.NO_BOX: ['train.jsonl:5342', 'train.jsonl:5344']
   }
   boxes = dict(math_rewritings.problems())
-  rows = [*reading.rows['train'], *reading.rows['test']]
+  rows = [*dataset.rows['train'], *dataset.rows['test']]
   assert len(rows) == 12_498
   for row in rows:
     assert row.answer == boxes[row.solution].strip(), row.key
@@ -87,11 +87,11 @@ def test_bbh_prompts_can_be_put_together_again():
   template = catalogue.get('bbh').template
   others = []
   for subtask in sorted({row.type for row in rows['test']}):
-    shots = [row for row in rows['prompts'] if row.type == subtask]
-    text = shots[0].lead + template.separator.join(
+    exemplars = [row for row in rows['prompts'] if row.type == subtask]
+    text = exemplars[0].lead + template.separator.join(
       template.question.replace('{question}', row.question)
       + template.solution.replace('{solution}', row.solution)
-      for row in shots
+      for row in exemplars
     )
     path = DATA / 'bbh' / 'cot-prompts' / f'{subtask}.txt'
     published = path.read_text().split('-----\n', 1)[1].rstrip('\n')
@@ -99,16 +99,16 @@ def test_bbh_prompts_can_be_put_together_again():
       others.append(subtask)
       assert text.replace('step by step.\n', 'step by step. ') == published
     leads = {row.lead for row in rows['test'] if row.type == subtask}
-    assert leads == {shots[0].lead}
+    assert leads == {exemplars[0].lead}
   # its reasoning goes on behind the sentence, on the same line
   assert others == ['sports_understanding']
   assert len({row.type for row in rows['test']}) == 27
 
 
 def test_apps_problems_at_hand_can_be_graded():
-  reading = published_files.read('apps', DATA)
-  rows = reading.rows['train']
-  assert len(rows) == 50 and not reading.skipped
+  dataset = published_files.read('apps', DATA)
+  rows = dataset.rows['train']
+  assert len(rows) == 50 and not dataset.skipped
   kinds = [Tests.from_json(row.tests).kind for row in rows]
   assert (kinds.count('stdin'), kinds.count('calls')) == (38, 12)
   for row, kind in zip(rows, kinds, strict=True):
@@ -145,7 +145,7 @@ def test_humaneval_and_mbpp_references_pass_their_own_tests():
 def test_a_part_of_apps_is_not_taken_for_all_of_it():
   from rest_jax.config import configuration
 
-  reading = published_files.read('apps', DATA)
+  dataset = published_files.read('apps', DATA)
   with pytest.raises(configuration.ConfigurationError) as error:
-    verification.verify(catalogue.get('apps'), reading)
+    verification.verify(catalogue.get('apps'), dataset)
   assert 'train has 50 problems, published are 5,000' in str(error.value)

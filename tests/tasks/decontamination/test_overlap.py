@@ -7,7 +7,7 @@ import math_rewritings
 import pytest
 
 from rest_jax.config import configuration
-from rest_jax.tasks.decontamination import ngrams, overlap
+from rest_jax.tasks.decontamination import ngrams, overlap, overlap_results
 
 LONG = (
   'A train leaves the station at 7 in the morning with 120 people and stops '
@@ -35,7 +35,7 @@ class Plain:
   def problem(self, tokens):
     """(coverage, same question, ids that share) of one problem."""
     size = self.n
-    if min(self.n, overlap.LEAST_TOKENS) <= len(tokens) < self.n:
+    if min(self.n, overlap.MIN_TOKENS) <= len(tokens) < self.n:
       size = len(tokens)
     covered, ids, same = set(), set(), False
     for key, other, question in self.rows:
@@ -46,7 +46,7 @@ class Plain:
         if len(tokens) < size or size == 0:
           continue
         if contains(other, tuple(tokens[i : i + size])):
-          if len(tokens) >= min(self.n, overlap.LEAST_TOKENS):
+          if len(tokens) >= min(self.n, overlap.MIN_TOKENS):
             covered |= set(range(i, i + size))
             ids.add(key)
     coverage = 1.0 if same else len(covered) / max(1, len(tokens))
@@ -92,20 +92,20 @@ def test_all_numbers_are_those_of_a_plain_search(n, seed, monkeypatch):
     }
     sharing = set().union(*(ids for _, _, ids in expected.values()))
     everything |= sharing
-    assert found['problems'] == 25 and found['training'] == 20
-    assert found['shared'] == sum(1 for _, _, ids in expected.values() if ids)
-    assert found['same_question'] == sum(s for _, s, _ in expected.values())
-    assert found['half_covered'] == sum(
+    assert found.problems == 25 and found.training == 20
+    assert found.shared == sum(1 for _, _, ids in expected.values() if ids)
+    assert found.same_question == sum(s for _, s, _ in expected.values())
+    assert found.half_covered == sum(
       coverage >= 0.5 for coverage, _, _ in expected.values()
     )
     assert matches.sharing([name]) == sharing
-    assert found['training_shared'] == len(sharing)
-    assert len(found['examples']) == min(10, found['shared'])
-    for one in found['examples']:
-      coverage, same, partners = expected[one['id']]
-      assert one['coverage'] == pytest.approx(coverage, abs=1e-4)
-      assert one['same_question'] == same and one['with'] in partners
-    shown = [e['coverage'] for e in found['examples'] if not e['same_question']]
+    assert found.training_shared == len(sharing)
+    assert len(found.examples) == min(10, found.shared)
+    for one in found.examples:
+      coverage, same, partners = expected[one.id]
+      assert one.coverage == pytest.approx(coverage, abs=1e-4)
+      assert one.same_question == same and one.partner in partners
+    shown = [e.coverage for e in found.examples if not e.same_question]
     assert shown == sorted(shown, reverse=True)
   assert matches.sharing(list(sets)) == everything
 
@@ -120,15 +120,16 @@ def shared_with(question, text, *, n=13, questions=False):
 @pytest.mark.parametrize('text', [LONG, 'What is 3 + 4?', 'x', 'Find x. ' * 9])
 def test_the_same_question_is_always_found(text):
   found = shared_with(text, text, questions=True)
-  assert found['shared'] == found['same_question'] == 1
-  assert found['half_covered'] == found['training_shared'] == 1
-  (one,) = found['examples']
-  assert one == {
+  assert found.shared == found.same_question == 1
+  assert found.half_covered == found.training_shared == 1
+  (one,) = found.examples
+  assert one.to_json() == {
     'id': 'e/1',
     'with': 't/1',
     'coverage': 1.0,
     'same_question': True,
   }
+  assert overlap_results.Overlap.from_json(found.to_json()) == found
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_the_same_question_is_always_found(text):
 )
 def test_case_spacing_and_punctuation_hide_nothing(change):
   found = shared_with(LONG, change(LONG), questions=True)
-  assert change(LONG) != LONG and found['same_question'] == 1
+  assert change(LONG) != LONG and found.same_question == 1
 
 
 def test_unrelated_texts_share_nothing():
@@ -149,44 +150,44 @@ def test_unrelated_texts_share_nothing():
   words = [f'w{i}' for i in range(40)]
   one, two = (' '.join(draw.choices(words, k=2000)) for _ in range(2))
   found = shared_with(one, two, questions=True)
-  assert found['shared'] == found['training_shared'] == 0
-  assert found['examples'] == []
+  assert found.shared == found.training_shared == 0
+  assert not found.examples
 
 
 def test_a_solution_is_never_the_same_question():
   found = shared_with('What is 3 + 4?', 'What is 3 + 4?')
-  assert found['short'] == 1 and found['shared'] == 0
+  assert found.short == 1 and found.shared == 0
   found = shared_with(LONG, LONG)
-  assert found['shared'] == 1 and found['same_question'] == 0
+  assert found.shared == 1 and found.same_question == 0
 
 
 def test_a_short_question_counts_only_as_a_whole_and_from_eight_tokens():
   eight = 'one two three four five six seven eight'
-  assert shared_with(eight, f'so {eight} it is')['shared'] == 1
-  assert shared_with(eight, eight.removesuffix('eight'))['shared'] == 0
+  assert shared_with(eight, f'so {eight} it is').shared == 1
+  assert shared_with(eight, eight.removesuffix('eight')).shared == 0
   seven = eight.removesuffix(' eight')
   found = shared_with(seven, f'so {seven} it is', questions=True)
-  assert found['shared'] == 0 and found['short'] == 1
+  assert found.shared == 0 and found.short == 1
   # With shorter grams, a text of seven tokens is as long as any.
-  assert shared_with(seven, f'so {seven} it is', n=5)['shared'] == 1
+  assert shared_with(seven, f'so {seven} it is', n=5).shared == 1
 
 
 def test_coverage_counts_each_token_once():
   words = [f'w{i}' for i in range(40)]
   text = ' '.join(words[:15])  # three grams of 13, over 15 tokens
   found = shared_with(' '.join(words), text)
-  assert found['examples'][0]['coverage'] == 15 / 40
-  assert found['half_covered'] == 0
+  assert found.examples[0].coverage == 15 / 40
+  assert found.half_covered == 0
   found = shared_with(' '.join(words), ' '.join(words[:20]))
-  assert found['half_covered'] == 1
+  assert found.half_covered == 1
 
 
 def test_texts_without_a_token_and_sets_without_a_problem_share_nothing():
   found = shared_with('?!', '...', questions=True)
-  assert found['shared'] == found['same_question'] == 0
+  assert found.shared == found.same_question == 0
   matches = overlap.Matches(overlap.Index({'e': ([], [])}, 13))
   matches.add(['t/1'], [LONG], questions=True)
-  assert matches.found('e')['shared'] == matches.found('e')['problems'] == 0
+  assert matches.found('e').shared == matches.found('e').problems == 0
 
 
 @pytest.mark.parametrize('ngram', [-1, 1, 101])
@@ -220,5 +221,5 @@ def test_math_shares_with_its_own_test_set_what_a_plain_search_finds():
   found = matches.found('m')
   plain = sum(1 for grams in wanted if grams & there)
   # Questions of 8 to 12 tokens, whole, come on top; in MATH-500 there are none.
-  assert found['shared'] == plain > 50
-  assert found['same_question'] == 0
+  assert found.shared == plain > 50
+  assert found.same_question == 0

@@ -1,15 +1,19 @@
-"""The embedded task, checked by reading its text as a pupil would."""
+"""The embedded arithmetic, checked by calculating from the words alone."""
 
 import collections
 import dataclasses
-import hashlib
+import functools
 import re
 
+import embedded_tasks
 import pytest
 
 from rest_jax.config import configuration
-from rest_jax.tasks import prompts
-from rest_jax.tasks.synthetic import arithmetic, arithmetic_solutions, stories
+from rest_jax.tasks.synthetic import (
+  arithmetic,
+  arithmetic_solutions,
+  word_problems,
+)
 
 # Every knob is written out: tuning a default leaves the tests as they are.
 SMALL = arithmetic.ArithmeticConfig(
@@ -20,7 +24,7 @@ SMALL = arithmetic.ArithmeticConfig(
   num_shots=4,
   human_style_weights=(2.0, 2.0, 1.0, 1.0, 1.0, 1.0),
   exemplar_style='human',
-  difficulty=stories.Difficulty(
+  difficulty=word_problems.Difficulty(
     steps=(2, 3, 4),
     step_weights=(1.0, 1.0, 1.0),
     max_start=20,
@@ -28,7 +32,7 @@ SMALL = arithmetic.ArithmeticConfig(
     max_factor=6,
     max_value=99,
   ),
-  hard=stories.Difficulty(
+  hard=word_problems.Difficulty(
     steps=(5, 6),
     step_weights=(1.0, 1.0),
     max_start=30,
@@ -55,7 +59,7 @@ CLEAN = arithmetic_solutions.Flaws(
 )
 
 
-def read_as_a_pupil(question: str) -> int:
+def answer_from_words(question: str) -> int:
   """The answer to a question, from its words alone."""
   return calculation(question)[0]
 
@@ -105,11 +109,6 @@ def stated_answer(solution: str) -> int | None:
   return int(found.group(1)) if found else None
 
 
-def corpus_of(config, number=None):
-  number = number or config.corpus.num_documents
-  return [item for index in range(number) for item in config.document(0, index)]
-
-
 @pytest.fixture(scope='module')
 def texts():
   return SMALL.read(0)
@@ -117,24 +116,24 @@ def texts():
 
 @pytest.fixture(scope='module')
 def corpus():
-  return corpus_of(SMALL)
+  return embedded_tasks.corpus_of(SMALL)
 
 
 def test_answers_follow_from_the_words_of_the_questions(texts, corpus):
   rows = [row for problem_set in texts.sets for row in problem_set.rows]
   assert len(rows) == 190
   for row in rows:
-    assert read_as_a_pupil(row.question) == int(row.answer), row.question
+    assert answer_from_words(row.question) == int(row.answer), row.question
   for item in corpus[:2000]:
-    result = item.story.chain.steps()[-1].result
-    assert read_as_a_pupil(item.story.question) == result
+    result = item.statement.chain.steps()[-1].result
+    assert answer_from_words(item.statement.question) == result
 
 
 def test_every_claim_of_a_clean_solution_is_right():
   corpus = dataclasses.replace(
     SMALL.corpus, flaws=CLEAN, human_share=0.5, num_documents=500
   )
-  items = corpus_of(dataclasses.replace(SMALL, corpus=corpus))
+  items = embedded_tasks.corpus_of(dataclasses.replace(SMALL, corpus=corpus))
   styles = collections.Counter(item.style for item in items)
   assert set(styles) == {'worked', *arithmetic_solutions.HUMAN_STYLES}
   claims = 0
@@ -142,7 +141,7 @@ def test_every_claim_of_a_clean_solution_is_right():
     for expression, claimed in equations(item.solution):
       claims += 1
       assert eval(expression, {'__builtins__': {}}) == claimed, item.solution
-    answer = read_as_a_pupil(item.story.question)
+    answer = answer_from_words(item.statement.question)
     assert stated_answer(item.solution) == answer, item.solution
   assert claims > 2000
 
@@ -162,7 +161,7 @@ def test_a_worked_solution_has_one_equation_for_each_step(corpus):
   clean = [i for i in corpus if i.flaw is None and i.style == 'worked']
   assert len(clean) > 500
   for item in clean:
-    assert len(equations(item.solution)) == len(item.story.chain.steps())
+    assert len(equations(item.solution)) == len(item.statement.chain.steps())
 
 
 def test_splits_share_no_question_and_no_calculation(texts, corpus):
@@ -173,7 +172,7 @@ def test_splits_share_no_question_and_no_calculation(texts, corpus):
   groups.append([row.question for row in texts.exemplars])
   for group in groups:
     assert len({canonical(question) for question in group}) == len(group)
-  groups.append([item.story.question for item in corpus])
+  groups.append([item.statement.question for item in corpus])
   for what in (canonical, calculation):
     sets = [{what(question) for question in group} for group in groups]
     for i, one in enumerate(sets):
@@ -194,7 +193,7 @@ def test_levels_count_steps_and_the_hard_set_is_harder(texts):
   ]
   assert set(levels[0]) == set(SMALL.difficulty.steps)
   assert set(levels[3]) == {5, 6}
-  assert {row.type for row in texts.sets[0].rows} == set(stories.KINDS)
+  assert {row.type for row in texts.sets[0].rows} == set(word_problems.KINDS)
 
 
 def test_flaw_rates_are_those_of_the_configuration(corpus):
@@ -204,9 +203,9 @@ def test_flaw_rates_are_those_of_the_configuration(corpus):
   """
   counts = collections.Counter()
   for item in corpus:
-    answer = read_as_a_pupil(item.story.question)
+    answer = answer_from_words(item.statement.question)
     stated = stated_answer(item.solution)
-    steps = len(item.story.chain.steps())
+    steps = len(item.statement.chain.steps())
     claims = equations(item.solution)
     last = re.sub(r' The answer is \d+\.$', '', item.solution)
     jumps = re.search(r'(?:So|Now|Finally) \d+ \w+\.$', last)
@@ -219,13 +218,13 @@ def test_flaw_rates_are_those_of_the_configuration(corpus):
       counts['wrong_last_step'] += 1
   flaws, total = SMALL.corpus.flaws, len(corpus)
 
-  def near(count, rate, number):
-    return abs(count - rate * number) < 5 * (number * rate * (1 - rate)) ** 0.5
-
   assert total > 5000
   for name in ('missing_answer', 'skipped_step', 'wrong_last_step'):
-    assert near(counts[name], getattr(flaws, name), total), (name, counts)
-  assert near(
+    assert embedded_tasks.is_near(counts[name], getattr(flaws, name), total), (
+      name,
+      counts,
+    )
+  assert embedded_tasks.is_near(
     counts['skipped_wrong'], flaws.skipped_wrong, counts['skipped_step']
   )
 
@@ -254,20 +253,7 @@ def test_a_consistent_author_has_one_style_and_flaw():
 
 
 def test_the_same_seed_gives_the_same_bytes_on_every_machine():
-  def digest(seed):
-    texts = SMALL.read(seed)
-    template = SMALL.prompt
-    parts = [
-      repr((r.key, r.question, r.answer, r.level, r.type, r.solution))
-      for s in texts.sets
-      for r in s.rows
-    ]
-    parts += [
-      prompts.document_text(template, page)
-      for page in SMALL.documents(seed, 0, 100)
-    ]
-    return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
-
+  digest = functools.partial(embedded_tasks.digest, SMALL, reference='answer')
   assert digest(0) == digest(0) != digest(1)
   assert digest(0)[:16] == 'f8de5a9cabe6b9f9'
 
@@ -278,7 +264,7 @@ def test_a_document_does_not_depend_on_the_others():
 
 
 def test_more_problems_than_there_are_is_an_error_not_a_hang():
-  tiny = stories.Difficulty(
+  tiny = word_problems.Difficulty(
     steps=(2,),
     step_weights=(1.0,),
     max_start=2,
@@ -292,7 +278,9 @@ def test_more_problems_than_there_are_is_an_error_not_a_hang():
 
 
 def test_expressions_have_the_precedence_of_mathematics():
-  chain = stories.Chain((4, 6), (('add', 5), ('share', 2), ('each', 2, 3)))
+  chain = word_problems.Chain(
+    (4, 6), (('add', 5), ('share', 2), ('each', 2, 3))
+  )
   assert chain.expression() == '(4*6+5)/2-2*3'
-  chain = stories.Chain((3,), (('times', 2), ('take', 1), ('times', 2)))
+  chain = word_problems.Chain((3,), (('times', 2), ('take', 1), ('times', 2)))
   assert eval(chain.expression()) == chain.steps()[-1].result == 10

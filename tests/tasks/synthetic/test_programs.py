@@ -1,18 +1,19 @@
-"""The embedded code task: its programs run, its questions read by a pupil."""
+"""The embedded programs, run and checked against the words of the questions."""
 
 import collections
 import dataclasses
-import hashlib
+import functools
 import json
 import re
 
+import embedded_tasks
 import pytest
 
 from rest_jax.config import configuration
 from rest_jax.rewards import registry, verdicts
 from rest_jax.rewards.code.program_tests import Tests
 from rest_jax.rewards.code.programs import require_sandbox
-from rest_jax.tasks import prompts, seeded_random
+from rest_jax.tasks import seeded_random
 from rest_jax.tasks.synthetic import (
   clauses,
   embedded,
@@ -57,7 +58,7 @@ SMALL = programs.ProgramsConfig(
 ROWS = 45  # problems whose programs are run; the sandbox takes 3 ms a test
 
 
-def done_by_a_pupil(question: str, values: list[int]) -> str:
+def output_from_words(question: str, values: list[int]) -> str:
   """What is printed for a list, from the words of the question alone."""
   for sentence in re.split(r'(?<=\.) ', question)[1:-1]:
     number = int((re.findall(r'\d+', sentence) or ['0'])[0])
@@ -122,20 +123,16 @@ def texts():
 
 @pytest.fixture(scope='module')
 def corpus():
-  return [
-    item
-    for index in range(SMALL.corpus.num_documents)
-    for item in SMALL.document(0, index)
-  ]
+  return embedded_tasks.corpus_of(SMALL)
 
 
 @pytest.fixture(scope='module')
 def usable(corpus):
-  """Stories of the corpus that would do as problems, with their tests."""
+  """Problems of the corpus that can be graded, with their tests."""
   return [
-    (item, SMALL.check_of(item.story)['tests'])
+    (item, SMALL.reference(item.statement).tests)
     for item in corpus[:1500]
-    if SMALL.usable(item.story.chain)
+    if SMALL.is_usable(item.statement.chain)
   ]
 
 
@@ -154,7 +151,7 @@ def test_expected_outputs_follow_from_the_words_of_the_questions(texts):
       if row.question.startswith(('Read n,', 'Line 1')):
         assert int(lines.pop(0)) == len(lines[0].split())
       values = [int(word) for word in lines[0].split()]
-      assert done_by_a_pupil(row.question, values) == expected.rstrip('\n')
+      assert output_from_words(row.question, values) == expected.rstrip('\n')
 
 
 def test_worked_and_human_programs_pass_their_own_tests(texts, grade):
@@ -164,34 +161,40 @@ def test_worked_and_human_programs_pass_their_own_tests(texts, grade):
     assert grade(row.solution, row.tests) == verdicts.CORRECT, row
   styles = (embedded.WORKED, *program_solutions.HUMAN_STYLES)
   for index in range(ROWS):
-    source = seeded_random.Draws('a test', index)
+    rng = seeded_random.SeededRandom('a test', index)
     hard = index % 3 == 0
     difficulty = SMALL.hard if hard else SMALL.difficulty
-    chain = SMALL.draw(source, difficulty)
-    if not SMALL.usable(chain):
+    chain = SMALL.draw_chain(rng, difficulty)
+    if not SMALL.is_usable(chain):
       continue
-    story = SMALL.tell(source, chain, difficulty)
-    tests = SMALL.check_of(story)['tests']
+    statement = SMALL.write_statement(rng, chain, difficulty)
+    tests = SMALL.reference(statement).tests
     for style in styles:
-      program = SMALL.solve(source, story, style, None)
+      program = SMALL.write_solution(
+        rng, statement, style, None, SMALL.corpus.flaws
+      )
       assert grade(program, tests) == verdicts.CORRECT, program
 
 
 def test_a_worked_program_repeats_each_clause_above_its_line():
   for index in range(ROWS):
-    source = seeded_random.Draws('a test', index)
-    chain = SMALL.draw(source, SMALL.difficulty)
-    story = SMALL.tell(source, chain, SMALL.difficulty)
-    program = SMALL.solve(source, story, embedded.WORKED, None)
+    rng = seeded_random.SeededRandom('a test', index)
+    chain = SMALL.draw_chain(rng, SMALL.difficulty)
+    statement = SMALL.write_statement(rng, chain, SMALL.difficulty)
+    program = SMALL.write_solution(
+      rng, statement, embedded.WORKED, None, SMALL.corpus.flaws
+    )
     lines = program.split('\n')
     said = [line[2:] for line in lines if line.startswith('# ')]
-    assert said == list(story.sentences[1:-1])
-    assert ' '.join(story.sentences) == story.question
+    assert said == list(statement.sentences[1:-1])
+    assert ' '.join(statement.sentences) == statement.question
     for line, following in zip(lines, lines[1:], strict=False):
       assert not line.startswith('#') or following.startswith('a = ')
-    skipped = SMALL.solve(source, story, embedded.WORKED, 'skipped_clause')
+    skipped = SMALL.write_solution(
+      rng, statement, embedded.WORKED, 'skipped_clause', SMALL.corpus.flaws
+    )
     said = [line[2:] for line in skipped.split('\n') if line[0] == '#']
-    assert said == list(story.sentences[1:-2])
+    assert said == list(statement.sentences[1:-2])
 
 
 def test_programs_of_the_corpus_without_a_flaw_are_right(usable, grade):
@@ -264,15 +267,15 @@ def test_splits_share_no_question_and_no_chain(texts, corpus):
     """Layout and wording gone: clause kinds with constants, and the ask."""
     probes = ([3, -2, 8, 5, 9, 0, 7, 4, 1, 6, 2, 12], [9, 1], [])
     numbers = tuple(re.findall(r'\d+', question.partition('. ')[2]))
-    return numbers, tuple(done_by_a_pupil(question, list(p)) for p in probes)
+    return numbers, tuple(output_from_words(question, list(p)) for p in probes)
 
   groups = [[row.question for row in s.rows] for s in texts.sets]
   groups.append([row.question for row in texts.exemplars])
   for group in groups:
     assert len(set(group)) == len(group)
-  chains = {SMALL.pool_of(item.story.chain) for item in corpus}
+  chains = {SMALL.pool_of(item.statement.chain) for item in corpus}
   assert chains == {embedded.CORPUS}
-  groups.append([item.story.question for item in corpus])
+  groups.append([item.statement.question for item in corpus])
   sets = [set(group) for group in groups]
   for i, one in enumerate(sets):
     for other in sets[i + 1 :]:
@@ -296,7 +299,7 @@ def test_flaw_rates_are_those_of_the_configuration(corpus):
   """
   counts, totals = collections.Counter(), collections.Counter()
   for item in corpus:
-    steps = len(item.story.chain.clauses)
+    steps = len(item.statement.chain.clauses)
     totals[steps] += 1
     try:
       compile(item.solution, 'program', 'exec')
@@ -310,15 +313,18 @@ def test_flaw_rates_are_those_of_the_configuration(corpus):
       counts['skipped_clause', steps] += written < steps + 1
   flaws, total = SMALL.corpus.flaws, len(corpus)
 
-  def near(count, rate, number):
-    return abs(count - rate * number) < 5 * (number * rate * (1 - rate)) ** 0.5
-
   assert total > 5000
-  assert near(counts['syntax_slip'], flaws.syntax_slip, total), counts
-  assert near(counts['missing_print'], flaws.missing_print, total), counts
+  assert embedded_tasks.is_near(
+    counts['syntax_slip'], flaws.syntax_slip, total
+  ), counts
+  assert embedded_tasks.is_near(
+    counts['missing_print'], flaws.missing_print, total
+  ), counts
   for steps in (2, 3, 4):
     rate = flaws.rates(steps)['skipped_clause']
-    assert near(counts['skipped_clause', steps], rate, totals[steps]), counts
+    assert embedded_tasks.is_near(
+      counts['skipped_clause', steps], rate, totals[steps]
+    ), counts
 
 
 def test_a_consistent_author_has_one_style_and_flaw():
@@ -335,17 +341,7 @@ def test_a_consistent_author_has_one_style_and_flaw():
 
 
 def test_the_same_seed_gives_the_same_bytes_on_every_machine():
-  def digest(seed):
-    parts = [
-      repr((r.key, r.question, r.tests, r.level, r.type, r.solution))
-      for r in rows_of(SMALL.read(seed))
-    ]
-    parts += [
-      prompts.document_text(SMALL.prompt, page)
-      for page in SMALL.documents(seed, 0, 100)
-    ]
-    return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
-
+  digest = functools.partial(embedded_tasks.digest, SMALL, reference='tests')
   assert digest(0) == digest(0) != digest(1)
   assert digest(0)[:16] == '9d4b67cf954ff759'
 

@@ -1,9 +1,9 @@
-"""Where a published data set lies: a folder, or one archive in it.
+"""The files of a published data set: in a folder, or in an archive.
 
-An archive is read where it is and never unpacked, so nothing in it can be
-written anywhere; one whose paths lead out of it is refused all the same. Names
-are relative, with '/', and without the folder that GitHub puts around a
-repository (`NAME-main/`).
+An archive is read where it is and never unpacked, so that nothing in it can be
+written to the disk. An archive with paths that lead out of it ('../x') is
+refused nevertheless. File names are relative, with '/', and without the folder
+that GitHub puts around a repository (`NAME-main/`).
 """
 
 import contextlib
@@ -22,7 +22,8 @@ from rest_jax.config import configuration
 MAX_DEPTH = 4  # folders below the one that is named
 MAX_FILES = 200_000
 ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.zip')
-# What a cut or overwritten file raises, by the reader that meets it.
+# What the readers of the standard library raise for a truncated or overwritten
+# file.
 DAMAGE = (
   EOFError,
   gzip.BadGzipFile,
@@ -35,16 +36,16 @@ _FILE, _LINK = 'file', 'link'
 
 
 class NotFoundError(configuration.ConfigurationError):
-  """There is nothing of the data set here."""
+  """No file of the data set was found."""
 
 
 class Source:
-  """Files by name.
+  """Files that are read by name.
 
   Attributes:
     where: the folder or archive, for messages.
     names: of its files, sorted.
-    links: in an archive; they are never followed.
+    links: names of the links in an archive, which are never followed.
   """
 
   where: str
@@ -52,15 +53,15 @@ class Source:
   links: tuple[str, ...] = ()
 
   def path(self, name: str) -> str:
-    """The file itself, or the archive that holds it."""
+    """The path of the file, or of the archive that holds it."""
     raise NotImplementedError
 
   def open(self, name: str) -> BinaryIO:
-    """A file to read bytes from; the caller closes it."""
+    """Opens a file for reading bytes; the caller closes it."""
     raise NotImplementedError
 
   def stream(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of many files, in the order that is quickest."""
+    """(name, content) of these files, in the order that is fastest to read."""
     raise NotImplementedError
 
 
@@ -68,7 +69,10 @@ class Folder(Source):
   """The files of a folder, and of those within it."""
 
   def __init__(self, where: str, files: Mapping[str, storage.PathLike]):
-    """Args: where: for messages; files: name to path."""
+    """Args:
+    where: what to call it in messages.
+    files: name to path.
+    """
     self.where = where
     self._files = {
       inner: storage.path(files[name])
@@ -76,13 +80,13 @@ class Folder(Source):
     }
     self.names = tuple(sorted(self._files))
 
-  def path(self, name):
+  def path(self, name: str) -> str:
     return str(self._files[name])
 
-  def open(self, name):
+  def open(self, name: str) -> BinaryIO:
     return self._files[name].open('rb')
 
-  def stream(self, names):
+  def stream(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
     for name in sorted(names):
       yield name, self._files[name].read_bytes()
 
@@ -91,7 +95,10 @@ class Archive(Source):
   """The files of a .tar, .tar.gz or .zip, read without unpacking it."""
 
   def __init__(self, path: storage.PathLike, name: str):
-    """Args: path: the archive; name: what it is called, with its ending."""
+    """Args:
+    path: of the archive.
+    name: of its file; the ending tells the format.
+    """
     self.where = str(path)
     self.name = name
     self._path = storage.path(path)
@@ -108,13 +115,13 @@ class Archive(Source):
     self.names = tuple(sorted(self._members))
     self.links = tuple(links)
 
-  def path(self, name):
+  def path(self, name: str) -> str:
     return self.where
 
-  def open(self, name):
+  def open(self, name: str) -> BinaryIO:
     return io.BytesIO(dict(self.stream([name]))[name])
 
-  def stream(self, names):
+  def stream(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
     wanted = {self._members[name]: name for name in names}
     with damage(self.where), self._path.open('rb') as file:
       if self._is_zip:
@@ -122,7 +129,8 @@ class Archive(Source):
           for member, name in wanted.items():
             yield name, archive.read(member)
         return
-      with tarfile.open(fileobj=file) as archive:  # once, from the beginning
+      # A tar has no index: one pass from the beginning finds all members.
+      with tarfile.open(fileobj=file) as archive:
         for member in archive:
           if member.isreg() and member.name in wanted:
             yield wanted[member.name], archive.extractfile(member).read()
@@ -138,7 +146,11 @@ class Archive(Source):
 
 @contextlib.contextmanager
 def damage(where: str) -> Iterator[None]:
-  """Turns what a truncated file raises into an error that says so."""
+  """Turns what a damaged file raises into a ConfigurationError.
+
+  Args:
+    where: the file, for the message.
+  """
   try:
     yield
   except DAMAGE as error:
@@ -149,11 +161,14 @@ def damage(where: str) -> Iterator[None]:
 
 
 def folder(path: storage.PathLike) -> Folder:
-  """The files in a folder, local or gs://, hidden ones left out.
+  """The files in a folder and its subfolders, hidden ones left out.
+
+  Args:
+    path: local or gs://.
 
   Raises:
-    NotFoundError: it is missing or empty.
-    ConfigurationError: it holds far more files than any data set here.
+    NotFoundError: the folder is missing or empty.
+    ConfigurationError: it holds more than MAX_FILES files.
   """
   root = storage.path(path).expanduser()
   if not root.is_dir():
@@ -164,7 +179,8 @@ def folder(path: storage.PathLike) -> Folder:
   return Folder(str(root), found)
 
 
-def _walk(root) -> Iterator[tuple[str, object]]:
+def _walk(root: storage.Path) -> Iterator[tuple[str, storage.Path]]:
+  """(name, path) of the files down to MAX_DEPTH folders."""
   stack, count = [(root, '', MAX_DEPTH)], 0
   while stack:
     parent, prefix, depth = stack.pop()
@@ -186,6 +202,7 @@ def _walk(root) -> Iterator[tuple[str, object]]:
 
 
 def _zip(file: BinaryIO) -> Iterator[tuple[str, str]]:
+  """(name, kind) of all members."""
   with zipfile.ZipFile(file) as archive:
     for member in archive.infolist():
       is_link = member.external_attr >> 28 == 0o12  # S_IFLNK of its mode
@@ -194,6 +211,7 @@ def _zip(file: BinaryIO) -> Iterator[tuple[str, str]]:
 
 
 def _tar(file: BinaryIO) -> Iterator[tuple[str, str]]:
+  """(name, kind) of all members."""
   with tarfile.open(fileobj=file) as archive:
     for member in archive:
       is_link = member.issym() or member.islnk()
@@ -207,7 +225,8 @@ def _is_visible(name: str) -> bool:
 
 def _without_outer(names: Iterable[str]) -> dict[str, str]:
   """Name without the folder around the repository, to the name as it is."""
-  # A file that is there twice: the one outside of that folder.
+  # Sorted so that of a file inside and one outside of that folder, which get
+  # the same name, the one outside wins.
   names = sorted(names, key=lambda name: _OUTER.match(name) is None)
   return {
     _OUTER.sub('', name.removeprefix('./'), count=1): name for name in names

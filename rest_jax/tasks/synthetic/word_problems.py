@@ -1,8 +1,8 @@
-"""Word problems: a chain of events over a number, and its telling.
+"""Word problems of arithmetic: the calculation, and its statement.
 
-A `Chain` is the arithmetic: a start and events. A `Story` is a chain told
-about somebody: names, things and wording. Two stories of one chain differ in
-words only, and the splits of the task are disjoint in chains.
+A `Chain` is the arithmetic: a start and events, each of which takes one or two
+steps of calculation. A `Statement` is a chain in words: a person, things and a
+wording. Two statements of one chain differ only in their words.
 
     start   (n,)      has n                    (k, m)   k boxes of m: 1 step
     events  add k     1 step                   packs k m   + k packs of m: 2
@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from rest_jax.config import configuration
-from rest_jax.tasks.seeded_random import Draws
+from rest_jax.tasks.seeded_random import SeededRandom
 
 KINDS = ('things', 'money', 'bus', 'garden')
 STEPS_OF = {'add': 1, 'take': 1, 'times': 1, 'share': 1, 'packs': 2, 'each': 2}
@@ -22,16 +22,16 @@ STEPS_OF = {'add': 1, 'take': 1, 'times': 1, 'share': 1, 'packs': 2, 'each': 2}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Difficulty(configuration.Configuration):
-  """How long and how large the calculations of a problem are.
+  """How long the calculations are, and how large their numbers.
 
   Attributes:
-    steps: numbers of steps that occur, such as (2, 3, 4).
+    steps: the numbers of steps that occur, such as (2, 3, 4).
     step_weights: their relative frequencies.
-    max_start: largest number that a story starts with.
-    max_operand: largest number that is added or taken away.
+    max_start: largest number that a problem starts with.
+    max_operand: largest number that is added or subtracted.
     max_factor: largest factor of a product, and largest divisor.
-    max_value: no result on the way is above it; none is below 1.
-    kinds: of stories that are told.
+    max_value: largest intermediate result; the smallest is 1.
+    kinds: what the problems are about; some of KINDS.
     event_weights: relative frequencies of the events, in the order of
       OPERATION_OF: add, packs, take, each, times, share.
   """
@@ -81,7 +81,13 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-  """The arithmetic of a problem, without words."""
+  """The arithmetic of a problem, without words.
+
+  Attributes:
+    start: (n,), or (k, m) for the product k * m.
+    events: (name, number) or (name, number, number) each; the names are those
+      of OPERATION_OF.
+  """
 
   start: tuple[int, ...]
   events: tuple[tuple[str | int, ...], ...]
@@ -112,7 +118,7 @@ class Chain:
     return steps
 
   def expression(self) -> str:
-    """The whole calculation as one expression, with usual precedence."""
+    """The whole calculation as one expression, with the usual precedence."""
     text = '*'.join(str(number) for number in self.start)
     plain = False  # whether `text` ends in a sum, which * and / must bracket
     for event, *numbers in self.events:
@@ -134,26 +140,27 @@ OPERATION_OF = {
 }
 
 
-def draw_chain(draws: Draws, difficulty: Difficulty) -> Chain:
-  """A chain within the bounds of `difficulty`."""
-  count = draws.weighted(difficulty.steps, difficulty.step_weights)
+def draw_chain(rng: SeededRandom, difficulty: Difficulty) -> Chain:
+  """Draws a chain within the bounds of `difficulty`."""
+  count = rng.weighted(difficulty.steps, difficulty.step_weights)
   while True:
-    chain = _try_chain(draws, difficulty, count)
+    chain = _try_chain(rng, difficulty, count)
     if chain is not None:
       return chain
 
 
 def _try_chain(
-  draws: Draws, difficulty: Difficulty, count: int
+  rng: SeededRandom, difficulty: Difficulty, count: int
 ) -> Chain | None:
+  """Draws a chain of `count` steps; None if a bound is not kept."""
   factor = difficulty.max_factor
   weights = dict(zip(OPERATION_OF, difficulty.event_weights, strict=True))
   left = count
-  if draws.uniform() < 0.4:
-    start = (draws.integer(2, factor), draws.integer(2, factor))
+  if rng.uniform() < 0.4:
+    start = (rng.integer(2, factor), rng.integer(2, factor))
     value, left = start[0] * start[1], left - 1
   else:
-    start = (draws.integer(2, difficulty.max_start),)
+    start = (rng.integer(2, difficulty.max_start),)
     value = start[0]
   events = []
   while left:
@@ -164,13 +171,13 @@ def _try_chain(
     ]
     if not options:
       return None
-    event = draws.weighted(options, [weights[option] for option in options])
+    event = rng.weighted(options, [weights[option] for option in options])
     if event in ('add', 'take'):
-      numbers = (draws.integer(2, difficulty.max_operand),)
+      numbers = (rng.integer(2, difficulty.max_operand),)
     elif event in ('packs', 'each'):
-      numbers = (draws.integer(2, factor), draws.integer(2, factor))
+      numbers = (rng.integer(2, factor), rng.integer(2, factor))
     else:
-      numbers = (draws.integer(2, min(factor, 5 if event == 'times' else 9)),)
+      numbers = (rng.integer(2, min(factor, 5 if event == 'times' else 9)),)
     if event == 'share' and value % numbers[0]:
       return None
     left -= STEPS_OF[event]
@@ -182,13 +189,13 @@ def _try_chain(
 
 
 @dataclasses.dataclass(frozen=True)
-class Story:
+class Statement:
   """A chain in words.
 
   Attributes:
     chain: its arithmetic.
-    kind: one of KINDS.
-    question: the problem's text.
+    kind: what it is about; one of KINDS.
+    question: the text of the problem.
     unit: what the answer counts, such as 'pens'.
   """
 
@@ -213,11 +220,12 @@ _THINGS = (
   'toys', 'balls', 'nuts', 'keys', 'cups', 'hats', 'rocks', 'beads',
 )  # fmt: skip
 _PLANTS = ('roses', 'trees', 'herbs', 'tulips', 'shrubs', 'ferns')
-_HOLDERS = ('boxes', 'bags', 'packs', 'jars')
+_CONTAINERS = ('boxes', 'bags', 'packs', 'jars')
 
+# Ways to say the start (1 or 2 numbers), each event and the question.
 # {n} {m} numbers, {u} unit, {N} name, {P} He or She, {O} him or her,
-# {W} another person, {h} a holder, {t} another kind of thing.
-_TELLING = {
+# {W} another person, {h} a container, {t} another kind of thing.
+_WORDING = {
   'things': {
     1: ('{N} has {n} {u}.', '{N} owns {n} {u}.', '{N} starts with {n} {u}.'),
     2: ('{N} has {n} {h} of {m} {u}.', '{N} buys {n} {h} with {m} {u} each.'),
@@ -276,27 +284,29 @@ _TELLING = {
 }  # fmt: skip
 
 
-def tell(draws: Draws, chain: Chain, kinds: Sequence[str] = KINDS) -> Story:
-  """Tells a chain: somebody, something, and one wording of each event."""
-  kind = draws.choice(kinds)
-  telling = _TELLING[kind]
-  unit = {'money': 'dollars', 'bus': 'people', 'garden': draws.choice(_PLANTS)}
-  unit = unit.get(kind) or draws.choice(_THINGS)
-  person = draws.choice(_PEOPLE)
+def write_statement(
+  rng: SeededRandom, chain: Chain, difficulty: Difficulty
+) -> Statement:
+  """Puts a chain into words: a person, a thing, a wording for each event."""
+  kind = rng.choice(difficulty.kinds)
+  wording = _WORDING[kind]
+  unit = {'money': 'dollars', 'bus': 'people', 'garden': rng.choice(_PLANTS)}
+  unit = unit.get(kind) or rng.choice(_THINGS)
+  person = rng.choice(_PEOPLE)
 
   def say(key: str | int, numbers: Sequence[int], other: str = '') -> str:
     n, m = (*numbers, 0, 0)[:2]
-    return draws.choice(telling[key]).format(
+    return rng.choice(wording[key]).format(
       n=n, m=m, u=unit, N=person[0], P=person[1], O=person[2], W=other,
-      h=draws.choice(_HOLDERS), t=draws.choice(_THINGS),
+      h=rng.choice(_CONTAINERS), t=rng.choice(_THINGS),
     )  # fmt: skip
 
   sentences = [say(len(chain.start), chain.start)]
   for event, *numbers in chain.events:
-    other = draws.choice([p for p in _PEOPLE if p != person])
+    other = rng.choice([p for p in _PEOPLE if p != person])
     sentences.append(say(event, numbers, other[0]))
     if event == 'times':
-      person = other  # from here on the story is about them
+      person = other  # the rest of the problem is about them
   last = chain.events[-1][0]
   sentences.append(say('ask share' if last == 'share' else 'ask', ()))
-  return Story(chain, kind, ' '.join(sentences), unit)
+  return Statement(chain, kind, ' '.join(sentences), unit)

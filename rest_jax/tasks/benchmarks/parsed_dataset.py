@@ -1,38 +1,42 @@
-"""What has been read of a data set: its problems, and what was left out."""
+"""A published data set after parsing: its problems, and the rows left out.
+
+The module of each data set (gsm8k.py, mathematics.py, …) gathers its problems
+with a `Collector`, which gives a `ParsedDataset`.
+"""
 
 import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from rest_jax.rewards.code import code_problems
 from rest_jax.tasks import problem_sets
-from rest_jax.tasks.benchmarks import files, tables
+from rest_jax.tasks.benchmarks import file_sources, tables
 
-# Faults of the published data itself: such rows count as being there.
+# Reasons to leave a row out. These are faults of the published data itself:
+# such rows count towards the published number of problems.
 NO_BOX = 'the solution has no box, or an empty one'
 NO_TESTS = 'no tests'
 BAD_TESTS = 'tests that cannot be read'
 OWN_FAULTS = frozenset({NO_BOX, NO_TESTS, BAD_TESTS})
-# Of a copy that is not what was published.
+# These are faults of a copy: such rows do not count.
 SAME_KEY = 'a key that an earlier row has'
 LINK = 'a link in an archive, never followed'
 
 
 class BadRow(ValueError):
-  """Why a row is left out; its text is the reason."""
+  """Raised for a row that is left out; its message is the reason."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Reading:
+class ParsedDataset:
   """A data set as it was read.
 
   Attributes:
-    rows: split to its problems, in the order of their keys, so that every
-      layout gives the same.
-    skipped: split to reason to where each such row is.
-    where: the folder or archive that was read.
+    rows: split to its problems. They are sorted by their keys, so that every
+      layout in which the set is published gives the same.
+    skipped: split to reason to the places of the rows that were left out.
+    where: the folder or archive that was read, for messages.
     files: name to path of every table, or of the archive, that was read.
   """
 
@@ -42,7 +46,7 @@ class Reading:
   files: Mapping[str, str]
 
   def digest(self) -> str:
-    """A sha256 of all problems; the same for every layout."""
+    """The sha256 of all problems; the same for every layout."""
     result = hashlib.sha256()
     for split in sorted(self.rows):
       for row in self.rows[split]:
@@ -53,41 +57,48 @@ class Reading:
 
 
 class Collector:
-  """Gathers rows of a source; a key that is there twice is left out."""
+  """Gathers the problems of a source; leaves out a key that comes again."""
 
-  def __init__(self, source: files.Source):
+  def __init__(self, source: file_sources.Source):
     self._source = source
     self._rows: dict[str, dict[str, problem_sets.Row]] = {}
     self._skipped: dict[str, dict[str, list[str]]] = {}
     self._files: dict[str, str] = {}
-    if isinstance(source, files.Archive):
+    if isinstance(source, file_sources.Archive):
       self._files[source.name] = source.where
       for link in source.links:
         self.skip('', f'{source.name}/{link}', LINK)
 
-  def rows(self, name: str) -> Iterator[tuple[str, Any]]:
-    """(where, raw row or Fault) of a table, which counts as read."""
-    if isinstance(self._source, files.Folder):
+  def entries(self, name: str) -> Iterator[tables.Entry]:
+    """Reads the rows of a table, and notes that the table was read."""
+    if isinstance(self._source, file_sources.Folder):
       self._files[name] = self._source.path(name)
-    return tables.rows(self._source, name)
+    return tables.entries(self._source, name)
 
   def add_tables(
-    self, patterns: Sequence[str], splits: Sequence[str], make: Callable
+    self,
+    patterns: Sequence[str],
+    splits: Sequence[str],
+    make: Callable[[tables.RawRow], problem_sets.Row],
   ) -> bool:
-    """Keeps the problems of all tables of these splits; False for no table.
+    """Adds the problems of all tables of these splits.
 
     Args:
-      patterns, splits: see tables.find.
-      make: a raw row to a problem; raises BadRow.
+      patterns: see tables.find.
+      splits: see tables.find.
+      make: turns a row into a problem; raises BadRow to leave it out.
+
+    Returns:
+      Whether any table was found.
     """
     found = tables.find(self._source, patterns, splits)
     for split, names in found.items():
       for name in names:
-        self.add_all(split, self.rows(name), make)
+        self.add_all(split, self.entries(name), make)
     return bool(found)
 
   def add(self, split: str, where: str, row: problem_sets.Row) -> None:
-    """Keeps a problem."""
+    """Adds a problem; leaves it out if its key is there already."""
     rows = self._rows.setdefault(split, {})
     if row.key in rows:
       self.skip(split, where, SAME_KEY)
@@ -100,29 +111,32 @@ class Collector:
     reasons.setdefault(reason, []).append(where)
 
   def add_all(
-    self, split: Any, rows: Iterable[tuple[str, Any]], make: Callable
+    self,
+    split: str | Callable[[tables.RawRow], str],
+    entries: Iterable[tables.Entry],
+    make: Callable[[tables.RawRow], problem_sets.Row],
   ) -> None:
-    """Makes and keeps the problem of each raw row.
+    """Adds the problem of each row.
 
     Args:
-      split: its name, or a function of the raw row that gives it.
-      rows: (where, raw row or Fault).
-      make: a raw row to a problem; raises BadRow.
+      split: its name, or a function that tells a row's split.
+      entries: the rows.
+      make: turns a row into a problem; raises BadRow to leave it out.
     """
-    for where, raw in rows:
+    for entry in entries:
       name = split if isinstance(split, str) else 'unknown'
-      if isinstance(raw, tables.Fault):
-        self.skip(name, where, raw.reason)
+      if isinstance(entry.row, tables.Fault):
+        self.skip(name, entry.where, entry.row.reason)
         continue
       try:
-        name = name if isinstance(split, str) else split(raw)
-        self.add(name, where, make(raw))
+        name = name if isinstance(split, str) else split(entry.row)
+        self.add(name, entry.where, make(entry.row))
       except BadRow as error:
-        self.skip(name, where, str(error))
+        self.skip(name, entry.where, str(error))
 
-  def reading(self) -> Reading:
-    """All that was gathered."""
-    return Reading(
+  def dataset(self) -> ParsedDataset:
+    """The data set with everything that was added and left out."""
+    return ParsedDataset(
       rows={
         split: sorted(rows.values(), key=lambda row: _natural(row.key))
         for split, rows in self._rows.items()
@@ -133,16 +147,20 @@ class Collector:
     )
 
 
-def text(row: Mapping[str, Any], *names: str, empty: bool = False) -> str:
-  """The first of these fields that is there, as text.
+def text(row: tables.RawRow, *names: str, empty: bool = False) -> str:
+  """Reads a text field.
 
   Args:
-    row: a raw row.
-    names: of the field, in different layouts.
-    empty: whether it may be empty.
+    row: as published.
+    *names: of the field, in the different layouts; the first that is there and
+      not None is read.
+    empty: whether the text may be empty.
+
+  Returns:
+    The text; a whole number as its digits.
 
   Raises:
-    BadRow: none is there, or it is neither a text nor a whole number.
+    BadRow: the field is missing, or neither a text nor a whole number.
   """
   for name in names:
     value = row.get(name)
@@ -161,11 +179,18 @@ def text(row: Mapping[str, Any], *names: str, empty: bool = False) -> str:
   return value
 
 
-def tests(task: str, row: Mapping[str, Any]) -> str:
-  """The tests of a code problem, as JSON.
+def tests(task: str, row: tables.RawRow) -> str:
+  """Reads the tests of a code problem.
+
+  Args:
+    task: a name in rewards/code/code_problems.py.
+    row: as published.
+
+  Returns:
+    They as JSON (program_tests.Tests.to_json).
 
   Raises:
-    BadRow: they cannot be read, or there is nothing in them to fail.
+    BadRow: they cannot be read, or they test nothing.
   """
   try:
     result = code_problems.tests(task, row)
@@ -180,9 +205,10 @@ def tests(task: str, row: Mapping[str, Any]) -> str:
 
 
 def unix_lines(value: str) -> str:
-  """With LF at the end of every line."""
+  """The text with LF at the end of every line."""
   return value.replace('\r\n', '\n').replace('\r', '\n')
 
 
-def _natural(key: str) -> tuple:
+def _natural(key: str) -> tuple[int, int, str]:
+  """Sorts numbers by value, and before other keys."""
   return (0, int(key), '') if key.isascii() and key.isdigit() else (1, 0, key)
