@@ -48,7 +48,7 @@ class Problem:
   """A task's problem: what is asked, and what decides whether it is solved."""
 
   id: str = column(pa.string())  # task/split/key
-  # Separately encoded parts, never re-tokenised: [lead, shots, question].
+  # Separately encoded parts, never re-tokenised: [lead, exemplars, question].
   # lead: BOS and preamble. Few-shot prompt: their concatenation; zero-shot:
   # lead + question.
   prompt_parts: Sequence[Sequence[int]] = column(pa.list_(_INT32_LIST))

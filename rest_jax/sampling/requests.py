@@ -8,9 +8,9 @@ from rest_jax.tokenizers import vocabulary_files
 
 
 def prompt_of(problem: records.Problem, few_shot: bool) -> list[int]:
-  """The ids of a prompt: lead, question, and worked examples if few_shot."""
-  lead, shots, question = problem.prompt_parts
-  return [*lead, *(shots if few_shot else []), *question]
+  """The ids of a prompt: lead, question, and exemplars if few_shot."""
+  lead, exemplars, question = problem.prompt_parts
+  return [*lead, *(exemplars if few_shot else []), *question]
 
 
 def requests(

@@ -3,7 +3,7 @@
 A chat template is a Jinja program that turns messages into text. It is run
 once, on placeholders (chat_rendering.py), and what stands between them becomes
 a PromptTemplate: lead, question, solution and separator, to be encoded part by
-part like any other. A worked example is a turn of the user and one of the
+part like any other. An exemplar is a turn of the user and one of the
 assistant.
 
     lead | user QUESTION assistant | space SOLUTION | end | user …

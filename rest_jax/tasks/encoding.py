@@ -18,7 +18,7 @@ def problems(
 
   Args:
     problem_set: the split.
-    texts: what it is of; holds the worked examples of the few-shot prompt.
+    texts: what it is of; holds the exemplars of the few-shot prompt.
     config: its prompt template is used.
     vocabulary: encodes.
   """
@@ -54,12 +54,12 @@ def prompt_parts(
   *,
   chat: bool = False,
 ) -> Callable[[problem_sets.Row], list[list[int]]]:
-  """A function that gives a problem's [lead, shots, question] as ids.
+  """A function that gives a problem's [lead, exemplars, question] as ids.
 
   Args:
     template: of the prompt.
     vocabulary: encodes each part by itself.
-    texts: holds the worked examples.
+    texts: holds the exemplars.
     chat: whether the template is a chat's. A problem's instruction then
       belongs to its question, and what is said has no white space around it.
   """
@@ -69,8 +69,8 @@ def prompt_parts(
     return prompts.encode_lead(template, vocabulary, text)
 
   @functools.cache
-  def shots_of(pairs: tuple[tuple[str, str], ...]) -> list[int]:
-    return prompts.encode_shots(template, vocabulary, pairs)
+  def exemplars_of(pairs: tuple[tuple[str, str], ...]) -> list[int]:
+    return prompts.encode_exemplars(template, vocabulary, pairs)
 
   def asked(row: problem_sets.Row) -> str:
     return (row.lead + row.question).strip() if chat else row.question
@@ -82,7 +82,7 @@ def prompt_parts(
     shown = texts.exemplars_of(row)
     return [
       lead_of('' if chat else row.lead),
-      shots_of(tuple((asked(one), told(one)) for one in shown)),
+      exemplars_of(tuple((asked(one), told(one)) for one in shown)),
       prompts.encode_question(template, vocabulary, asked(row)),
     ]
 
@@ -102,7 +102,7 @@ def documents(
   task = config.folders()[0][0]
   rows = []
   for index, document in enumerate(config.documents(seed, start, stop), start):
-    ids = prompts.encode_shots(config.prompt, vocabulary, document)
+    ids = prompts.encode_exemplars(config.prompt, vocabulary, document)
     ids = [*lead, *ids, eos]
     rows.append(
       records.Example(

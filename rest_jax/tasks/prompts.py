@@ -1,13 +1,13 @@
 """How a problem becomes a prompt: a template of separately encoded parts.
 
     lead | question solution separator | ... | question        ▶ completion
-         '------ a shot, NUM_SHOTS of them ------'
+         '-- an exemplar, NUM_SHOTS of them -----'
 
 A completion is sampled, and a solution trained on, right behind `question`
-(and `opening`, which some chat templates write there), so a shot is encoded in
-the same three pieces: every solution that the model reads is tokenised as one
-that it writes. Encoding the joined text would give other ids; the parts' ids
-are stored and never encoded again.
+(and `opening`, which some chat templates write there). An exemplar is therefore
+encoded in the same three pieces, so that solutions in the prompt are tokenised
+like those that the model writes. Encoding the joined text would give other ids;
+the parts' ids are stored and never encoded again.
 """
 
 import dataclasses
@@ -134,14 +134,14 @@ def encode_solution(
   return _encode(template.solution, vocabulary, solution=solution)
 
 
-def encode_shots(
+def encode_exemplars(
   template: PromptTemplate,
   vocabulary: vocabularies.Vocabulary,
-  shots: Sequence[tuple[str, str]],
+  exemplars: Sequence[tuple[str, str]],
 ) -> list[int]:
-  """Worked examples, (question, solution) each, with their separators."""
+  """Exemplars, (question, solution) each, with their separators."""
   ids = []
-  for question, solution in shots:
+  for question, solution in exemplars:
     ids += _encode(template.question, vocabulary, question=question)
     ids += encode_solution(template, vocabulary, solution)
     ids += _encode(template.separator, vocabulary)
@@ -164,12 +164,12 @@ def _encode(
 
 
 def document_text(
-  template: PromptTemplate, shots: Sequence[tuple[str, str]]
+  template: PromptTemplate, exemplars: Sequence[tuple[str, str]]
 ) -> str:
-  """The text of worked examples, one behind the other."""
+  """The text of exemplars, one after the other."""
   return ''.join(
     template.question.replace('{question}', question)
     + template.solution.replace('{solution}', solution)
     + template.separator
-    for question, solution in shots
+    for question, solution in exemplars
   )

@@ -82,13 +82,13 @@ def model(folder, template, adds_bos=False):
   return fast, vocabulary_files.load(str(folder))
 
 
-def prompt(vocabulary, chat, question, shots=()):
+def prompt(vocabulary, chat, question, exemplars=()):
   """The ids of a prompt, as prepare writes them."""
   config = problem_sets.TaskConfig(chat=chat)
   template = chat_templates.applied(config.prompt, chat, vocabulary)
   rows = [
     problem_sets.Row(key=str(i), question=q, solution=a)
-    for i, (q, a) in enumerate(shots)
+    for i, (q, a) in enumerate(exemplars)
   ]
   texts = problem_sets.TaskTexts(sets=[], exemplars=rows)
   parts_of = encoding.prompt_parts(template, vocabulary, texts, chat=True)
@@ -111,10 +111,10 @@ def test_a_prompt_is_what_transformers_would_send(tmp_path, case, adds_bos):
       add_generation_prompt=True,
       return_dict=False,
     )
-    shots = [tuple(said[:2])] if len(turns) == 3 else []
+    exemplars = [tuple(said[:2])] if len(turns) == 3 else []
     # White space around what is said is not sent.
     asked = f'  {turns[-1]}\n'
-    found, _ = prompt(vocabulary, chat_templates.AUTO, asked, shots)
+    found, _ = prompt(vocabulary, chat_templates.AUTO, asked, exemplars)
     bos = vocabulary.specials['<s>']
     if adds_bos and bos not in expected:
       # As llama.cpp: what the tokenizer puts before every text stands there.

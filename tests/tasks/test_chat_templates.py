@@ -109,7 +109,7 @@ def test_a_template_is_taken_apart_at_its_turns(family):
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_the_parts_put_together_are_what_the_template_writes(family, tmp_path):
-  """Against Jinja itself, on a conversation of a worked example."""
+  """Against Jinja itself, on a conversation of an exemplar."""
   text, _ = FAMILIES[family]
   (tmp_path / 'chat.jinja').write_text(text)
   ids = vocabulary()
@@ -118,7 +118,7 @@ def test_the_parts_put_together_are_what_the_template_writes(family, tmp_path):
   )
   prompt = [
     *prompts.encode_lead(template, ids),
-    *prompts.encode_shots(template, ids, [('1+1?', 'It is 2.')]),
+    *prompts.encode_exemplars(template, ids, [('1+1?', 'It is 2.')]),
     *prompts.encode_question(template, ids, '2+2?'),
   ]
   environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)

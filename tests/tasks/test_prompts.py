@@ -12,7 +12,7 @@ SHOTS = [('1+1?', 'It is 2.'), ('2+2?', 'It is 4.')]
 
 def test_a_shot_is_question_solution_and_separator():
   template = prompts.PromptTemplate()
-  ids = prompts.encode_shots(template, BYTES, SHOTS)
+  ids = prompts.encode_exemplars(template, BYTES, SHOTS)
   text = 'Q: 1+1?\nA: It is 2.\n\nQ: 2+2?\nA: It is 4.\n\n'
   assert BYTES.decode(ids) == text
   assert prompts.document_text(template, SHOTS) == text
@@ -22,9 +22,9 @@ def test_a_solution_in_a_shot_has_the_ids_of_a_completion():
   template = prompts.PromptTemplate()
   question = prompts.encode_question(template, BYTES, SHOTS[0][0])
   solution = prompts.encode_solution(template, BYTES, SHOTS[0][1])
-  shots = prompts.encode_shots(template, BYTES, SHOTS[:1])
+  exemplars = prompts.encode_exemplars(template, BYTES, SHOTS[:1])
   joined = question + solution
-  assert shots[: len(joined)] == joined
+  assert exemplars[: len(joined)] == joined
   assert BYTES.decode(solution) == ' It is 2.'
 
 
@@ -82,8 +82,8 @@ def test_an_opening_stands_behind_the_last_question_only():
   template = prompts.PromptTemplate(opening=' Hm.')
   question = prompts.encode_question(template, BYTES, '1+1?')
   assert BYTES.decode(question) == 'Q: 1+1?\nA: Hm.'
-  shots = prompts.encode_shots(template, BYTES, SHOTS[:1])
-  assert BYTES.decode(shots) == 'Q: 1+1?\nA: It is 2.\n\n'
+  exemplars = prompts.encode_exemplars(template, BYTES, SHOTS[:1])
+  assert BYTES.decode(exemplars) == 'Q: 1+1?\nA: It is 2.\n\n'
 
 
 def test_every_end_of_the_vocabulary_ends_a_completion():

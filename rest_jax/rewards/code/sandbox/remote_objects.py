@@ -12,7 +12,7 @@ from rest_jax.rewards.code.sandbox import codec
 # Kinds of objects, in the two lowest bits of their numbers.
 OBJECT, FUNCTION, ITERATOR = 0, 1, 2
 # Operators that are asked for, by the names of the module operator; further
-# ones are in test_objects.py.
+# ones are in shared_objects.py.
 OPERATORS = (
   *('lt', 'le', 'gt', 'ge', 'eq', 'ne', 'add', 'sub', 'mul', 'matmul'),
   *('truediv', 'floordiv', 'mod', 'pow', 'and_', 'or_', 'xor', 'lshift'),
