@@ -156,18 +156,13 @@ def _to_table(
       'stream': samples['stream'],
       'outcome': [verdict.outcome for verdict in found],
       'reward': [verdict.reward for verdict in found],
-      'answer': [_storable(verdict.answer) for verdict in found],
-      'detail': [_storable(verdict.detail) for verdict in found],
+      'answer': [verdict.answer for verdict in found],
+      'detail': [verdict.detail for verdict in found],
       'grader': [grader.label] * len(found),
       'seconds': [item.seconds for item in graded],
     },
     schema=records.schema(records.Verdict),
   )
-
-
-def _storable(text: str | None) -> str | None:
-  # A lone surrogate in a grader's message is no UTF-8, and no reason to stop.
-  return text and text.encode('utf-8', 'replace').decode()
 
 
 def _references(
