@@ -24,6 +24,7 @@ DEFAULT_STOPS = (
 MAX_COMPLETION = 200_000  # characters
 MAX_BOXES = 64
 _WINDOW = 1_500  # characters looked at for the end of a box
+_COMMANDS = ('\\boxed', '\\fbox')
 _BOX = re.compile(r'\\(?:boxed|fbox)(?![A-Za-z])\s*')
 _BRACE = re.compile(r'\\.|[{}]', re.DOTALL)
 _BARE = re.compile(r'-?[0-9]+(?:\.[0-9]+)?|[A-Za-z]')
@@ -68,11 +69,14 @@ def candidates(completion: str, stop: Sequence[str]) -> Candidates:
   if end > MAX_COMPLETION:
     return Candidates()
   text = completion[:end]
-  if '\\boxed' not in text and '\\fbox' not in text:
+  # Twice as fast as a search for the expression, which stops at each of a
+  # solution's many backslashes.
+  at = text.find('boxed')
+  if at < 0 and '\\fbox' not in text:
     return Candidates(tuple(_behind_markers(text)))
   start = closed = 0
   contents: list[str | None] = []
-  for match in _BOX.finditer(text):
+  for match in _BOX.finditer(text, max(0, at - 1) if '\\fbox' not in text else 0):
     if match.start() < closed:
       continue  # within the box before
     if len(contents) == MAX_BOXES:
@@ -82,10 +86,26 @@ def candidates(completion: str, stop: Sequence[str]) -> Candidates:
     contents.append(content)
   if not contents or contents[-1] is None:
     return Candidates()
+  if len(contents) == 1:
+    return Candidates((contents[0],), box_context.is_part(text, start, closed))
   kept = [box for box in contents[:-1] if box and not _BLANK.fullmatch(box)]
   return Candidates(
     (*kept, contents[-1]), box_context.is_part(text, start, closed)
   )
+
+
+def _next_box(text: str, start: int) -> re.Match | None:
+  """The next box's command, from a position on; None without one."""
+  found = [text.find(command, start) for command in _COMMANDS]
+  # Several times as fast as a search for the expression, which stops at each
+  # of a solution's many backslashes.
+  while max(found) >= 0:
+    at = min(position for position in found if position >= 0)
+    match = _BOX.match(text, at)
+    if match:
+      return match
+    found = [text.find(command, at + 1) for command in _COMMANDS]
+  return None
 
 
 def _content(text: str, start: int) -> tuple[str | None, int]:
@@ -93,6 +113,10 @@ def _content(text: str, start: int) -> tuple[str | None, int]:
   if text[start : start + 1] != '{':
     match = _BARE.match(text, start)
     return (match.group(), match.end()) if match else (None, start)
+  end = text.find('}', start, start + _WINDOW)
+  content = text[start + 1 : end]
+  if end > 0 and '{' not in content and '\\' not in content:
+    return content, end + 1  # most answers: a number, or a letter
   depth = 0
   for match in _BRACE.finditer(text, start, start + _WINDOW):
     brace = match.group()
