@@ -71,6 +71,7 @@ EXTRAS = {
   'dev': [
     'scipy>=1.13,<2',
     'pytest>=8.0,<10',
+    'pytest-xdist>=3.6,<4',
     'ruff>=0.9,<0.18',
     'setuptools>=77',
     'wheel',

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -24,35 +23,27 @@ def run(*arguments, cwd=None, environment=None):
   return done.returncode, done.stdout, done.stderr
 
 
-def best_of(count, *command):
-  times = []
-  for _ in range(count):
-    started = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    times.append(time.perf_counter() - started)
-  return min(times)
-
-
 def test_help_answers_at_once_and_names_every_stage():
-  seconds = best_of(3, sys.executable, '-m', 'rest_jax.main', '--help')
-  print(f'rest-jax --help: {seconds:.3f} s')
-  assert seconds < 0.7
-  _, text, _ = run('--help')
+  script = (
+    'import atexit, sys; sys.argv = ["rest-jax", "--help"]\n'
+    'def check():\n'
+    '  heavy = {"jax", "gin", "pyarrow", "orbax"} & set(sys.modules)\n'
+    '  if heavy: print("slow to import:", heavy)\n'
+    'atexit.register(check)\n'
+    'from rest_jax import main; main.main()'
+  )
+  text = subprocess.check_output([sys.executable, '-c', script], text=True)
+  assert 'slow to import' not in text
   assert all(f'\n  {stage} ' in text for stage in main.STAGES)
 
 
 def test_importing_the_package_is_free():
   script = (
-    'import time, sys; t = time.perf_counter(); import rest_jax; '
-    't = time.perf_counter() - t; print(t); '
-    'assert not {"jax", "gin", "pyarrow", "etils"} & set(sys.modules)'
+    'import sys; before = set(sys.modules); import rest_jax; '
+    'print(*sorted({name.partition(".")[0] for name in sys.modules} - before))'
   )
-  times = [
-    float(subprocess.check_output([sys.executable, '-c', script]))
-    for _ in range(3)
-  ]
-  print(f'import rest_jax: {1000 * min(times):.1f} ms')
-  assert min(times) < 0.05
+  text = subprocess.check_output([sys.executable, '-c', script], text=True)
+  assert text.split() == ['rest_jax']
 
 
 def test_the_three_ways_to_name_a_stage_agree():

@@ -28,7 +28,7 @@ def _compile_once(tmp_path_factory):
 
 @functools.cache
 def weights():
-  made = policies.unboxed(tiny_run.MODEL, jax.random.key(0))
+  made = tiny_run.fresh(tiny_run.MODEL, seed=0)
   return jax.tree.map(lambda w: w * 1.5, made)
 
 

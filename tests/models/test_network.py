@@ -1,17 +1,18 @@
 """The network against numpy written from the formulas, not from our code."""
 
 import dataclasses
+import functools
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_run
 
 from rest_jax.config import configuration
 from rest_jax.models import decoding, network
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import policies
 
 CONFIG = DecoderConfig(
   vocab_size=61,
@@ -26,8 +27,9 @@ CONFIG = DecoderConfig(
 )
 
 
-def parameters(config=CONFIG, seed=0):
-  params = policies.unboxed(config, jax.random.key(seed))
+@functools.cache
+def parameters(config=CONFIG):
+  params = tiny_run.fresh(config, seed=0)
 
   # Norm scales start at one: give them values that a mix-up would show.
   def shift(path, w):
@@ -38,21 +40,23 @@ def parameters(config=CONFIG, seed=0):
   return jax.tree_util.tree_map_with_path(shift, params)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def apply(config, params, tokens, positions, segments):
   net = network.Decoder(config)
   hidden, _ = net.apply(params, tokens, positions, segments)
-  return np.asarray(net.apply(params, hidden, method='logits'))
+  return net.apply(params, hidden, method='logits')
 
 
 def one_sequence(config, params, tokens):
   length = len(tokens)
-  return apply(
+  logits = apply(
     config,
     params,
     jnp.asarray(tokens)[None],
     jnp.arange(length)[None],
     jnp.ones((1, length), jnp.int32),
-  )[0]
+  )
+  return np.asarray(logits[0])
 
 
 def numpy_logits(config, params, tokens):
@@ -182,7 +186,11 @@ def test_prefill_and_decode_equal_one_full_pass(decode_loop):
   prompts = np.zeros((2, 8), np.int32)
   for g, length in enumerate(lengths):
     prompts[g, :length] = sequences[g, :length]
-  cache, logits = decoding.prefill(
+  prefill, step = (
+    jax.jit(function, static_argnums=0)
+    for function in (decoding.prefill, decoding.step)
+  )
+  cache, logits = prefill(
     config, params, jnp.asarray(prompts), jnp.asarray(lengths)
   )
   for g, length in enumerate(lengths):
@@ -192,7 +200,7 @@ def test_prefill_and_decode_equal_one_full_pass(decode_loop):
     newest = sequences[[0, 1], lengths + time]
     tokens = np.repeat(newest[:, None], 3, 1)
     tokens[:, 1] = rng.integers(0, 61, 2)  # a neighbour that goes its own way
-    logits, suffix = decoding.step(
+    logits, suffix = step(
       config,
       params,
       jnp.asarray(tokens),

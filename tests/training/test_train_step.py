@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny_run
 
 from rest_jax.artifacts import records
 from rest_jax.distributed import partitioning
 from rest_jax.models import network
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import policies
 from rest_jax.training import optimizers, packing, train_step
 from rest_jax.training.hyperparameters import OptimizerConfig
 
@@ -66,7 +66,7 @@ def mesh(data=1, fsdp=1, tensor=1):
 
 @functools.cache
 def params():
-  made = policies.unboxed(MODEL, jax.random.key(1))
+  made = tiny_run.fresh(MODEL, seed=1)
   return jax.tree.map(lambda w: np.asarray(w) * 1.5, made)
 
 
@@ -279,7 +279,7 @@ def test_some_steps_lower_the_loss_and_move_every_parameter():
 
 def test_gradients_of_bfloat16_parameters_are_summed_in_float32():
   model = dataclasses.replace(MODEL, param_dtype='bfloat16')
-  params = policies.unboxed(model, jax.random.key(0))
+  params = tiny_run.fresh(model, seed=0)
   change = optax.sgd(1.0)
   rows = train_step.put_batch(
     packer(), 0, 1, train_step.batch_shardings(mesh(), 1)

@@ -76,7 +76,9 @@ def candidates(completion: str, stop: Sequence[str]) -> Candidates:
     return Candidates(tuple(_behind_markers(text)))
   start = closed = 0
   contents: list[str | None] = []
-  for match in _BOX.finditer(text, max(0, at - 1) if '\\fbox' not in text else 0):
+  for match in _BOX.finditer(
+    text, max(0, at - 1) if '\\fbox' not in text else 0
+  ):
     if match.start() < closed:
       continue  # within the box before
     if len(contents) == MAX_BOXES:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import published_llama as published
 import pytest
+import tiny_run
 
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning
@@ -68,7 +69,7 @@ def test_a_place_without_weights_says_what_may_be_there(tmp_path):
 def test_a_saved_policy_of_another_size_is_refused(tmp_path):
   import orbax.checkpoint as ocp
 
-  params = policies.unboxed(CONFIG, jax.random.key(0))
+  params = tiny_run.fresh(CONFIG, seed=0)
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(tmp_path / 'params', params)
   target = policies.abstract(CONFIG, mesh())
@@ -82,7 +83,7 @@ def test_a_saved_policy_of_another_size_is_refused(tmp_path):
 def test_a_saved_policy_is_read_by_a_relative_path(tmp_path, monkeypatch):
   import orbax.checkpoint as ocp
 
-  params = policies.unboxed(CONFIG, jax.random.key(0))
+  params = tiny_run.fresh(CONFIG, seed=0)
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(tmp_path / 'params', params)
   monkeypatch.chdir(tmp_path)

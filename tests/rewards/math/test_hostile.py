@@ -1,22 +1,22 @@
 """Text that is written to break, stall or cheat the math grader.
 
-Every case is decided in under 50 ms of CPU, all of them in 256 MB, and nothing
-that a completion says is run.
+Every case is decided in about 50 ms of CPU at most, all of them in 256 MB, and
+nothing that a completion says is run.
 """
 
 import json
 import random
 import subprocess
 import sys
-import time
 
+import cost
 import math_rewritings
 import pytest
 
-from rest_jax.rewards.math import math_answer, reading
+from rest_jax.rewards.math import math_answer
 from rest_jax.rewards.text import exact
 
-LIMIT = 0.05  # seconds of CPU
+LIMIT = 4  # millions of passes of an empty loop: about 50 ms
 MEMORY = 256 << 20  # bytes
 
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)
@@ -139,35 +139,22 @@ LONG = [
 ]
 
 
-def cpu_seconds(function, *args) -> float:
-  """The least of three, for a collection of garbage may fall into one."""
-  least = float('inf')
-  for _ in range(3):
-    reading.read.cache_clear()
-    start = time.process_time()
-    function(*args)
-    least = min(least, time.process_time() - start)
-    if least < LIMIT:
-      break
-  return least
-
-
 @pytest.mark.parametrize('text', DEAR, ids=lambda text: text[:24])
 def test_dear_answers_are_decided_in_time(text):
   completion = f'\\boxed{{{text}}}'
   for reference in ('3', '2x+\\sqrt3', '\\sin x+\\sqrt{x+1}', 'x+1'):
-    assert cpu_seconds(math_answer.grade, completion, reference) < LIMIT
+    assert cost.in_loops(math_answer.grade, completion, reference) < LIMIT
     assert math_answer.grade(completion, reference).reward == 0
   # as a reference, and beside themselves but for a term
-  assert cpu_seconds(math_answer.equivalent, text, f'{text}+1') < 2 * LIMIT
+  assert cost.in_loops(math_answer.equivalent, text, f'{text}+1') < 2 * LIMIT
   assert not math_answer.equivalent(text, f'{text}+1')
-  assert cpu_seconds(math_answer.canonical, text) < LIMIT
+  assert cost.in_loops(math_answer.canonical, text) < LIMIT
 
 
 @pytest.mark.parametrize('text', LONG, ids=lambda text: text[:24])
 def test_long_completions_are_decided_in_time(text):
   for grade in (math_answer.grade, exact.grade_gsm8k, exact.grade_bbh):
-    assert cpu_seconds(grade, text, '3') < LIMIT
+    assert cost.in_loops(grade, text, '3') < LIMIT
     assert grade(text, '3').reward == 0
 
 
@@ -179,15 +166,15 @@ def test_a_thousand_mutilated_answers_raise_nothing():
     "\\end{pmatrix} \\{ \\} \\% \\$ . 0 9 99 ^\\circ : f( ' or \\mathrm{ "
     '\\overline{ ^{-1} 0.\\overline{3} \\phantom \\mathbb{R} \\frac. \\frac12'
   ).split()
-  slowest = 0.0
-  for _ in range(4000):
-    text = ''.join(draw.choice(pieces) for _ in range(draw.randint(1, 25)))
-    start = time.process_time()
+
+  def decide(text):
     math_answer.equivalent(text, text[:-1])
     math_answer.canonical(text)
-    slowest = max(slowest, time.process_time() - start)
+
+  for _ in range(4000):
+    text = ''.join(draw.choice(pieces) for _ in range(draw.randint(1, 25)))
+    assert cost.in_loops(decide, text) < 2 * LIMIT, text
     assert not math_answer.equivalent(text, f'{text}+1'), text
-  assert slowest < 4 * LIMIT  # a collection of garbage may fall into it
 
 
 # Python converts no integer of more than 4,300 digits to decimal.
@@ -250,7 +237,7 @@ def test_the_hostile_set_is_decided_as_required_and_in_time():
     must = case['req'].split()[0]
     if must in ('0', '1'):
       assert verdict.reward == int(must), case
-    assert cpu_seconds(grade, case['pred'], case['gold']) < LIMIT, case['id']
+    assert cost.in_loops(grade, case['pred'], case['gold']) < LIMIT, case['id']
 
 
 def test_all_of_it_fits_in_256_megabytes_and_runs_nothing(tmp_path, root):

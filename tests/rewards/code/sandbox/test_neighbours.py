@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import cost
 import pytest
 
 from rest_jax.rewards.code import programs
@@ -191,22 +192,13 @@ def test_the_kernel_says_how_long_a_process_waited(busy):
 
 # ---- cost in the caller -----------------------------------------------------
 
-# In passes of an empty loop, so that a slow machine does not fail: as much CPU
-# as about a program may take, which it may not take here.
-LIMIT = 16
-
-
-@pytest.fixture(scope='module')
-def loop_seconds():
-  """CPU seconds of ten million passes of an empty loop on this machine."""
-  start = time.process_time()
-  for _ in range(10_000_000):
-    pass
-  return time.process_time() - start
+# Millions of passes of an empty loop: as much CPU as about a program may take,
+# which it may not take here.
+LIMIT = 160
 
 
 @pytest.mark.parametrize('piece', ['[0;', '{0;', 'N', '(0;', 's0;', '<0;'])
-def test_a_flood_of_values_costs_the_caller_little(piece, loop_seconds):
+def test_a_flood_of_values_costs_the_caller_little(piece):
   count = 4_000_000
   program = (
     f'import os\nd = b"(2;s8;returned[{count:x};" + b"{piece}" * {count}\n'
@@ -215,10 +207,9 @@ def test_a_flood_of_values_costs_the_caller_little(piece, loop_seconds):
   tests = Tests.calls('f', [[3]], [[6, 7]])
   with programs.Grader() as grader:
     assert grader.tier
-    start = time.process_time()
+    spent = cost.in_loops(grader.grade, program, tests, Limits(), tries=1)
     verdict = grader.grade(program, tests, Limits())
-    cost = time.process_time() - start
-  assert cost < LIMIT * loop_seconds  # it was 9 s
+  assert spent < LIMIT  # it was 9 s
   assert verdict.outcome == 'wrong', verdict
 
 
@@ -232,12 +223,12 @@ def test_a_flood_of_values_costs_the_caller_little(piece, loop_seconds):
     "'6 7' + '\\nx' * 7_000_000",
   ],
 )
-def test_a_flood_of_output_costs_the_caller_little(text, loop_seconds):
+def test_a_flood_of_output_costs_the_caller_little(text):
   tests = Tests.stdin([''], ['6 7'])
   with programs.Grader() as grader:
     assert grader.tier
-    start = time.process_time()
-    verdict = grader.grade(f'print({text})', tests, Limits())
-    cost = time.process_time() - start
-  assert cost < LIMIT * loop_seconds
+    job = (f'print({text})', tests, Limits())
+    spent = cost.in_loops(grader.grade, *job, tries=1)
+    verdict = grader.grade(*job)
+  assert spent < LIMIT
   assert verdict.outcome == 'wrong', verdict
