@@ -8,9 +8,9 @@ r"""From a completion to the text of its answer, by one rule.
 A completion that gives two answers has none: to list candidates must not pay.
 """
 
-import dataclasses
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rest_jax.rewards import end_marks, reasoning
 from rest_jax.rewards.math import box_context
@@ -24,7 +24,6 @@ DEFAULT_STOPS = (
 MAX_COMPLETION = 200_000  # characters
 MAX_BOXES = 64
 _WINDOW = 1_500  # characters looked at for the end of a box
-_COMMANDS = ('\\boxed', '\\fbox')
 _BOX = re.compile(r'\\(?:boxed|fbox)(?![A-Za-z])\s*')
 _BRACE = re.compile(r'\\.|[{}]', re.DOTALL)
 _BARE = re.compile(r'-?[0-9]+(?:\.[0-9]+)?|[A-Za-z]')
@@ -38,8 +37,7 @@ _SENTENCE_END = re.compile(r'[.!?](?=\s|$)|\n')
 _BLANK = re.compile(r'(?:\\[hv]?phantom\{[^{}]*\}|\\quad|\\,|[\s~?_])*')
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Candidates:
+class Candidates(NamedTuple):
   """The answers that a completion gives.
 
   Attributes:
@@ -69,16 +67,12 @@ def candidates(completion: str, stop: Sequence[str]) -> Candidates:
   if end > MAX_COMPLETION:
     return Candidates()
   text = completion[:end]
-  # Twice as fast as a search for the expression, which stops at each of a
-  # solution's many backslashes.
-  at = text.find('boxed')
-  if at < 0 and '\\fbox' not in text:
+  first = _first_box(text)
+  if first < 0:
     return Candidates(tuple(_behind_markers(text)))
   start = closed = 0
   contents: list[str | None] = []
-  for match in _BOX.finditer(
-    text, max(0, at - 1) if '\\fbox' not in text else 0
-  ):
+  for match in _BOX.finditer(text, first):
     if match.start() < closed:
       continue  # within the box before
     if len(contents) == MAX_BOXES:
@@ -96,18 +90,14 @@ def candidates(completion: str, stop: Sequence[str]) -> Candidates:
   )
 
 
-def _next_box(text: str, start: int) -> re.Match | None:
-  """The next box's command, from a position on; None without one."""
-  found = [text.find(command, start) for command in _COMMANDS]
-  # Several times as fast as a search for the expression, which stops at each
-  # of a solution's many backslashes.
-  while max(found) >= 0:
-    at = min(position for position in found if position >= 0)
-    match = _BOX.match(text, at)
-    if match:
-      return match
-    found = [text.find(command, at + 1) for command in _COMMANDS]
-  return None
+def _first_box(text: str) -> int:
+  """Where the first command of a box may begin; -1 where there is none.
+
+  Faster than the search for _BOX, which stops at each of the many backslashes
+  that a solution has.
+  """
+  found = [text.find(command) for command in ('\\boxed', '\\fbox')]
+  return max(found) if min(found) < 0 else min(found)
 
 
 def _content(text: str, start: int) -> tuple[str | None, int]:

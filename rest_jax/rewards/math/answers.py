@@ -6,16 +6,15 @@ list), union, matrix, equation, order (inequalities), named (one of several
 understood: equal only to its own text).
 """
 
-import dataclasses
 from fractions import Fraction
+from typing import NamedTuple
 
 from rest_jax.rewards.math.spelling import Sum, spell_value
 from rest_jax.rewards.math.trees import Tree
 from rest_jax.rewards.math.unevaluated import NOTHING, Undone
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
   """What an answer says.
 
   Attributes:

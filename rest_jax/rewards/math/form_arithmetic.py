@@ -10,6 +10,7 @@ from rest_jax.rewards.math.spelling import Number, Sum, leading, spell
 
 MAX_BITS = 24_000  # of one integer; 2006! has 19,000
 MAX_TERMS = 200  # of one sum
+_WORD = 1 << 32  # smaller ones are multiplied at no cost worth counting
 IMAGINARY = ('i',)  # the atom of the imaginary unit
 
 
@@ -36,6 +37,8 @@ def scaled(form: Sum, factor: Number) -> Sum:
 
 
 def _reduced(number: Number) -> Number:
+  if type(number) is int:
+    return number
   return number.numerator if number.denominator == 1 else number
 
 
@@ -91,6 +94,8 @@ class FormArithmetic:
     return total
 
   def _times(self, a: Number, b: Number) -> Number:
+    if type(a) is type(b) is int and -_WORD < a < _WORD and -_WORD < b < _WORD:
+      return a * b
     bits = a.numerator.bit_length() + b.numerator.bit_length()
     bits += a.denominator.bit_length() + b.denominator.bit_length()
     if bits > MAX_BITS:

@@ -4,7 +4,7 @@ An entry is an expression or a chain of relations with its unit, a ratio, or
 words.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 from rest_jax.rewards.math import Undecided, units
 from rest_jax.rewards.math.expressions import ExpressionParser
@@ -15,8 +15,7 @@ from rest_jax.rewards.math.trees import Tree
 RELATIONS = frozenset(('=', '<', '>', '<=', '>=', '!=', '~', 'in'))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
   """One entry of an answer.
 
   Attributes:
@@ -34,8 +33,7 @@ class Item:
   ratio: tuple[Tree, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
   """An answer's entries and what separates them: ',', 'or'; '' for one."""
 
   items: tuple[Item, ...]

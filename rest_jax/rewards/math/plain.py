@@ -3,13 +3,12 @@
 Four of five answers to MATH are one number, which one regular expression reads.
 """
 
-import dataclasses
 import re
 from fractions import Fraction
 
 from rest_jax.rewards.math import Undecided, answers
 from rest_jax.rewards.math.answers import Answer
-from rest_jax.rewards.math.tokens import number
+from rest_jax.rewards.math.tokens import MAX_DIGITS, number
 
 _NUMBER = re.compile(
   r'(?P<sign>-?) ?(?P<dollar>\\\$)? ?(?P<late_sign>-?)'
@@ -132,6 +131,8 @@ def _trimmed(text: str) -> str:
 
 def plain_number(text: str) -> Answer | None:
   """One number with its unit; None for anything else."""
+  if text.isdigit() and text.isascii() and len(text) <= MAX_DIGITS:
+    return answers.of_number(int(text))  # most answers
   match = _NUMBER.fullmatch(text)
   if match is None:
     return None
@@ -159,7 +160,7 @@ def plain_number(text: str) -> Answer | None:
   )
   if match['thousands'] and '.' not in text and not unit and ',0' not in text:
     entries = tuple(answers.of_number(int(part)) for part in text.split(','))
-    answer = dataclasses.replace(answer, listing=answers.of_set(entries))
+    answer = answer._replace(listing=answers.of_set(entries))
   return answer
 
 

@@ -1,6 +1,5 @@
 """From an answer's text to what it says: its kind, spelling and parts."""
 
-import dataclasses
 import functools
 import re
 from fractions import Fraction
@@ -28,6 +27,7 @@ _CACHE = 1 << 12  # answers
 _WORK = 3_000  # for the normal forms of one answer
 Trees = tuple[Tree, ...]
 
+_TWO_SIGNS = frozenset((('op', 'pm'), ('op', 'mp')))
 _INFINITIES = {
   ('const', 'inf'): 'infinity',
   ('neg', ('const', 'inf')): '-infinity',
@@ -62,8 +62,9 @@ class _Reader:
   def answer(self, tokens: list[Token]) -> Answer:
     parsed = parsing.parse(tokens)
     found: list[Answer] = []
+    signed = not _TWO_SIGNS.isdisjoint(tokens)
     for item in parsed.items:
-      found.extend(self._signs(item))
+      found.extend(self._signs(item) if signed else [self._item(item)])
     if len(found) == 1:
       return found[0]
     if parsed.separator == 'or' and all(
@@ -88,8 +89,8 @@ class _Reader:
       raise Undecided('more than one +-')
     return [
       self._item(
-        dataclasses.replace(
-          item, sides=tuple(trees.signed(tree, sign) for tree in item.sides)
+        item._replace(
+          sides=tuple(trees.signed(tree, sign) for tree in item.sides)
         )
       )
       for sign in (1, -1)
@@ -166,9 +167,7 @@ class _Reader:
     self, sides: tuple[Tree, ...], relations: tuple[str, ...]
   ) -> Answer:
     if relations == ('in',):
-      return dataclasses.replace(
-        self._leaf(sides[1]), name=_name(sides[0]) or '?'
-      )
+      return self._leaf(sides[1])._replace(name=_name(sides[0]) or '?')
     if relations == ('=',):
       return self._equality(*sides)
     if all(relation in ('<', '<=') for relation in relations):
@@ -201,7 +200,7 @@ class _Reader:
       free = _variables(right)
       if not free & inner or left[0] == 'call' or left[0] == 'mul':
         equation = self._equation(left, right) if free else None
-        return dataclasses.replace(value, name=name, equation=equation)
+        return value._replace(name=name, equation=equation)
     equation = self._equation(left, right)
     if equation is None:
       parts = (self._leaf(left), self._leaf(right))
@@ -270,7 +269,7 @@ def _with_unit(answer: Answer, unit: str) -> Answer:
   canonical = answer.canonical
   if units.unknown(unit):  # words that may change the value are no vote for it
     canonical = f'{canonical} {unit}'
-  return dataclasses.replace(answer, unit=unit, canonical=canonical)
+  return answer._replace(unit=unit, canonical=canonical)
 
 
 def _name(tree: Tree) -> str:

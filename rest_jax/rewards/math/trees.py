@@ -22,9 +22,9 @@ def children(tree: Tree) -> list[Tree]:
   """The trees that a tree is made of, from left to right."""
   found = []
   for part in tree[1:]:
-    if isinstance(part, tuple) and part:
-      if isinstance(part[0], tuple):
-        found.extend(part)
+    if type(part) is tuple and part:
+      if type(part[0]) is tuple:
+        found += part
       else:
         found.append(part)
   return found

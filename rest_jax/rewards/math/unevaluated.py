@@ -7,8 +7,8 @@ Left alone is what is only another usual form: 15/6 for 5/2, a decimal for a
 fraction, sqrt(242) for 11 sqrt(2), a product of polynomials for its expansion.
 """
 
-import dataclasses
 from fractions import Fraction
+from typing import NamedTuple
 
 from rest_jax.rewards.math import (
   Undecided,
@@ -30,8 +30,7 @@ _TEN = ('num', 10)
 _LEAVES = frozenset(('num', 'let', 'const'))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Undone:
+class Undone(NamedTuple):
   """What is left: kinds of work, and how many functions of numbers."""
 
   kinds: int = 0
@@ -51,8 +50,7 @@ class Undone:
 NOTHING = Undone()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
   """What is left in a part of an expression, and what kind of part it is.
 
   Attributes:
@@ -120,19 +118,33 @@ def _part(tree: Tree, work: Work) -> _Part:
   if kind not in _RULES:
     raise Undecided(f'{kind} is no expression')
   parts = [_part(child, work) for child in trees.children(tree)]
-  kinds = 0
+  return _RULES[kind](tree, parts, _joined(parts), work)
+
+
+def _joined(parts: list[_Part]) -> _Part:
+  """What is left in several parts together."""
+  kinds = functions = 0
+  constant = rational = True
+  imaginary = sums = False
   for part in parts:
     kinds |= part.kinds
-  constant = all(part.constant for part in parts)
-  joined = _Part(
+    functions += part.functions
+    constant = constant and part.constant
+    rational = rational and part.rational
+    imaginary = imaginary or part.complex
+    sums = sums or part.complex_sum
+  if not kinds and not functions and not (constant and imaginary):
+    if rational and constant:
+      return _RATIONAL
+    return _CONSTANT if constant else _VARIABLE
+  return _Part(
     kinds=kinds,
-    functions=sum(part.functions for part in parts),
+    functions=functions,
     constant=constant,
-    rational=all(part.rational for part in parts),
-    complex=constant and any(part.complex for part in parts),
-    complex_sum=constant and any(part.complex_sum for part in parts),
+    rational=rational,
+    complex=constant and imaginary,
+    complex_sum=constant and sums,
   )
-  return _RULES[kind](tree, parts, joined, work)
 
 
 def _is_fraction(tree: Tree) -> bool:
@@ -148,7 +160,7 @@ def _is_negated_twice(tree: Tree) -> bool:
 def _with(part: _Part, kinds: int, **changes) -> _Part:
   if not changes and not kinds & ~part.kinds:
     return part
-  return dataclasses.replace(part, kinds=part.kinds | kinds, **changes)
+  return part._replace(kinds=part.kinds | kinds, **changes)
 
 
 def _sum(tree: Tree, parts: list[_Part], joined: _Part, work: Work) -> _Part:
@@ -274,7 +286,7 @@ def _function(
   """A function of numbers; log_2 3 counts as its two logarithms."""
   del parts, work
   if not joined.constant:
-    return dataclasses.replace(joined, rational=False)
+    return joined._replace(rational=False)
   count = {'binom': 3, 'log': 1 if tree[1] == _TEN else 2}.get(tree[0], 1)
   return _with(
     joined,
