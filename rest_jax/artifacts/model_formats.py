@@ -30,6 +30,8 @@ class Format:
     holds: glob pattern of a file in a folder; None where only a file can be.
     weights: the module of rest_jax/models/checkpoints/ that reads weights:
       `load(path, model, target)` and `digest(path)`. None if it holds none.
+    network: the module of rest_jax/models/checkpoints/ that reads, without
+      jax, which network the weights are of: `network(path)`.
     vocabulary: the module of rest_jax/tokenizers/ that reads the tokenizer:
       `load(spec, path)` and `chat_template(path)`. None if it holds none.
   """
@@ -39,6 +41,7 @@ class Format:
   suffix: str | None = None
   holds: str | None = None
   weights: str | None = None
+  network: str | None = None
   vocabulary: str | None = None
 
   def matches(self, path: storage.PathLike) -> bool:
@@ -56,12 +59,14 @@ FORMATS = (
     described=f'a folder of the train stage (with {manifests.MANIFEST})',
     holds=manifests.MANIFEST,
     weights='trained',
+    network='trained',
   ),
   Format(
     name='gguf',
     described='a .gguf file',
     suffix='.gguf',
     weights='gguf',
+    network='gguf_config',
     vocabulary='gguf_vocabularies',
   ),
   Format(
@@ -69,6 +74,7 @@ FORMATS = (
     described='a folder with *.safetensors',
     holds='*.safetensors',
     weights='safetensors',
+    network='hf_config',
   ),
   Format(
     name='tokenizer_json',

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from rest_jax.artifacts import gguf_files, storage
-from rest_jax.config import configuration
 from rest_jax.models import rotary
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import weights
+from rest_jax.models.checkpoints import gguf_config, weights
 
 _LAYER_NAMES = {
   'query': 'attn_q',
@@ -33,7 +32,6 @@ _WHOLE_NAMES = {
   'final_norm': 'output_norm',
   'unembedding': 'output',
 }
-_ROPE_FACTORS = 'rope_freqs.weight'  # see _rope_lines
 _ROWS = 4096  # of two matrices compared at a time
 
 
@@ -92,19 +90,15 @@ def check(reader: Any, source: Any, config: DecoderConfig) -> None:
   Raises:
     ConfigurationError: they differ, listing each difference.
   """
-  architecture = gguf_files.field(reader, 'general.architecture')
-  if architecture != 'llama':
-    raise configuration.ConfigurationError(
-      f'{source}: architecture {architecture!r}; allowed: llama.'
-    )
+  gguf_config.require_family(reader, source)
   found = {tensor.name: _shape(tensor) for tensor in reader.tensors}
   lines = [
     f'{name}: the file has {value}, MODEL binds {getattr(config, name)}'
-    for name, value in _stated(reader).items()
+    for name, value in gguf_config.stated(reader).items()
     # GGUF holds numbers in float32; integers below 2**24 are exact in it.
     if value is None or np.float32(value) != np.float32(getattr(config, name))
   ]
-  unused = {_ROPE_FACTORS}
+  unused = {gguf_config.ROPE_FACTORS}
   head = _named('unembedding', None)
   if config.tie_embeddings and head in found:
     if _same(reader, head, _named('embedding', None)):
@@ -121,27 +115,6 @@ def check(reader: Any, source: Any, config: DecoderConfig) -> None:
   weights.require_same(
     source, lines or weights.differences(config, _named, found, unused)
   )
-
-
-def _stated(reader: Any) -> dict[str, Any]:
-  """The fields of DecoderConfig that the metadata states, None if it must."""
-
-  def field(name: str, default: Any = None) -> Any:
-    return gguf_files.field(reader, f'llama.{name}', default)
-
-  heads = field('attention.head_count')
-  width = field('embedding_length')
-  head_dim = field('attention.key_length', (width or 0) // (heads or 1))
-  return {
-    'num_layers': field('block_count'),
-    'embed_dim': width,
-    'mlp_dim': field('feed_forward_length'),
-    'num_heads': heads,
-    'num_kv_heads': field('attention.head_count_kv', heads),
-    'head_dim': head_dim,
-    'rope_theta': field('rope.freq_base', 10000.0),
-    'norm_epsilon': field('attention.layer_norm_rms_epsilon'),
-  }
 
 
 def _rope_lines(reader: Any, config: DecoderConfig) -> list[str]:
@@ -191,7 +164,7 @@ def _factor_lines(reader: Any, config: DecoderConfig) -> list[str]:
     expected /= np.asarray(rotary.frequencies(config), np.float64)
   factors = np.ones(config.head_dim // 2)
   for tensor in reader.tensors:
-    if tensor.name == _ROPE_FACTORS:
+    if tensor.name == gguf_config.ROPE_FACTORS:
       factors = _dequantise(tensor).reshape(-1)
   if factors.shape == expected.shape and np.allclose(
     factors, expected, rtol=1e-4
@@ -199,7 +172,8 @@ def _factor_lines(reader: Any, config: DecoderConfig) -> list[str]:
     return []
   return [
     f'rope_scaling: the file divides the rotary frequencies by '
-    f'{factors.min():g} to {factors.max():g} ({_ROPE_FACTORS}), MODEL binds '
+    f'{factors.min():g} to {factors.max():g} ({gguf_config.ROPE_FACTORS}), '
+    f'MODEL binds '
     f"{config.rope_scaling}. Llama 3.1 has kind = 'llama3', factor = 8, "
     'Llama 3.2 factor = 32; see gin/models/llama3_8b.gin'
   ]

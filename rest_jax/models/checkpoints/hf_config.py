@@ -1,4 +1,4 @@
-"""Compares a Hugging Face config.json with the network that MODEL binds.
+"""The network that a Hugging Face config.json describes, and that of MODEL.
 
 Two checkpoints may have tensors of the same names and shapes and still be
 different networks: the rotary base and its scaling, the norm's epsilon and the
@@ -52,6 +52,69 @@ def check(folder: storage.Path, config: DecoderConfig) -> None:
   """
   if not (folder / NAME).exists():
     return
+  found, stated = _read(folder)
+  lines = [
+    f'{name}: the file has {value}, MODEL binds {getattr(config, name)}'
+    for name, value in stated.items()
+    if value != getattr(config, name)
+  ]
+  window = _window(found)
+  if window is not None and window < config.max_length:
+    lines.append(
+      f'max_length: the file attends to the last {window} tokens only '
+      f'(sliding_window), MODEL binds {config.max_length}'
+    )
+  weights.require_same(folder, lines)
+
+
+def network(folder: storage.Path) -> DecoderConfig:
+  """The network that config.json describes, in float32.
+
+  Args:
+    folder: of the checkpoint.
+
+  Raises:
+    ConfigurationError: there is no config.json, it lacks a size, or it is not
+      of a network that is implemented.
+  """
+  if not (folder / NAME).exists():
+    raise configuration.ConfigurationError(
+      f'{folder}: has no {NAME}, which describes the network. Put the one that '
+      'was published with the weights beside them, or bind MODEL yourself '
+      '(gin/models/ has examples).'
+    )
+  found, stated = _read(folder)
+  # transformers writes the key only where it is not the family's default.
+  stated.setdefault('tie_embeddings', False)
+  length = found.get('max_position_embeddings')
+  missing = [
+    key
+    for key, field in (*_FIELDS.items(), ('max_position_embeddings', None))
+    if stated.get(field, found.get(key)) is None
+  ]
+  if missing:
+    raise configuration.ConfigurationError(
+      f'{folder / NAME}: lacks {", ".join(missing)}. Take the file that was '
+      'published with the weights, or bind MODEL yourself.'
+    )
+  return DecoderConfig(
+    max_length=min(filter(None, (length, _window(found)))), **stated
+  )
+
+
+def _window(found: Mapping[str, Any]) -> int | None:
+  """To how many tokens Mistral attends; None: to all."""
+  if found.get('model_type') != 'mistral':
+    return None
+  return found.get('sliding_window')
+
+
+def _read(folder: storage.Path) -> tuple[dict[str, Any], dict[str, Any]]:
+  """(config.json, the fields of DecoderConfig that it states).
+
+  Raises:
+    ConfigurationError: another family, or something that is not implemented.
+  """
   found = storage.read_json(folder / NAME)
   family = found.get('model_type', 'llama')
   if family not in _FAMILIES:
@@ -79,18 +142,7 @@ def check(folder: storage.Path, config: DecoderConfig) -> None:
     raise configuration.ConfigurationError(
       f'{folder}: config.json: {error}'
     ) from error
-  lines = [
-    f'{name}: the file has {value}, MODEL binds {getattr(config, name)}'
-    for name, value in stated.items()
-    if value != getattr(config, name)
-  ]
-  window = found.get('sliding_window') if family == 'mistral' else None
-  if window is not None and window < config.max_length:
-    lines.append(
-      f'max_length: the file attends to the last {window} tokens only '
-      f'(sliding_window), MODEL binds {config.max_length}'
-    )
-  weights.require_same(folder, lines)
+  return found, stated
 
 
 def rope(found: Mapping[str, Any]) -> dict[str, Any]:

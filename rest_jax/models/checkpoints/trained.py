@@ -4,9 +4,29 @@ from typing import Any
 
 from rest_jax.artifacts import manifests, storage
 from rest_jax.config import configuration
-from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models.architecture import DecoderConfig, RopeScaling
 
 PARAMS = 'params'  # the item of a checkpoint that holds the weights
+
+
+def network(source: storage.PathLike) -> DecoderConfig:
+  """The network of a folder of the train stage, as its fingerprint says.
+
+  Raises:
+    ConfigurationError: an older version described networks in another way.
+  """
+  made = manifests.load(source, stage='train').fingerprint['semantic']
+  fields = dict(made['model'])
+  scaling = fields.pop('rope_scaling', None)
+  if scaling is not None:
+    fields['rope_scaling'] = RopeScaling(**scaling)
+  try:
+    return DecoderConfig(**fields)
+  except TypeError as error:
+    raise configuration.ConfigurationError(
+      f'{source}: trained by a version of rest_jax that described networks in '
+      f'another way ({error}). Bind MODEL yourself.'
+    ) from error
 
 
 def load(source: storage.PathLike, model: DecoderConfig, target: Any) -> Any:

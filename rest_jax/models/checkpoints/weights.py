@@ -7,7 +7,6 @@ Published decoders store (out, in) matrices, one per layer; here they are
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from rest_jax.config import configuration
@@ -148,6 +147,7 @@ def place(read: Params, target: Any) -> Any:
   Returns:
     The target's tree of arrays.
   """
+  import jax  # what only compares sizes does without
 
   def put(path: Any, want: jax.ShapeDtypeStruct) -> jax.Array:
     name = '/'.join(str(entry.key) for entry in path)
