@@ -7,6 +7,8 @@ Give the same command again after a crash, a kill or a preemption: it goes on
 where it stopped. A larger NUM_ITERATIONS, NUM_SAMPLES or EVAL_SAMPLES extends
 the run; any other change is refused by the stage that it would change.
 
+    --model=PATH --problems=FILE.jsonl
+                                  your own, with gin/runs/own_problems.gin
     --until=iteration_01/select   stops there (and leaves out what that does
                                   not need); a folder's name means all its jobs
     --dry_run                     prints the plan and what is left to do
@@ -25,6 +27,7 @@ from rest_jax.pipeline import launcher  # noqa: E402
 if __name__ == '__main__':
   sys.exit(
     main.exit_code(
-      lambda: launcher.run(sys.argv[1:], __doc__), launcher.REST_EM.name
+      lambda: launcher.run(sys.argv[1:], __doc__, launcher.REST_EM.name),
+      launcher.REST_EM.name,
     )
   )

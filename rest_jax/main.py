@@ -14,7 +14,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from rest_jax.config import gin_flags
+import rest_jax
+from rest_jax.config import gin_flags, packaged_gin
 from rest_jax.executors import exit_codes
 
 INPUT_GIN_FILE = 'tasks/own_problems.gin'  # of --input, where none is named
@@ -29,6 +30,7 @@ STAGES = {
   'report': 'one HTML page and results.json',
   'preflight': 'compile the training step for a TPU that is not here',
 }
+RUN = 'run'  # all stages, one after the other
 # Without gin and without a run: their module has a `run(arguments)`.
 COMMANDS = {
   'grade': ('grade', "grade anybody's completions: JSONL in, JSONL out"),
@@ -37,22 +39,37 @@ COMMANDS = {
     'a sheet for exams that a person grades, and back',
   ),
   'check-task': ('check_task', 'try the tests of code problems on references'),
+  'tasks': ('tasks', 'list the tasks that come with the package'),
+  'models': ('models', 'list what can be a base model'),
 }
+
+
+def _run_files() -> str:
+  """The run files that come with the package, and what each is for."""
+  found = packaged_gin.described('runs')
+  return '\n'.join(f'  {name:24}{first}' for name, first in found.items())
 
 
 def parser() -> argparse.ArgumentParser:
   """The flags, named as T5X names them."""
-  text = '\n'.join(f'  {name:12}{what}' for name, what in STAGES.items())
-  more = '\n'.join(f'  {name:12}{what}' for name, (_, what) in COMMANDS.items())
+  text = '\n'.join(f'  {name:14}{what}' for name, what in STAGES.items())
+  more = '\n'.join(f'  {name:14}{what}' for name, (_, what) in COMMANDS.items())
   result = argparse.ArgumentParser(
     prog='rest-jax',
     formatter_class=argparse.RawDescriptionHelpFormatter,
-    description='ReST^EM self-training in JAX: one stage of a run.\n\n'
-    f'stages:\n{text}\n\n'
+    description='ReST^EM self-training of language models in JAX.\n\n'
+    'the whole loop, on your own model and problems:\n'
+    '  rest-jax run --model=model.gguf --problems=problems.jsonl\n'
+    'and with a run file (rest-jax run --help):\n'
+    '  rest-jax run --gin_file=runs/math.gin --gin.RUN_DIR=runs/math …\n\n'
+    f'one stage of a run:\n{text}\n\n'
     f'commands of their own (rest-jax NAME --help):\n{more}\n\n'
-    'The whole loop: python launch/rest_em.py --executor=local --gin_file=...',
+    f'run files, below gin/:\n{_run_files()}',
     epilog='Any dial of gin/defaults.gin: --gin.NAME=VALUE, for example '
     '--gin.TEMPERATURE=0.7 --gin.RUN_DIR=runs/x',
+  )
+  result.add_argument(
+    '--version', action='version', version=f'rest_jax {rest_jax.__version__}'
   )
   result.add_argument('stage', nargs='?', choices=list(STAGES), metavar='STAGE')
   result.add_argument('--run_mode', choices=list(STAGES), metavar='STAGE')
@@ -95,6 +112,10 @@ def run(arguments: Sequence[str]) -> int:
       f'rest_jax.commands.{COMMANDS[arguments[0]][0]}'
     )
     return module.run(arguments[1:])
+  if arguments and arguments[0] == RUN:
+    from rest_jax.pipeline import launcher
+
+    return launcher.run(arguments[1:])
   others, bindings = gin_flags.split(arguments)
   flags = parser().parse_args(others)
   stage = flags.run_mode or flags.stage

@@ -3,6 +3,8 @@
 Read with the `gguf` package (extra 'hf'), which maps a local file into memory.
 """
 
+import functools
+import os
 from typing import Any
 
 from rest_jax.artifacts import storage
@@ -27,14 +29,15 @@ def open_reader(source: storage.PathLike) -> Any:
       f'{source}: a GGUF file is read in place; copy it to a local disk first.'
     )
   try:
-    import gguf
+    import gguf  # noqa: F401
   except ImportError as error:
     raise configuration.ConfigurationError(
       f'{source}: reading GGUF needs the package gguf: '
       "pip install 'rest_jax[hf]'."
     ) from error
   try:
-    reader = gguf.GGUFReader(str(source))
+    stat = os.stat(source)
+    reader = _open(os.path.abspath(source), stat.st_mtime_ns, stat.st_size)
   except (ValueError, OSError, IndexError, KeyError) as error:
     raise configuration.ConfigurationError(
       f'{source}: not a readable GGUF file, or a part of one ({error}).'
@@ -46,6 +49,15 @@ def open_reader(source: storage.PathLike) -> Any:
       'llama-gguf-split --merge FIRST_PART WHOLE.gguf.'
     )
   return reader
+
+
+@functools.lru_cache(maxsize=1)
+def _open(source: str, modified: int, size: int) -> Any:
+  """Parsing the metadata takes seconds: a vocabulary has 100,000 pieces."""
+  del modified, size  # they say whether it is still the same file
+  import gguf
+
+  return gguf.GGUFReader(source)
 
 
 def field(reader: Any, name: str, default: Any = None) -> Any:

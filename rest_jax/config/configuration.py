@@ -174,6 +174,8 @@ def checked_value(where: str, value: Any, hint: Any) -> Any:
       raise ConfigurationError(f'{where}: got {value!r}; allowed: {allowed}.')
     return value
   if origin in (tuple, Sequence):
+    if isinstance(value, (str, int, float)) and args[-1] is Ellipsis:
+      value = (value,)  # LEARNING_RATES=3e-4: a list of one
     if isinstance(value, str) or not isinstance(value, Sequence):
       raise _type_error(where, value, hint)
     if origin is tuple and args[-1] is not Ellipsis:
@@ -213,6 +215,13 @@ def checked_value(where: str, value: Any, hint: Any) -> Any:
 def _type_error(where: str, value: Any, hint: Any) -> ConfigurationError:
   expected = hint.__name__ if isinstance(hint, type) else str(hint)
   expected = expected.replace('typing.', '').replace('rest_jax.', '')
+  hint_of_auto = (
+    " 'auto' is derived by the launcher (rest-jax run, launch/rest_em.py); "
+    'one stage alone needs the value.'
+    if value == 'auto'
+    else ''
+  )
   return ConfigurationError(
     f'{where}: got {value!r} ({type(value).__name__}); expected {expected}.'
+    f'{hint_of_auto}'
   )

@@ -20,8 +20,7 @@ from typing import Any
 
 import gin
 
-import rest_jax
-from rest_jax.config import configuration, gin_names
+from rest_jax.config import configuration, gin_names, packaged_gin
 
 STAGES = {
   'prepare': 'rest_jax.prepare',
@@ -35,19 +34,11 @@ STAGES = {
   # Plans of several jobs, for the launcher; the function is called `plan`.
   'rest_em': 'rest_jax.rest_em',
   'batch': 'rest_jax.pipeline.checkpoint_evaluation',
+  # What the launcher derives sizes from.
+  'sizes': 'rest_jax.pipeline.sizes',
 }
 PLANS = ('rest_em', 'batch')
-DEFAULTS = 'defaults.gin'
 _MACRO = 'gin.macro'
-
-
-def gin_directory() -> str:
-  """The folder of the package's own gin files, in a checkout or in a wheel."""
-  package = rest_jax.__path__[0]
-  checkout = os.path.join(os.path.dirname(package), 'gin')
-  if os.path.exists(os.path.join(checkout, DEFAULTS)):
-    return checkout
-  return os.path.join(package, 'gin_files')
 
 
 def parse(
@@ -74,7 +65,9 @@ def parse(
     ConfigurationError: a name is misspelt, a value has the wrong type, or a
       required one is missing.
   """
-  function = _read(stage, gin_files, bindings, search_paths)
+  function = read(
+    stage, gin_files=gin_files, bindings=bindings, search_paths=search_paths
+  )
   with _clear_errors():
     _check_reachable(stage, function)
     arguments = gin.get_bindings(function)
@@ -102,7 +95,7 @@ def macros(
     Name to value, without macros that are None, REQUIRED or not defined.
   """
   own = [b for b in bindings if b.partition('=')[0].strip() in names]
-  _read(stage, gin_files, own, search_paths)
+  read(stage, gin_files=gin_files, bindings=own, search_paths=search_paths)
   return {
     name: value
     for name in names
@@ -120,27 +113,31 @@ def _plain(value: Any) -> Any:
   return value
 
 
-def _read(
+def read(
   stage: str,
-  gin_files: Sequence[str],
-  bindings: Sequence[str],
-  search_paths: Sequence[str],
+  *,
+  gin_files: Sequence[str] = (),
+  bindings: Sequence[str] = (),
+  search_paths: Sequence[str] = (),
 ) -> Callable[..., Any]:
   """Reads files and bindings into gin, without resolving references.
 
+  Args: as for `parse`.
+
   Returns:
-    The stage's function.
+    The stage's function; `bindings` gives what is bound.
   """
   gin.clear_config()
-  gin.config._LOCATION_PREFIXES[:] = [*search_paths, '', gin_directory()]
+  ours = packaged_gin.directory()
+  gin.config._LOCATION_PREFIXES[:] = [*search_paths, '', ours]
   # Gin's other file reader, for package resources, logs an error for each
   # folder in which a file is not found.
   gin.config._FILE_READERS[:] = [(open, os.path.isfile)]
   module = importlib.import_module(STAGES[stage])
   function = getattr(module, 'plan' if stage in PLANS else stage)
   with _clear_errors():
-    files = [DEFAULTS, f'stages/{stage}.gin', *gin_files]
-    places = [*search_paths, os.getcwd(), gin_directory()]
+    files = [packaged_gin.DEFAULTS, f'stages/{stage}.gin', *gin_files]
+    places = [*search_paths, os.getcwd(), ours]
     for file in files:
       gin_names.require_file(file, places)
     gin.parse_config_files_and_bindings(
@@ -188,7 +185,7 @@ def _parse_binding(binding: str) -> None:
   if not dot:
     _require_known(f'--gin.{key}', 'no gin file defines this macro', _macros())
   elif root not in imported:
-    others = gin_names.imported_modules(gin_directory())
+    others = gin_names.imported_modules(packaged_gin.directory())
     if root not in others:
       known = {**imported, **others}
       raise configuration.ConfigurationError(
@@ -226,7 +223,7 @@ def _macros() -> dict[str, Any]:
 
 def _check_macros_of_files() -> None:
   """Raises for a macro that nothing uses and that resembles a default one."""
-  with open(os.path.join(gin_directory(), DEFAULTS)) as file:
+  with open(packaged_gin.path(packaged_gin.DEFAULTS)) as file:
     ours = re.findall(r'^([A-Z]\w*) *=', file.read(), re.M)
   used = {name for name, _ in _references(gin.config._CONFIG)}
   for name in sorted({*_macros()} - {*ours} - used):

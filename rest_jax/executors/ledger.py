@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from rest_jax import __version__
 from rest_jax.artifacts import manifests, storage
-from rest_jax.config import gin_names, gin_parser
+from rest_jax.config import gin_names, packaged_gin
 from rest_jax.executors.jobs import Job
 
 
@@ -148,7 +148,7 @@ def _stage_text(stage: str) -> str:
   """The stage's own gin file and what it includes."""
   text, todo = '', [f'stages/{stage}.gin']
   while todo:
-    name = os.path.join(gin_parser.gin_directory(), todo.pop())
+    name = packaged_gin.path(todo.pop())
     if os.path.exists(name):
       with open(name) as file:
         found = file.read()

@@ -10,7 +10,7 @@ command resumes an interrupted run. One launcher at a time holds RUN_DIR.
 import argparse
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rest_jax.artifacts import (
@@ -25,7 +25,15 @@ from rest_jax.executors import jobs
 from rest_jax.executors.console import Console
 from rest_jax.executors.ledger import Configuration, Ledger
 from rest_jax.executors.local import LocalExecutor
-from rest_jax.pipeline import checkpoint_evaluation, task_files
+from rest_jax.executors.machine import Machine
+from rest_jax.pipeline import (
+  automatic,
+  checkpoint_evaluation,
+  launch_checks,
+  own_run,
+  task_files,
+)
+from rest_jax.pipeline.sizes import Dial
 from rest_jax.reporting.terminal_table import results_table
 
 EXECUTORS = {'local': LocalExecutor}
@@ -56,22 +64,29 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   result.add_argument('--executor', choices=list(EXECUTORS), default='local')
+  own_run.add_flags(result)
   gin_flags.add(result)
   result.add_argument('--until', metavar='JOB', help='the last job to run')
   result.add_argument('--dry_run', action='store_true', help='print the plan')
   return result
 
 
-def run(arguments: Sequence[str], description: str) -> int:
-  """launch/rest_em.py: plans, then runs or prints; returns the exit code.
+def run(
+  arguments: Sequence[str],
+  description: str = own_run.__doc__,
+  name: str = 'rest-jax run',
+) -> int:
+  """Plans ReST^EM, then runs or prints it; returns the exit code.
 
   Args:
-    arguments: its command line.
+    arguments: the command line.
     description: of its --help.
+    name: of the command, in its --help.
   """
   others, bindings = gin_flags.split(arguments)
-  flags = parser(REST_EM.name, description).parse_args(others)
+  flags = parser(name, description).parse_args(others)
   bindings = [*flags.gin_bindings, *bindings]
+  flags.gin_file, bindings = own_run.expand(flags, bindings)
   return launch(REST_EM, flags, bindings, arguments)
 
 
@@ -97,51 +112,116 @@ def launch(
     raise configuration.ConfigurationError(
       f'--executor: got {flags.executor!r}; allowed: {", ".join(EXECUTORS)}.'
     )
-  plan, bound = gin_parser.parse(
-    program.plan,
-    gin_files=flags.gin_file,
-    bindings=bindings,
-    search_paths=gin_flags.search_paths(flags),
-  )
-  run_dir = bound['run_dir'].rstrip('/')
-  planned = whole = plan(**bound)
-  if flags.until:
-    planned = jobs.until(planned, flags.until)
-  ledger = Ledger(
-    run_dir,
-    Configuration(
-      bindings=gin_parser.bindings(),
-      others=[b for b in bindings if '.' in b.partition('=')[0]],
-    ),
-  )
+  launching = _Launch(program, flags, bindings, arguments)
   if flags.dry_run:
-    _print_plan(planned, ledger)
+    launching.show()
     return 0
-  config = _config(run_dir, program)
-  text = (
-    f'# {program.name} {shlex.join(arguments)}\n# which resolves to:\n\n'
-    f'{gin_parser.config_text()}'
-  ).encode()
+  return launching.run()
 
-  def before(job: jobs.Job) -> None:
-    leases.check_all()  # another launcher may have taken the run over
-    # A changed configuration replaces config.gin only once the stages have
-    # accepted it, before the report, the last job, which shows it.
-    if not config.exists() or job.stage == 'report':
-      storage.write_bytes(config, text)
 
-  with leases.hold(run_dir, purpose=program.name):
-    executor = EXECUTORS[flags.executor](
-      run_dir,
-      _flags_of_jobs(flags, bindings),
-      ledger,
-      Console([job.name for job in whole]),
+class _Launch:
+  """One launch of a plan."""
+
+  def __init__(
+    self,
+    program: Program,
+    flags: argparse.Namespace,
+    bindings: Sequence[str],
+    arguments: Sequence[str],
+  ):
+    self._program, self._flags = program, flags
+    self._bindings, self._arguments = list(bindings), arguments
+    self._automatic = automatic.Automatic(
+      stage=program.plan,
+      gin_files=flags.gin_file,
+      bindings=bindings,
+      search_paths=gin_flags.search_paths(flags),
     )
-    code = executor.run(planned, before=before)
-  if code == 0 and planned[-1].stage == 'report':
-    print(results_table(run_dir))
-    print(f'\nreport: {run_dir}/report/index.html')
-  return code
+    launch_checks.check_paths(self._automatic.context)
+    self._derived = self._automatic.before_plan()
+    # What was derived is read like any other gin file, so it must be written;
+    # in a folder of its own where nothing of the run may be.
+    self._resolve()
+
+  def _resolve(self) -> None:
+    """Plans anew, with what has been derived so far."""
+    with self._automatic.readable() as files:
+      plan, bound = gin_parser.parse(
+        self._program.plan,
+        gin_files=files,
+        bindings=self._bindings,
+        search_paths=gin_flags.search_paths(self._flags),
+      )
+    self.run_dir = bound['run_dir'].rstrip('/')
+    self._planned = self._whole = plan(**bound)
+    if self._flags.until:
+      self._planned = jobs.until(self._planned, self._flags.until)
+    self._ledger = Ledger(
+      self.run_dir,
+      Configuration(
+        bindings=gin_parser.bindings(),
+        others=[b for b in self._bindings if '.' in b.partition('=')[0]],
+      ),
+    )
+    self._text = (
+      f'# {self._program.name} {shlex.join(self._arguments)}\n'
+      f'# which resolves to:\n\n{gin_parser.config_text()}'
+    ).encode()
+
+  def _check(self) -> None:
+    """Resolves the bindings of all jobs to come, as these will."""
+    with self._automatic.readable() as files:
+      launch_checks.check_bindings(
+        [job for job in self._planned if not self._ledger.is_done(job)],
+        _flags_of_jobs(self._flags, files, self._bindings),
+        self._automatic.pending,
+      )
+
+  def show(self) -> None:
+    """Prints the plan, and what everything resolves to."""
+    self._check()
+    print(self._text.decode())
+    _print_plan(self._planned, self._ledger, self._automatic.devices())
+    _print_derived(self._derived, self._automatic.pending)
+
+  def run(self) -> int:
+    """Runs what is not done yet; returns the exit code."""
+    config = _config(self.run_dir, self._program)
+    _print_derived(self._derived, [])
+    self._check()
+    with leases.hold(self.run_dir, purpose=self._program.name):
+      self._automatic.write()
+      code = 0
+      if self._automatic.pending:
+        first = [job for job in self._planned if job.stage == 'prepare']
+        code = self._execute(first, config)
+        if code == 0:
+          _print_derived(self._automatic.after_prepare(), [])
+          self._automatic.write()
+          self._resolve()
+          storage.write_bytes(config, self._text)
+      if code == 0:
+        code = self._execute(self._planned, config)
+    if code == 0 and self._planned[-1].stage == 'report':
+      print(results_table(self.run_dir))
+      print(f'\nreport: {self.run_dir}/report/index.html')
+    return code
+
+  def _execute(self, planned: Sequence[jobs.Job], config: storage.Path) -> int:
+    def before(job: jobs.Job) -> None:
+      leases.check_all()  # another launcher may have taken the run over
+      # A changed configuration replaces config.gin only once the stages have
+      # accepted it, before the report, the last job, which shows it.
+      if not config.exists() or job.stage == 'report':
+        storage.write_bytes(config, self._text)
+
+    executor = EXECUTORS[self._flags.executor](
+      self.run_dir,
+      _flags_of_jobs(self._flags, self._automatic.files, self._bindings),
+      self._ledger,
+      Console([job.name for job in self._whole]),
+    )
+    return executor.run(planned, before=before)
 
 
 def is_batch(flags: argparse.Namespace, bindings: Sequence[str]) -> bool:
@@ -162,11 +242,6 @@ def run_batch(
   """
   names = ['CHECKPOINTS', 'VOCABULARY', 'BASE_CHECKPOINT_PATH']
   asked = _macros(names, flags, bindings)
-  if gin_parser.bindings()['MODEL'] == '%gin.REQUIRED':
-    raise configuration.ConfigurationError(
-      'evaluate: MODEL must be set, the one network of all CHECKPOINTS: no '
-      '--gin_file does. gin/models/ has some.'
-    )
   policies = checkpoint_evaluation.names(asked['CHECKPOINTS']).values()
   lost = [path for path in policies if not storage.path(path).exists()]
   if lost and not flags.dry_run:
@@ -235,20 +310,34 @@ def _config(run_dir: str, program: Program) -> storage.Path:
 
 
 def _flags_of_jobs(
-  flags: argparse.Namespace, bindings: Sequence[str]
+  flags: argparse.Namespace, gin_files: Sequence[str], bindings: Sequence[str]
 ) -> list[str]:
   """What the user asked for, in the form that rest_jax.main takes."""
-  result = [f'--gin_file={name}' for name in flags.gin_file]
+  result = [f'--gin_file={name}' for name in gin_files]
   if flags.gin_search_paths:
     result.append(f'--gin_search_paths={flags.gin_search_paths}')
   return [*result, *(f'--gin_bindings={binding}' for binding in bindings)]
 
 
-def _print_plan(planned: Sequence[jobs.Job], ledger: Ledger) -> None:
+def _print_derived(derived: Mapping[str, Dial], pending: Sequence[str]) -> None:
+  """What was derived, a dial a line, each with its reason."""
+  width = max(map(len, derived), default=0)
+  for name, dial in derived.items():
+    value = dial.value
+    if dataclasses.is_dataclass(value):
+      value = f'@{type(value).__name__}()'
+    print(f'auto  {name:{width}} = {value}  ({dial.reason})')
+  if pending:
+    print(f'auto  after prepare: {", ".join(pending)}')
+
+
+def _print_plan(
+  planned: Sequence[jobs.Job], ledger: Ledger, machine: Machine
+) -> None:
   width = max(len(job.name) for job in planned)
   for job in planned:
     state = 'done' if ledger.is_done(job) else 'to do'
-    where = job.accelerator
+    where = str(machine.kind if job.accelerator == 'tpu' else 'cpu')
     if job.topology:
       where = f'{job.slices} x {job.topology}'
     needs = ', '.join(job.needs) if job.stage != 'report' else 'all of these'

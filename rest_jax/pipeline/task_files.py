@@ -15,7 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rest_jax.artifacts import run_paths
-from rest_jax.config import configuration, gin_names, gin_parser
+from rest_jax.config import (
+  configuration,
+  gin_names,
+  gin_parser,
+  packaged_gin,
+)
 
 _MACRO = re.compile(r'[A-Z]\w*_TASK')
 
@@ -124,7 +129,7 @@ def _require(
   name: str, bound: Mapping[str, str], search_paths: Sequence[str]
 ) -> None:
   """Raises ConfigurationError unless there is a file tasks/NAME.gin."""
-  places = [*search_paths, os.getcwd(), gin_parser.gin_directory()]
+  places = [*search_paths, os.getcwd(), packaged_gin.directory()]
   folders = [os.path.join(place, 'tasks') for place in places]
   known = {
     file.removesuffix('.gin')

@@ -5,6 +5,7 @@ See jsonl.py for what a row is.
 
 import hashlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from rest_jax.artifacts import json_lines, storage
@@ -38,10 +39,7 @@ def read_rows(
     ConfigurationError: no such file, no good row, or more than half are bad.
   """
   rows, skipped, keys = [], {}, set()
-  lines = _read(source).removeprefix(b'\xef\xbb\xbf').split(b'\n')
-  for number, line in enumerate(lines, 1):
-    if not line.strip():
-      continue
+  for number, line in lines(source):
     try:
       row = _row(line, number, grader)
       if row.key in keys:
@@ -62,6 +60,16 @@ def read_rows(
       '{"id": "1", "question": "...", "answer": "42"}.'
     )
   return rows, skipped
+
+
+def lines(source: storage.PathLike) -> Iterator[tuple[int, bytes]]:
+  """The lines of a file that hold something, with their numbers from 1.
+
+  Raises:
+    ConfigurationError: there is no such file.
+  """
+  content = _read(source).removeprefix(b'\xef\xbb\xbf').split(b'\n')
+  return ((n, line) for n, line in enumerate(content, 1) if line.strip())
 
 
 def gsm8k_answer(text: str) -> tuple[str, str] | None:

@@ -35,8 +35,9 @@ def carve(
 
   The hash is of the question, not the id, so that two copies of a question lie
   on the same side. Adding a problem later does not move the others. There is
-  one exception: if the hash gives the split no problem, it gets the one with
-  the smallest hash.
+  one exception: where the hash gives the split less than three quarters of its
+  share, as it may among few problems, it gets those with the smallest hashes
+  too.
 
   Args:
     rows: the problems.
@@ -50,10 +51,14 @@ def carve(
   values = [
     seeded_random.fraction(seed, split, canonical(row.question)) for row in rows
   ]
-  nearest = min(values, default=0.0)
+  wanted = max(1, round(share * len(values)))
+  limit = share
+  if sum(value < share for value in values) < 0.75 * wanted:
+    # The smallest that is left out, in the order of the hashes.
+    limit = [*sorted(values), 1.0][wanted]
   sides: tuple[list[Row], list[Row]] = ([], [])
   for row, value in zip(rows, values, strict=True):
-    sides[value < share or value == nearest].append(row)
+    sides[value < limit].append(row)
   return sides
 
 

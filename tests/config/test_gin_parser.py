@@ -7,7 +7,12 @@ import sys
 
 import pytest
 
-from rest_jax.config import configuration, gin_names, gin_parser
+from rest_jax.config import (
+  configuration,
+  gin_names,
+  gin_parser,
+  packaged_gin,
+)
 
 DIRS = ['PROBLEMS_DIRS=[p]', 'SAMPLES_DIRS=[s]', 'VERDICTS_DIRS=[v]']
 MODEL = """
@@ -208,7 +213,7 @@ def test_nothing_of_one_parse_is_left_in_the_next():
 
 
 def gin_files():
-  base = pathlib.Path(gin_parser.gin_directory())
+  base = pathlib.Path(packaged_gin.directory())
   return [
     os.path.relpath(path, base)
     for folder in ('models', 'tasks', 'runs')
@@ -244,7 +249,7 @@ def test_every_gin_file_is_parsed_and_built(name, model_file):
 
 def test_the_plan_binds_only_what_the_stages_take(model_file):
   """Each job's arguments resolve to the arguments of its stage's function."""
-  task = gin_parser.gin_directory() + '/tasks/arithmetic.gin'
+  task = packaged_gin.directory() + '/tasks/arithmetic.gin'
   files = [model_file, task]
   plan, bound = gin_parser.parse(
     'rest_em',

@@ -84,9 +84,7 @@ def test_a_size_that_a_config_lacks_is_named(tmp_path, key):
     published.matrices(tied=True),
     config={'max_position_embeddings': 32, key: None},
   )
-  with pytest.raises(
-    configuration.ConfigurationError, match=f'lacks .*{key}'
-  ):
+  with pytest.raises(configuration.ConfigurationError, match=f'lacks .*{key}'):
     described.network(folder)
 
 

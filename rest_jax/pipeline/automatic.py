@@ -1,0 +1,266 @@
+"""Dials that are bound to 'auto': derived once for a run, and fixed from then.
+
+    before the plan   MODEL, CHAT, GRADER, …: from the checkpoint and the input
+    after prepare     GROUPS, ROW_LENGTH, …: from the problems' lengths too
+
+What was derived stands in RUN_DIR/automatic.gin, each with its reason. A later
+launch reads it there, for sizes are part of the fingerprints of what was made;
+a dial that a gin file or the command line sets is no longer derived.
+"""
+
+import contextlib
+import dataclasses
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rest_jax.artifacts import manifests, run_paths, storage
+from rest_jax.config import gin_parser
+from rest_jax.executors import machine
+from rest_jax.executors.jobs import Resources
+from rest_jax.pipeline import own_defaults, sizes
+from rest_jax.pipeline.sizes import AUTO, Dial
+from rest_jax.tasks import problem_sets
+
+FILE = 'automatic.gin'  # below RUN_DIR
+_HEADER = """\
+# Derived by rest_jax for this run, where a dial was 'auto'; fixed from then on.
+# To set one yourself: --gin.NAME=VALUE or a --gin_file.
+from __gin__ import dynamic_registration
+
+from rest_jax.models import architecture
+"""
+# Read before anything is derived.
+_CONTEXT = (
+  *('RUN_DIR', 'BASE_CHECKPOINT_PATH', 'VOCABULARY', 'INPUT', 'TOPOLOGY'),
+  *('SLICES', 'TASKS', 'EVAL_TASKS', 'CHECKPOINTS', 'INPUT_TEST'),
+  'MANUAL_DIR',
+)
+
+
+@dataclasses.dataclass
+class Automatic:
+  """The dials of a run that are derived.
+
+  Attributes:
+    stage: a plan, a key of gin_parser.STAGES.
+    gin_files: of the user.
+    bindings: of the user's command line.
+    search_paths: of the user.
+    entries: what is derived: name to its text in automatic.gin.
+    context: the dials that others are derived from, as they are set.
+  """
+
+  stage: str
+  gin_files: Sequence[str]
+  bindings: Sequence[str]
+  search_paths: Sequence[str]
+  entries: dict[str, str] = dataclasses.field(default_factory=dict)
+  context: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    self.context = self._macros(_CONTEXT)
+    self._asked = [
+      name
+      for name, value in self._bound().items()
+      if value == repr(AUTO) and name.isupper()
+    ]
+    standing = _read(self._file) if self._file else {}
+    self.entries = {
+      name: text
+      for name, text in standing.items()
+      if name in self._asked
+      or (name.startswith(_MODEL_FIELDS) and 'MODEL' in self._asked)
+    }
+
+  @contextlib.contextmanager
+  def readable(self) -> Iterator[list[str]]:
+    """The gin files to read now: automatic.gin may not be written yet."""
+    with tempfile.TemporaryDirectory() as folder:
+      file = os.path.join(folder, FILE)
+      with open(file, 'w') as stream:
+        stream.write(self._text())
+      yield [*self.gin_files, file]
+
+  @property
+  def files(self) -> list[str]:
+    """The gin files to read: the user's, and automatic.gin behind them."""
+    if not self.entries:
+      return list(self.gin_files)
+    return [*self.gin_files, str(self._file)]
+
+  @property
+  def pending(self) -> list[str]:
+    """The dials that are 'auto' and not derived yet."""
+    return [name for name in self._asked if name not in self.entries]
+
+  def devices(self) -> machine.Machine:
+    """What the run's accelerator jobs will find."""
+    return machine.find(
+      Resources(
+        topology=self.context.get('TOPOLOGY'),
+        slices=self.context.get('SLICES', 1),
+      )
+    )
+
+  def before_plan(self) -> dict[str, Dial]:
+    """Derives what follows from the checkpoint and the input alone.
+
+    Returns:
+      What was derived now, by its dial.
+
+    Raises:
+      ConfigurationError: the checkpoint, or the input, is not what it must be.
+    """
+    wanted = [name for name in self.pending if name in own_defaults.BEFORE_PLAN]
+    if not wanted:
+      return {}
+    found = own_defaults.before_plan(
+      wanted,
+      checkpoint=self._checkpoint(),
+      vocabulary=self.context.get('VOCABULARY'),
+      source=self.context.get('INPUT'),
+      find_machine=self.devices,
+    )
+    self._add(found)
+    return found
+
+  def after_prepare(self) -> dict[str, Dial]:
+    """Derives what follows from the prepared problems too.
+
+    Returns:
+      What was derived now, by its dial.
+
+    Raises:
+      ConfigurationError: the model does not fit into the devices' memory, or
+        prompts into the model.
+    """
+    if not self.pending:
+      return {}
+    with self.readable() as files:
+      _, bound = gin_parser.parse(
+        'sizes',
+        gin_files=files,
+        bindings=self.bindings,
+        search_paths=self.search_paths,
+      )
+    asked = sizes.sizes(**bound)
+    prompts = self._prompts()
+    sizes.require_room(asked, prompts)
+    found = sizes.derive(asked, prompts, self.devices())
+    found |= own_defaults.schedule(asked, prompts, found)
+    if 'MODEL' in self._asked:
+      for field in ('remat', 'decode_loop'):
+        found[f'{_MODEL_FIELDS}{field}'] = found[field.upper()]
+    found = {
+      name: dial
+      for name, dial in found.items()
+      if name in self.pending or name.startswith(_MODEL_FIELDS)
+    }
+    self._add(found)
+    return found
+
+  def write(self) -> None:
+    """Writes automatic.gin, where anything is derived."""
+    if self.entries and self._file:
+      storage.write_bytes(self._file, self._text().encode())
+
+  def _text(self) -> str:
+    return '\n'.join([_HEADER, *self.entries.values()])
+
+  # ---- reading --------------------------------------------------------------
+
+  @property
+  def _file(self) -> storage.Path | None:
+    run_dir = self.context.get('RUN_DIR')
+    return storage.path(run_dir) / FILE if run_dir else None
+
+  def _checkpoint(self) -> str | None:
+    """What describes the run's one network."""
+    evaluated = self.context.get('CHECKPOINTS') or [None]
+    first, *_ = (
+      evaluated.values() if isinstance(evaluated, Mapping) else evaluated
+    )
+    return self.context.get('BASE_CHECKPOINT_PATH') or first
+
+  def _macros(self, names: Sequence[str]) -> dict[str, Any]:
+    return gin_parser.macros(
+      self.stage,
+      names,
+      gin_files=self.gin_files,
+      bindings=self.bindings,
+      search_paths=self.search_paths,
+    )
+
+  def _bound(self) -> Mapping[str, str]:
+    """The text of every binding; those of the command line too."""
+    gin_parser.read(
+      self.stage,
+      gin_files=self.gin_files,
+      bindings=self.bindings,
+      search_paths=self.search_paths,
+    )
+    return gin_parser.bindings()
+
+  def _prompts(self) -> sizes.Prompts:
+    """The lengths of all prepared prompts of the run."""
+    root = storage.path(self.context['RUN_DIR']) / 'problems'
+    train: list[int] = []
+    evaluated: list[int] = []
+    asked = [run_paths.eval_split(t) for t in self.context['EVAL_TASKS']]
+    for task in self.context['TASKS']:
+      train += _lengths(root / task / problem_sets.TRAIN)
+      asked.append((task, problem_sets.DVAL))
+    for task, split in dict.fromkeys(asked):
+      evaluated += _lengths(root / task / split)
+    return sizes.Prompts(train=train, evaluated=evaluated)
+
+  def _add(self, found: Mapping[str, Dial]) -> None:
+    for name, dial in found.items():
+      lines = [f'# {line}' for line in dial.reason.splitlines()]
+      self.entries[name] = '\n'.join([*lines, _gin(name, dial.value), ''])
+
+
+_MODEL_FIELDS = 'architecture.DecoderConfig.'
+
+
+def _gin(name: str, value: Any) -> str:
+  """A binding as gin reads it."""
+  if not dataclasses.is_dataclass(value):
+    return f'{name} = {value!r}'
+  kind = type(value).__name__
+  lines = [f'{name} = @architecture.{kind}()', f'architecture.{kind}:']
+  nested: list[str] = []
+  for field in dataclasses.fields(value):
+    part = getattr(value, field.name)
+    if not field.metadata.get('semantic', True):
+      continue
+    if dataclasses.is_dataclass(part):
+      nested += _gin('', part).splitlines()[1:]
+      part = f'@architecture.{type(part).__name__}()'
+      lines.append(f'  {field.name} = {part}')
+    else:
+      lines.append(f'  {field.name} = {part!r}')
+  return '\n'.join([*lines, *nested])
+
+
+def _read(file: storage.Path) -> dict[str, str]:
+  """The entries of automatic.gin, by the first name that each binds."""
+  if not file.exists():
+    return {}
+  _, _, text = file.read_text().partition(_HEADER)
+  entries = {}
+  for block in text.strip('\n').split('\n\n'):
+    names = re.findall(r'^([\w.]+) = ', block, re.M)
+    if names:
+      entries[names[0]] = block + '\n'
+  return entries
+
+
+def _lengths(folder: storage.Path) -> list[int]:
+  """The lengths of a folder's prompts, in tokens."""
+  manifest = manifests.load(folder, stage='prepare')
+  column = manifest.table(columns=['prompt_parts'])['prompt_parts']
+  return [sum(map(len, parts)) for parts in column.to_pylist()]

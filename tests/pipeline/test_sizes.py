@@ -1,0 +1,172 @@
+"""Sizes that are derived: they fit, divide evenly, and follow what is asked."""
+
+import dataclasses
+import itertools
+
+import pytest
+
+from rest_jax.config import configuration
+from rest_jax.executors.machine import Machine
+from rest_jax.models.architecture import DecoderConfig
+from rest_jax.pipeline import sizes
+
+GIB = 2**30
+SMOLLM2 = DecoderConfig(
+  vocab_size=49152,
+  num_layers=30,
+  embed_dim=576,
+  num_heads=9,
+  num_kv_heads=3,
+  head_dim=64,
+  mlp_dim=1536,
+  max_length=8192,
+)
+LLAMA_8B = DecoderConfig(
+  vocab_size=128256,
+  num_layers=32,
+  embed_dim=4096,
+  num_heads=32,
+  num_kv_heads=8,
+  head_dim=128,
+  mlp_dim=14336,
+  max_length=8192,
+  tie_embeddings=False,
+  dtype='bfloat16',
+)
+LAPTOP = Machine(kind='cpu', devices=1, device_bytes=8 * GIB, name='CPU')
+GPU = Machine(kind='gpu', devices=1, device_bytes=60 * GIB, name='GPU')
+POD = Machine(kind='tpu', devices=256, device_bytes=16 * GIB, name='v5e:16x16')
+
+
+def asked(model=SMOLLM2, **changes):
+  return sizes.Asked(
+    **{
+      'model': model,
+      'num_samples': 8,
+      'max_decode_length': 96,
+      'solutions_kept': 10,
+    }
+    | changes
+  )
+
+
+def prompts(train=(50,) * 45, evaluated=(50,) * 15):
+  return sizes.Prompts(train=train, evaluated=evaluated)
+
+
+def values(*args):
+  return {name: dial.value for name, dial in sizes.derive(*args).items()}
+
+
+@pytest.mark.parametrize('machine', [LAPTOP, GPU, POD], ids=lambda m: m.kind)
+@pytest.mark.parametrize('num_samples', [1, 3, 8, 32, 64])
+def test_sizes_divide_evenly_and_hold_what_they_must(machine, num_samples):
+  for many, longest in itertools.product((1, 7, 45, 7000), (20, 500)):
+    texts = prompts(train=(20,) * (many - 1) + (longest,), evaluated=(30,) * 9)
+    found = values(asked(num_samples=num_samples), texts, machine)
+    assert found['LANES'] <= num_samples
+    for name in ('GROUPS', 'GREEDY_GROUPS', 'BATCH_ROWS'):
+      assert found[name] % machine.devices == 0, name
+    rows = found['BATCH_ROWS'] // found['MICROBATCHES']
+    assert found['BATCH_ROWS'] % found['MICROBATCHES'] == 0
+    assert rows % machine.devices == 0
+    assert found['ROW_LENGTH'] >= longest + 96
+    assert found['PROMPT_BUCKET'] >= 1
+    assert found['PROBLEMS_PER_PART'] >= found['GREEDY_GROUPS']
+
+
+@pytest.mark.parametrize('gib', [4, 8, 16, 64])
+def test_a_training_step_fits_into_the_memory(gib):
+  machine = dataclasses.replace(LAPTOP, device_bytes=gib * GIB)
+  found = values(asked(), prompts(), machine)
+  needed = sizes.training_bytes(
+    SMOLLM2,
+    1,
+    found['BATCH_ROWS'] // found['MICROBATCHES'] * found['ROW_LENGTH'],
+    found['ROW_LENGTH'],
+    found['REMAT'],
+  )
+  assert needed < gib * GIB
+
+
+def test_recomputation_is_a_last_resort():
+  remats = []
+  for gib in (3, 4, 6, 64):
+    machine = dataclasses.replace(LAPTOP, device_bytes=gib * GIB)
+    remats.append(values(asked(), prompts(), machine)['REMAT'])
+  assert remats == sorted(remats)  # full, …, none
+  assert {remats[0], remats[-1]} == {'full', 'none'}
+
+
+def test_an_8b_model_fits_a_pod_and_no_laptop():
+  found = values(asked(LLAMA_8B), prompts(train=(300,) * 7000), POD)
+  assert found['GROUPS'] * found['LANES'] >= 256
+  with pytest.raises(
+    configuration.ConfigurationError, match='sampling: 8.03 G parameters'
+  ):
+    sizes.derive(asked(LLAMA_8B), prompts(), LAPTOP)
+
+
+def test_what_fits_for_sampling_and_not_for_training_says_so():
+  machine = dataclasses.replace(GPU, device_bytes=40 * GIB)
+  with pytest.raises(
+    configuration.ConfigurationError, match='training: 8.03 G parameters'
+  ):
+    sizes.derive(asked(LLAMA_8B), prompts(), machine)
+
+
+def test_little_memory_decodes_fewer_rows_at_once():
+  rows = []
+  for gib in (1, 2, 8):
+    machine = dataclasses.replace(LAPTOP, device_bytes=gib * GIB)
+    work = asked(max_decode_length=2048, num_samples=1)
+    rows.append(sizes._engine(work, prompts(), machine)['GROUPS'].value)
+  assert rows == sorted(rows) and rows[0] < rows[-1]
+
+
+def test_few_problems_make_small_batches():
+  found = values(asked(), prompts(train=(50,) * 2, evaluated=(50,) * 7), LAPTOP)
+  assert found['GROUPS'] == 2 and found['GREEDY_GROUPS'] == 7
+
+
+def test_what_is_set_is_kept_and_the_rest_follows():
+  found = values(
+    asked(row_length=512, batch_rows=6, lanes=2, prompt_bucket=77),
+    prompts(),
+    LAPTOP,
+  )
+  assert found['PROMPT_BUCKET'] == 77 and found['LANES'] == 2
+  assert found['ROW_LENGTH'] == 512 and found['BATCH_ROWS'] == 6
+
+
+def test_short_prompts_do_not_pay_for_a_few_long_ones():
+  texts = prompts(train=(20,) * 40 + (400,) * 3)
+  bucket = values(asked(), texts, LAPTOP)['PROMPT_BUCKET']
+  assert bucket <= 112 and bucket * 4 >= 400
+
+
+def test_prompts_that_leave_no_room_are_counted():
+  tight = dataclasses.replace(SMOLLM2, max_length=128)
+  sizes.require_room(
+    asked(tight), prompts(train=(20,) * 199 + (33,), evaluated=())
+  )
+  with pytest.raises(
+    configuration.ConfigurationError, match='3 of 100 prompts do not fit'
+  ):
+    sizes.require_room(
+      asked(tight), prompts(train=(20,) * 97 + (33,) * 3, evaluated=())
+    )
+
+
+def test_of_several_tasks_the_largest_counts():
+  found = sizes.sizes(
+    model=SMOLLM2,
+    num_samples={'math': 32, 'apps': 64},
+    max_decode_length=96,
+    solutions_kept={'math': 10, 'apps': 4},
+    prompt_bucket='auto',
+    lanes='auto',
+    row_length=None,
+    batch_rows='auto',
+  )
+  assert (found.num_samples, found.solutions_kept) == (64, 10)
