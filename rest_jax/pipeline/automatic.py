@@ -20,7 +20,7 @@ from rest_jax.artifacts import manifests, run_paths, storage
 from rest_jax.config import gin_parser
 from rest_jax.executors import machine
 from rest_jax.executors.jobs import Resources
-from rest_jax.pipeline import own_defaults, sizes
+from rest_jax.pipeline import estimates, own_defaults, sizes
 from rest_jax.pipeline.sizes import AUTO, Dial
 from rest_jax.tasks import problem_sets
 
@@ -32,6 +32,10 @@ from __gin__ import dynamic_registration
 
 from rest_jax.models import architecture
 """
+_DIALS_OF_NEEDS = (
+  *('GROUPS', 'LANES', 'GREEDY_GROUPS', 'BATCH_ROWS', 'ROW_LENGTH'),
+  *('MICROBATCHES', 'MAX_STEPS'),
+)
 # Read before anything is derived.
 _CONTEXT = (
   *('RUN_DIR', 'BASE_CHECKPOINT_PATH', 'VOCABULARY', 'INPUT', 'TOPOLOGY'),
@@ -59,6 +63,7 @@ class Automatic:
   search_paths: Sequence[str]
   entries: dict[str, str] = dataclasses.field(default_factory=dict)
   context: dict[str, Any] = dataclasses.field(default_factory=dict)
+  _work: tuple[sizes.Asked, sizes.Prompts] | None = None
 
   def __post_init__(self):
     self.context = self._macros(_CONTEXT)
@@ -149,6 +154,7 @@ class Automatic:
     asked = sizes.sizes(**bound)
     prompts = self._prompts()
     sizes.require_room(asked, prompts)
+    self._work = asked, prompts
     found = sizes.derive(asked, prompts, self.devices())
     found |= own_defaults.schedule(asked, prompts, found)
     if 'MODEL' in self._asked:
@@ -161,6 +167,26 @@ class Automatic:
     }
     self._add(found)
     return found
+
+  def needs(self) -> estimates.Needs | None:
+    """What the run will need; None where nothing was derived by this launch."""
+    if self._work is None:
+      return None
+    with self.readable() as files:
+      dials = gin_parser.macros(
+        'sizes',
+        [*_DIALS_OF_NEEDS, 'NUM_ITERATIONS'],
+        gin_files=files,
+        bindings=self.bindings,
+        search_paths=self.search_paths,
+      )
+    return estimates.of_run(
+      *self._work,
+      self.devices(),
+      dials,
+      iterations=dials.pop('NUM_ITERATIONS', 0),
+      cores=len(os.sched_getaffinity(0)),
+    )
 
   def write(self) -> None:
     """Writes automatic.gin, where anything is derived."""

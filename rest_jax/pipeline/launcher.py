@@ -29,6 +29,7 @@ from rest_jax.executors.machine import Machine
 from rest_jax.pipeline import (
   automatic,
   checkpoint_evaluation,
+  estimates,
   launch_checks,
   own_run,
   task_files,
@@ -199,6 +200,7 @@ class _Launch:
           _print_derived(self._automatic.after_prepare(), [])
           self._automatic.write()
           self._resolve()
+          self._tell_needs()
           storage.write_bytes(config, self._text)
       if code == 0:
         code = self._execute(self._planned, config)
@@ -206,6 +208,15 @@ class _Launch:
       print(results_table(self.run_dir))
       print(f'\nreport: {self.run_dir}/report/index.html')
     return code
+
+  def _tell_needs(self) -> None:
+    """Memory, disk and time; raises where the disk is too full."""
+    needs = self._automatic.needs()
+    if needs is None or self._program is not REST_EM:
+      return
+    estimates.require_disk(needs, self.run_dir)
+    for line in estimates.lines(needs, self._automatic.devices()):
+      print(line)
 
   def _execute(self, planned: Sequence[jobs.Job], config: storage.Path) -> int:
     def before(job: jobs.Job) -> None:

@@ -4,54 +4,10 @@ import dataclasses
 import itertools
 
 import pytest
+from sized_run import GIB, GPU, LAPTOP, LLAMA_8B, POD, SMOLLM2, asked, prompts
 
 from rest_jax.config import configuration
-from rest_jax.executors.machine import Machine
-from rest_jax.models.architecture import DecoderConfig
 from rest_jax.pipeline import sizes
-
-GIB = 2**30
-SMOLLM2 = DecoderConfig(
-  vocab_size=49152,
-  num_layers=30,
-  embed_dim=576,
-  num_heads=9,
-  num_kv_heads=3,
-  head_dim=64,
-  mlp_dim=1536,
-  max_length=8192,
-)
-LLAMA_8B = DecoderConfig(
-  vocab_size=128256,
-  num_layers=32,
-  embed_dim=4096,
-  num_heads=32,
-  num_kv_heads=8,
-  head_dim=128,
-  mlp_dim=14336,
-  max_length=8192,
-  tie_embeddings=False,
-  dtype='bfloat16',
-)
-LAPTOP = Machine(kind='cpu', devices=1, device_bytes=8 * GIB, name='CPU')
-GPU = Machine(kind='gpu', devices=1, device_bytes=60 * GIB, name='GPU')
-POD = Machine(kind='tpu', devices=256, device_bytes=16 * GIB, name='v5e:16x16')
-
-
-def asked(model=SMOLLM2, **changes):
-  return sizes.Asked(
-    **{
-      'model': model,
-      'num_samples': 8,
-      'max_decode_length': 96,
-      'solutions_kept': 10,
-    }
-    | changes
-  )
-
-
-def prompts(train=(50,) * 45, evaluated=(50,) * 15):
-  return sizes.Prompts(train=train, evaluated=evaluated)
 
 
 def values(*args):

@@ -1,0 +1,131 @@
+"""What a run will need, before it starts: memory, disk and a rough time.
+
+Time is counted from floating-point operations and from the bytes of weights
+that each decoded token reads, at the share of a device's speed that such
+programs usually reach. It is right to a factor of two or three at best, and
+says whether a run takes minutes, hours or days.
+"""
+
+import math
+import shutil
+import statistics
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from rest_jax.artifacts import storage
+from rest_jax.config import configuration
+from rest_jax.executors.machine import Machine
+from rest_jax.pipeline import sizes
+
+_GIB = 2**30
+# By kind of device: floating-point operations and bytes of memory a second
+# that are reached. A CPU's are those of one core with AVX2 and of its socket's
+# share; an H100's and a v5e's for the others.
+_FLOPS = {'cpu': 15e9, 'gpu': 250e12, 'tpu': 80e12}
+_BYTES = {'cpu': 8e9, 'gpu': 2e12, 'tpu': 0.6e12}
+_ENDS_EARLY = 0.6  # of max_decode_length, for the longest sample of a batch
+
+
+class Needs(NamedTuple):
+  """Of a whole run.
+
+  Attributes:
+    sampling_seconds: of all E-steps and evaluations.
+    training_seconds: of all M-steps.
+    training_bytes: memory of one device in training.
+    disk_bytes: below RUN_DIR, at most.
+  """
+
+  sampling_seconds: float
+  training_seconds: float
+  training_bytes: float
+  disk_bytes: float
+
+
+def of_run(
+  asked: sizes.Asked,
+  prompts: sizes.Prompts,
+  machine: Machine,
+  dials: Mapping[str, int],
+  *,
+  iterations: int,
+  cores: int,
+) -> Needs:
+  """What the loop will need; without evaluation streams beside greedy.
+
+  Args:
+    asked: the dials that sizes depend on.
+    prompts: of the run's problems.
+    machine: the devices.
+    dials: GROUPS, LANES, GREEDY_GROUPS, BATCH_ROWS, ROW_LENGTH, MICROBATCHES,
+      MAX_STEPS.
+    iterations: of the loop.
+    cores: of a CPU.
+  """
+  model = asked.model
+  kind, devices = machine.kind, machine.devices
+  flops = _FLOPS[kind] * (cores if kind == 'cpu' else devices)
+  width = 2 if model.dtype == 'bfloat16' else 4
+  reading = model.num_parameters * width / (_BYTES[kind] * devices)
+  steps = _ENDS_EARLY * asked.max_decode_length
+
+  def decoding(number: int, rows: int, prompt: float) -> float:
+    """Seconds for `number` samples, `rows` of them at once."""
+    batches = math.ceil(number / rows)
+    step = max(reading, 2 * model.num_parameters * rows / flops)
+    prefill = 2 * model.num_parameters * prompt * rows / flops
+    return batches * (steps * step + prefill)
+
+  mean = statistics.fmean([*prompts.train, *prompts.evaluated, 1])
+  lanes = dials['GROUPS'] * dials['LANES']
+  e_step = decoding(
+    len(prompts.train) * asked.num_samples, lanes, mean / dials['LANES']
+  )
+  greedy = decoding(len(prompts.evaluated), dials['GREEDY_GROUPS'], mean)
+  tokens = dials['BATCH_ROWS'] * dials['ROW_LENGTH']
+  step = 6 * model.num_parameters * tokens / flops
+  weights = 4 * model.num_parameters
+  return Needs(
+    sampling_seconds=iterations * e_step + (1 + 4 * iterations) * greedy,
+    training_seconds=iterations * dials['MAX_STEPS'] * step,
+    training_bytes=sizes.training_bytes(
+      model,
+      devices,
+      tokens // dials['MICROBATCHES'],
+      dials['ROW_LENGTH'],
+      dials.get('REMAT', 'none'),
+    ),
+    # While an M-step runs: the weights and the optimiser's state of two steps;
+    # afterwards the weights of one.
+    disk_bytes=weights * (iterations - 1 + 2 * 3) if iterations else 0,
+  )
+
+
+def lines(needs: Needs, machine: Machine) -> list[str]:
+  """For a person."""
+  return [
+    f'need  sampling {_time(needs.sampling_seconds)}, training '
+    f'{_time(needs.training_seconds)} at most (a rough guess, for {machine})',
+    f'need  memory for training {needs.training_bytes / _GIB:.1f} GiB of '
+    f'{machine.device_bytes / _GIB:.1f}; disk up to '
+    f'{needs.disk_bytes / _GIB:.1f} GiB',
+  ]
+
+
+def require_disk(needs: Needs, run_dir: storage.PathLike) -> None:
+  """Raises ConfigurationError where a local disk is too full for the run."""
+  if storage.is_remote(run_dir):
+    return
+  free = shutil.disk_usage(run_dir).free
+  if free < needs.disk_bytes:
+    raise configuration.ConfigurationError(
+      f'RUN_DIR: {run_dir} has {free / _GIB:.1f} GiB free; the checkpoints of '
+      f'this run take up to {needs.disk_bytes / _GIB:.1f}. Free some, set '
+      'RUN_DIR to another disk, or lower NUM_ITERATIONS.'
+    )
+
+
+def _time(seconds: float) -> str:
+  minutes = max(1, round(seconds / 60))
+  hours, minutes = divmod(minutes, 60)
+  return f'{hours}:{minutes:02d} h' if hours else f'{minutes} min'
