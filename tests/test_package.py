@@ -61,10 +61,12 @@ def test_the_wheel_holds_the_package_all_gin_files_and_nothing_else(
 def test_an_installed_wheel_finds_its_gin_files(wheel, tmp_path):
   zipfile.ZipFile(wheel).extractall(tmp_path / 'site')
   script = (
-    'import rest_jax.config.gin_parser as g, rest_jax\n'
+    'import rest_jax\n'
+    'from rest_jax.config import gin_parser, packaged_gin\n'
     'print(rest_jax.__file__)\n'
-    'print(g.gin_directory())\n'
-    'print(g.parse("score", bindings=["NUM_WORKERS=3"])[1]["num_workers"])\n'
+    'print(packaged_gin.directory())\n'
+    'found = gin_parser.parse("score", bindings=["NUM_WORKERS=3"])[1]\n'
+    'print(found["num_workers"])\n'
   )
   done = subprocess.run(
     [sys.executable, '-c', script],

@@ -235,8 +235,11 @@ class Automatic:
     root = storage.path(self.context['RUN_DIR']) / 'problems'
     train: list[int] = []
     evaluated: list[int] = []
-    asked = [run_paths.eval_split(t) for t in self.context['EVAL_TASKS']]
-    for task in self.context['TASKS']:
+    trained, tested = self.context['TASKS'], self.context.get('EVAL_TASKS', ())
+    if self.stage == 'batch':  # its TASKS are evaluated, and nothing trains
+      trained, tested = (), trained
+    asked = [run_paths.eval_split(task) for task in tested]
+    for task in trained:
       train += _lengths(root / task / problem_sets.TRAIN)
       asked.append((task, problem_sets.DVAL))
     for task, split in dict.fromkeys(asked):

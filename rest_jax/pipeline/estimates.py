@@ -91,7 +91,7 @@ def of_run(
     training_bytes=sizes.training_bytes(
       model,
       devices,
-      tokens // dials['MICROBATCHES'],
+      tokens // dials['MICROBATCHES'] // devices,
       dials['ROW_LENGTH'],
       dials.get('REMAT', 'none'),
     ),

@@ -192,18 +192,19 @@ class _Launch:
     self._check()
     with leases.hold(self.run_dir, purpose=self._program.name):
       self._automatic.write()
-      code = 0
+      code, done = 0, 0
       if self._automatic.pending:
+        # Sizes follow from the problems, which prepare, the first job, writes.
         first = [job for job in self._planned if job.stage == 'prepare']
-        code = self._execute(first, config)
-        if code == 0:
+        code, done = self._execute(first, config), len(first)
+        if code == 0 and len(self._planned) > done:
           _print_derived(self._automatic.after_prepare(), [])
           self._automatic.write()
           self._resolve()
           self._tell_needs()
           storage.write_bytes(config, self._text)
       if code == 0:
-        code = self._execute(self._planned, config)
+        code = self._execute(self._planned[done:], config)
     if code == 0 and self._planned[-1].stage == 'report':
       print(results_table(self.run_dir))
       print(f'\nreport: {self.run_dir}/report/index.html')

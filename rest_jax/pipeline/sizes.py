@@ -298,15 +298,14 @@ def _fitted(
   each device; else as few as fit with it.
   """
   usable = machine.device_bytes * _USABLE
+  # Rows that do not divide are computed by every device.
+  shards = machine.devices if rows % machine.devices == 0 else 1
   for remat in ('none', 'full'):
-    for microbatches in _divisors(rows // machine.devices):
-      tokens = rows // microbatches * length
-      if tokens > _MICROBATCH_TOKENS.get(machine.kind, tokens) and (
-        rows > microbatches
-      ):
-        continue
+    for microbatches in _divisors(rows // shards):
+      tokens = rows // shards // microbatches * length  # of a device
       needed = training_bytes(model, machine.devices, tokens, length, remat)
-      if needed <= usable:
+      few = tokens <= _MICROBATCH_TOKENS.get(machine.kind, tokens)
+      if needed <= usable and (few or tokens == length):
         return microbatches, remat, needed
   raise configuration.ConfigurationError(
     f'training: {model.num_parameters / 1e9:.2f} G parameters and one row of '
@@ -324,8 +323,8 @@ def training_bytes(
 
   Args:
     model: the network.
-    devices: that parameters and rows are split over.
-    tokens: of a microbatch, over all devices.
+    devices: that the parameters are split over.
+    tokens: of a microbatch, on one device.
     length: of a row, in tokens.
     remat: what the backward pass recomputes.
   """
@@ -340,7 +339,7 @@ def training_bytes(
   layers = model.num_layers * block if remat == 'none' else block
   layers += model.num_layers * kept
   logits = 3 * 4 * model.vocab_size
-  return state + tokens / devices * (layers + logits)
+  return state + tokens * (layers + logits)
 
 
 def _whole(number: float, unit: int) -> int:

@@ -126,3 +126,9 @@ def test_of_several_tasks_the_largest_counts():
     batch_rows='auto',
   )
   assert (found.num_samples, found.solutions_kept) == (64, 10)
+
+
+def test_rows_that_do_not_divide_over_the_devices_are_allowed():
+  simulated = dataclasses.replace(LAPTOP, devices=8)
+  found = values(asked(batch_rows=6, row_length=512), prompts(), simulated)
+  assert 6 % found['MICROBATCHES'] == 0
