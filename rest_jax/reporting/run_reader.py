@@ -8,7 +8,9 @@ so that a run of a million samples fits into memory. A folder is recognised by
 the stage that its manifest names, not by its own name.
 """
 
+import datetime
 import json
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +24,12 @@ from rest_jax.reporting import run_data
 from rest_jax.rewards import verdicts
 
 RESULTS, OVERLAP = 'results.json', 'overlap.json'
+# The job that draws the samples below a folder of a model.
+_SAMPLE_JOBS = {
+  'samples': 'sample',
+  'difficulty': 'sample_difficulty',
+  'evaluation': 'sample_eval',
+}
 
 
 def find(run_dir: storage.PathLike) -> dict[str, manifests.Manifest]:
@@ -38,21 +46,46 @@ def read(run_dir: storage.PathLike, found: run_data.Manifests) -> run_data.Run:
   run_dir = storage.path(run_dir)
   # prepare writes the corpus that a base model is pretrained on into the
   # base's folder. A folder that holds nothing else is not a model yet.
-  made = [key for key, one in found.items() if one.stage != 'prepare']
-  folders = sorted({run_paths.model_folder(key) for key in made}, key=_rank)
+  made = {
+    run_paths.model_folder(key)
+    for key, one in found.items()
+    if one.stage != 'prepare'
+  }
+  training = {
+    name
+    for name in (_children(run_dir) if run_dir.exists() else ())
+    if run_paths.is_loop_model(name)
+    and (run_dir / name / 'checkpoints' / manifests.STARTED).exists()
+  }
+  policies = {
+    one.digest: run_paths.model_folder(key)
+    for key, one in found.items()
+    if one.stage == 'train'
+  }
+  m_steps = {
+    name: _m_step(run_dir / name / 'checkpoints', policies)
+    for name in made | training
+  }
   graded = [
     one
     for key, manifest in sorted(found.items())
     if manifest.stage == 'score'
     for one in _count(key, manifest, found.get(run_paths.samples_of(key)))
   ]
+  models = [
+    _model(folder, found, graded, m_steps[folder])
+    for folder in sorted(m_steps, key=_rank)
+  ]
+  config = run_dir / 'config.gin'
   return run_data.Run(
     name=run_dir.name,
-    models=[_model(folder, found, graded) for folder in folders],
+    models=models,
     difficulty=[g for g in graded if g.stream == run_paths.DIFFICULTY],
     seconds=_seconds(run_dir / 'jobs'),
-    config=_text(run_dir / 'config.gin'),
+    rates=_rates(found, models),
+    config=_text(config),
     overlap=overlap(run_dir),
+    date=_date(config),
   )
 
 
@@ -74,6 +107,7 @@ def _model(
   folder: str,
   found: run_data.Manifests,
   graded: Sequence[run_data.GradedStream],
+  m_step: run_data.MStep | None,
 ) -> run_data.Model:
   made_by = {}
   for key, manifest in found.items():
@@ -87,7 +121,7 @@ def _model(
     evaluation=[one for one in graded if one.stream.startswith(prefix)],
     e_step=[one for one in graded if one.stream == run_paths.E_STEP],
     selection=_selection(made_by['select']) if 'select' in made_by else None,
-    m_step=_m_step(made_by['train']) if 'train' in made_by else None,
+    m_step=m_step,
   )
 
 
@@ -119,34 +153,65 @@ def _selection(manifest: manifests.Manifest) -> run_data.Selection:
   )
 
 
-def _m_step(manifest: manifests.Manifest) -> run_data.MStep:
-  statistics, folder = manifest.statistics, manifest.folder
+def _m_step(
+  folder: storage.Path, policies: Mapping[str, str]
+) -> run_data.MStep | None:
+  """What a folder of checkpoints says, also while it is being trained.
+
+  Args:
+    folder: of one model; None is returned where there is no such folder.
+    policies: {digest of a folder of checkpoints: the model's name}.
+  """
+  manifest = manifests.load_if_done(folder)
+  if manifest is None and not (folder / manifests.STARTED).exists():
+    return None
+  known = manifest.statistics if manifest else {}
   rewards = {
     one.get('folder', ''): one.get('validations') or ()
-    for one in statistics.get('trainings') or [statistics]
+    for one in known.get('trainings') or [known]
   }
-  losses = {
-    name: _losses(folder / name / 'metrics.jsonl')
+  trainings = [
+    _training(name, folder / name / 'metrics.jsonl', rewards.get(name, ()))
     for name in sorted({'', *rewards, *_children(folder)})
-  }
+  ]
+  init = (manifest.fingerprint['inputs'] if manifest else {}).get('init')
+  base = None if init in (None, 'scratch') else run_paths.BASE
   return run_data.MStep(
-    trainings=[
-      run_data.Training(
-        name=name,
-        losses=values,
-        rewards=[(step, value) for step, value in rewards.get(name, ())],
-      )
-      for name, values in losses.items()
-      if values or rewards.get(name)
-    ],
-    chosen_step=statistics.get('chosen_step'),
-    learning_rate=statistics.get('learning_rate'),
-    reward=statistics.get('reward'),
+    trainings=[one for one in trainings if one.losses or one.rewards],
+    chosen_step=known.get('chosen_step'),
+    learning_rate=known.get('learning_rate'),
+    reward=known.get('reward'),
+    init=policies.get(init, base),
   )
 
 
-def _losses(source: storage.Path) -> list[tuple[int, float]]:
-  """(step, loss) of a metrics.jsonl, which need not be there."""
+def _training(
+  name: str, source: storage.Path, rewards: Sequence[Sequence[float]]
+) -> run_data.Training:
+  """One training by its metrics.jsonl, which need not be there.
+
+  Args:
+    name: of its folder.
+    source: its metrics.jsonl.
+    rewards: (step, reward) pairs of the manifest; those of metrics.jsonl count
+      as long as there is none.
+  """
+  lines = _metrics(source)
+
+  def column(*names: str) -> list[tuple[int, float]]:
+    found = ((s, next((v[n] for n in names if n in v), None)) for s, v in lines)
+    return [(s, value) for s, value in found if isinstance(value, (int, float))]
+
+  return run_data.Training(
+    name=name,
+    losses=column('token_loss', 'loss'),
+    rewards=[tuple(pair) for pair in rewards] or column('dval_reward'),
+    rates=[rate for _, rate in column('tokens_per_second')],
+  )
+
+
+def _metrics(source: storage.Path) -> list[tuple[int, dict[str, Any]]]:
+  """(step, its values) of a metrics.jsonl, by step."""
   lines = {}
   for text in _text(source).splitlines():
     try:
@@ -156,11 +221,7 @@ def _losses(source: storage.Path) -> list[tuple[int, float]]:
     if isinstance(line, dict) and 'step' in line:
       # A resumed training repeats steps: the last line of a step counts.
       lines.setdefault(line['step'], {}).update(line)
-  found = (
-    (step, line.get('token_loss', line.get('loss')))
-    for step, line in sorted(lines.items())
-  )
-  return [(s, loss) for s, loss in found if isinstance(loss, (int, float))]
+  return sorted(lines.items())
 
 
 def _count(
@@ -217,6 +278,34 @@ def _seconds(jobs: storage.Path) -> dict[str, float]:
       result[str(value.get('name', name))] = float(value['seconds'])
   result.pop('report', None)
   return result
+
+
+def _rates(
+  found: run_data.Manifests, models: Sequence[run_data.Model]
+) -> dict[str, float]:
+  """Tokens per second by the name of the job that sampled or trained."""
+  result, drawn = {}, {}
+  for key, manifest in found.items():
+    rate = manifest.recorded.get('tokens_per_second')
+    if manifest.stage == 'sample' and rate:
+      model = run_paths.model_folder(key)
+      stage = _SAMPLE_JOBS.get(key.removeprefix(f'{model}/').split('/')[0])
+      seconds = manifest.recorded.get('seconds') or 1.0
+      drawn.setdefault(f'{model}/{stage}', []).append((rate, seconds))
+  for job, pairs in drawn.items():
+    result[job] = sum(r * s for r, s in pairs) / sum(s for _, s in pairs)
+  for model in models:
+    chosen = model.m_step and model.m_step.chosen
+    if chosen and chosen.rates:
+      result[f'{model.name}/train'] = statistics.median(chosen.rates)
+  return result
+
+
+def _date(config: storage.Path) -> str | None:
+  if not config.exists():
+    return None
+  written = datetime.datetime.fromtimestamp(config.stat().mtime, datetime.UTC)
+  return f'{written:%Y-%m-%d}'
 
 
 def _text(source: storage.Path) -> str:
