@@ -37,6 +37,8 @@ COMMANDS = {
     'a sheet for exams that a person grades, and back',
   ),
   'check-task': ('check_task', 'try the tests of code problems on references'),
+  'view': ('view', "serve a run's page, while it goes and after"),
+  'compare': ('compare', 'several runs on one page'),
 }
 
 

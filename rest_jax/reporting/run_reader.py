@@ -266,7 +266,8 @@ def _seconds(jobs: storage.Path) -> dict[str, float]:
   result = {}
   if not jobs.exists():
     return result
-  for source in sorted([*jobs.glob('*.json'), *jobs.glob('*/*.json')]):
+  levels = ('*.json', '*/*.json', '*/*/*.json')  # models/NAME/evaluate
+  for source in sorted(one for level in levels for one in jobs.glob(level)):
     try:
       value = storage.read_json(source)
     except ValueError:

@@ -120,6 +120,11 @@ class Article:
     return f'p/{quoted.replace("%", "~")}'
 
 
+def problem_of(anchor: str) -> str:
+  """The inverse of Article.anchor: the id of a problem."""
+  return urllib.parse.unquote(anchor.removeprefix('p/').replace('~', '%'))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Browser:
   """The samples in the static page, or none for a page that loads them.

@@ -96,8 +96,8 @@ def m_steps(run: run_data.Run) -> list[list[charts.Chart]]:
       grids.append((f'{name}: ', rates))
   shares = rewards_are_shares(run)
   every = [('', chosen), ('pretraining: ', pretrained), *grids]
-  made = [_pair(title, curves, shares) for title, curves in every]
-  return [pair for pair in made if pair]
+  made = [pair(title, curves, shares) for title, curves in every]
+  return [one for one in made if one]
 
 
 def rewards_are_shares(run: run_data.Run) -> bool:
@@ -116,10 +116,10 @@ def _style(model: run_data.Model) -> int:
 
 
 # {name of the curve: (M-step, training, number of its colour)}
-_Curves = Mapping[str, tuple[run_data.MStep, run_data.Training, int]]
+Curves = Mapping[str, tuple[run_data.MStep, run_data.Training, int]]
 
 
-def _pair(title: str, curves: _Curves, shares: bool) -> list[charts.Chart]:
+def pair(title: str, curves: Curves, shares: bool) -> list[charts.Chart]:
   """The chart of the losses and that of D_val, those that have a point."""
 
   def series(values: str, *, marked: bool) -> list[charts.Series]:
