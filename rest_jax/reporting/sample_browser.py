@@ -116,7 +116,7 @@ class Article:
   @property
   def anchor(self) -> str:
     """The article's id in the document, and its link behind `#`."""
-    quoted = urllib.parse.quote(self.id.replace('~', '%7E'), safe='/')
+    quoted = urllib.parse.quote(self.id, safe='/').replace('~', '%7E')
     return f'p/{quoted.replace("%", "~")}'
 
 
@@ -406,13 +406,12 @@ def browse(samples: Samples, limits: Limits) -> Browser | None:
 def _chosen(samples: Samples, split: str, limits: Limits) -> list[str]:
   """The problems of one set in the static page, in their order."""
   table, changes = samples.table(split), samples.changes(split)
-  first = table.filter(
-    pc.and_(
-      pc.equal(table['part'], table['part'][0]),
-      pc.equal(table['source'], table['source'][0]),
-    )
-  )
-  ids = sorted(pc.unique(first['problem_id']).to_pylist(), key=_shuffled)
+  first = table.filter(pc.equal(table['source'], table['source'][0]))
+  ids = []
+  for part in pc.unique(first['part']):  # no more parts than are needed
+    if len(ids) < limits.problems:
+      some = first.filter(pc.equal(first['part'], part))['problem_id']
+      ids += sorted(pc.unique(some).to_pylist(), key=_shuffled)
   ids = set(ids[: limits.problems])
   for change in ('gained', 'lost'):
     keys = [key for key, what in changes.items() if what == change]
