@@ -24,6 +24,7 @@ from rest_jax.reporting import (
   run_data,
   run_facts,
   run_reader,
+  run_samples,
   sample_browser,
   training_charts,
 )
@@ -171,7 +172,7 @@ def render(
     limits: of the sample browser.
   """
   limits = limits or sample_browser.Limits()
-  samples = sample_browser.Samples(run, found)
+  samples = run_samples.Samples(run, found)
   browser = sample_browser.browse(samples, limits)
   values = page_values(run, found, differences, bootstrap)
   return page.render(**values, browser=browser, limits=limits)

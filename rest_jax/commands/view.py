@@ -33,6 +33,7 @@ from rest_jax.reporting import (
   run_data,
   run_progress,
   run_reader,
+  run_samples,
   sample_browser,
 )
 
@@ -65,7 +66,7 @@ class LiveRun:
     self._now = run_progress.Progress()
     self._found: run_data.Manifests = {}
     self._read = ''  # the digest of what _samples and _values were read from
-    self._samples: sample_browser.Samples | None = None
+    self._samples: run_samples.Samples | None = None
     self._values: dict[str, Any] = {}
 
   def state(self) -> dict[str, Any]:
@@ -81,14 +82,14 @@ class LiveRun:
       sections = {'now': 'Now', **self._values['sections']}
       return page.render(
         **self._values | {'sections': sections},
-        browser=samples.browser(),
+        browser=sample_browser.choices(samples),
         limits=LIMITS,
         now=self._now,
         live=self._digest(),
       )
 
   def problems(
-    self, query: sample_browser.Query, start: int, limit: int
+    self, query: run_samples.Query, start: int, limit: int
   ) -> dict[str, Any]:
     """{'found': number of problems, 'html': of those from `start`}.
 
@@ -119,7 +120,7 @@ class LiveRun:
       anchor: of its article.
       whole: with all of its completions.
     """
-    problem_id = sample_browser.problem_of(anchor)
+    problem_id = run_samples.problem_of(anchor)
     with self._lock:
       samples = self._read_run()
       split = '/'.join(problem_id.split('/')[:2])
@@ -154,7 +155,7 @@ class LiveRun:
     digests = {key: one.digest for key, one in self._found.items()}
     return _digest_of([digests, self._now.finished, steps])
 
-  def _read_run(self) -> sample_browser.Samples:
+  def _read_run(self) -> run_samples.Samples:
     self._look()
     if self._samples is None or self._read != self._content():
       run = run_reader.read(self.run_dir, self._found)
@@ -166,12 +167,12 @@ class LiveRun:
       self._values = report.page_values(
         run, self._found, differences, bootstrap
       )
-      self._samples = sample_browser.Samples(run, self._found)
+      self._samples = run_samples.Samples(run, self._found)
       self._read = self._content()
     return self._samples
 
 
-def _html(article: sample_browser.Article) -> str:
+def _html(article: run_samples.Article) -> str:
   return page.render_macro('article', 'article', article, LIMITS.characters)
 
 
@@ -221,7 +222,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
       return self.live.problem(values.get('anchor', ''), 'all' in values)
     if path == '/problems':
       names = ('split', 'source', 'outcome', 'change', 'words')
-      query = sample_browser.Query(**{n: values.get(n, '') for n in names})
+      query = run_samples.Query(**{n: values.get(n, '') for n in names})
       start = max(0, int(values.get('start', 0)))
       limit = min(MAX_PROBLEMS, max(1, int(values.get('limit', 10))))
       return self.live.problems(query, start, limit)

@@ -9,8 +9,6 @@ the stage that its manifest names, not by its own name.
 """
 
 import datetime
-import json
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,16 +18,10 @@ import pyarrow.compute as pc
 from rest_jax.artifacts import manifests, run_paths, storage
 from rest_jax.config import configuration
 from rest_jax.evaluation import metrics
-from rest_jax.reporting import run_data
+from rest_jax.reporting import m_step_reader, run_data
 from rest_jax.rewards import verdicts
 
 RESULTS, OVERLAP = 'results.json', 'overlap.json'
-# The job that draws the samples below a folder of a model.
-_SAMPLE_JOBS = {
-  'samples': 'sample',
-  'difficulty': 'sample_difficulty',
-  'evaluation': 'sample_eval',
-}
 
 
 def find(run_dir: storage.PathLike) -> dict[str, manifests.Manifest]:
@@ -63,7 +55,7 @@ def read(run_dir: storage.PathLike, found: run_data.Manifests) -> run_data.Run:
     if one.stage == 'train'
   }
   m_steps = {
-    name: _m_step(run_dir / name / 'checkpoints', policies)
+    name: m_step_reader.m_step(run_dir / name / 'checkpoints', policies)
     for name in made | training
   }
   graded = [
@@ -82,7 +74,7 @@ def read(run_dir: storage.PathLike, found: run_data.Manifests) -> run_data.Run:
     models=models,
     difficulty=[g for g in graded if g.stream == run_paths.DIFFICULTY],
     seconds=_seconds(run_dir / 'jobs'),
-    rates=_rates(found, models),
+    rates=m_step_reader.rates(found, models),
     config=_text(config),
     overlap=overlap(run_dir),
     date=_date(config),
@@ -153,77 +145,6 @@ def _selection(manifest: manifests.Manifest) -> run_data.Selection:
   )
 
 
-def _m_step(
-  folder: storage.Path, policies: Mapping[str, str]
-) -> run_data.MStep | None:
-  """What a folder of checkpoints says, also while it is being trained.
-
-  Args:
-    folder: of one model; None is returned where there is no such folder.
-    policies: {digest of a folder of checkpoints: the model's name}.
-  """
-  manifest = manifests.load_if_done(folder)
-  if manifest is None and not (folder / manifests.STARTED).exists():
-    return None
-  known = manifest.statistics if manifest else {}
-  rewards = {
-    one.get('folder', ''): one.get('validations') or ()
-    for one in known.get('trainings') or [known]
-  }
-  trainings = [
-    _training(name, folder / name / 'metrics.jsonl', rewards.get(name, ()))
-    for name in sorted({'', *rewards, *_children(folder)})
-  ]
-  init = (manifest.fingerprint['inputs'] if manifest else {}).get('init')
-  base = None if init in (None, 'scratch') else run_paths.BASE
-  return run_data.MStep(
-    trainings=[one for one in trainings if one.losses or one.rewards],
-    chosen_step=known.get('chosen_step'),
-    learning_rate=known.get('learning_rate'),
-    reward=known.get('reward'),
-    init=policies.get(init, base),
-  )
-
-
-def _training(
-  name: str, source: storage.Path, rewards: Sequence[Sequence[float]]
-) -> run_data.Training:
-  """One training by its metrics.jsonl, which need not be there.
-
-  Args:
-    name: of its folder.
-    source: its metrics.jsonl.
-    rewards: (step, reward) pairs of the manifest; those of metrics.jsonl count
-      as long as there is none.
-  """
-  lines = _metrics(source)
-
-  def column(*names: str) -> list[tuple[int, float]]:
-    found = ((s, next((v[n] for n in names if n in v), None)) for s, v in lines)
-    return [(s, value) for s, value in found if isinstance(value, (int, float))]
-
-  return run_data.Training(
-    name=name,
-    losses=column('token_loss', 'loss'),
-    rewards=[tuple(pair) for pair in rewards] or column('dval_reward'),
-    rates=[rate for _, rate in column('tokens_per_second')],
-  )
-
-
-def _metrics(source: storage.Path) -> list[tuple[int, dict[str, Any]]]:
-  """(step, its values) of a metrics.jsonl, by step."""
-  lines = {}
-  for text in _text(source).splitlines():
-    try:
-      line = json.loads(text)
-    except json.JSONDecodeError:
-      continue  # cut by a crash; the step is logged again on resuming
-    if isinstance(line, dict) and 'step' in line:
-      # A resumed training repeats steps: the last line of a step counts.
-      lines.setdefault(line['step'], {}).update(line)
-  return sorted(lines.items())
-
-
 def _count(
   key: str, graded: manifests.Manifest, samples: manifests.Manifest | None
 ) -> Iterator[run_data.GradedStream]:
@@ -278,27 +199,6 @@ def _seconds(jobs: storage.Path) -> dict[str, float]:
       name = str(source)[len(str(jobs)) + 1 :].removesuffix('.json')
       result[str(value.get('name', name))] = float(value['seconds'])
   result.pop('report', None)
-  return result
-
-
-def _rates(
-  found: run_data.Manifests, models: Sequence[run_data.Model]
-) -> dict[str, float]:
-  """Tokens per second by the name of the job that sampled or trained."""
-  result, drawn = {}, {}
-  for key, manifest in found.items():
-    rate = manifest.recorded.get('tokens_per_second')
-    if manifest.stage == 'sample' and rate:
-      model = run_paths.model_folder(key)
-      stage = _SAMPLE_JOBS.get(key.removeprefix(f'{model}/').split('/')[0])
-      seconds = manifest.recorded.get('seconds') or 1.0
-      drawn.setdefault(f'{model}/{stage}', []).append((rate, seconds))
-  for job, pairs in drawn.items():
-    result[job] = sum(r * s for r, s in pairs) / sum(s for _, s in pairs)
-  for model in models:
-    chosen = model.m_step and model.m_step.chosen
-    if chosen and chosen.rates:
-      result[f'{model.name}/train'] = statistics.median(chosen.rates)
   return result
 
 

@@ -7,14 +7,14 @@ from test_report import Reader, Writer, page_of, write_run
 
 from rest_jax import report
 from rest_jax.artifacts import records, run_paths, storage
-from rest_jax.reporting import page, run_reader, sample_browser
+from rest_jax.reporting import page, run_reader, run_samples, sample_browser
 from rest_jax.tokenizers import vocabularies
 
 
 def read(folder):
   found = run_reader.find(folder)
   run = run_reader.read(folder, found)
-  return sample_browser.Samples(run, found)
+  return run_samples.Samples(run, found)
 
 
 @pytest.fixture(scope='module')
@@ -38,7 +38,7 @@ def test_changes_are_those_between_the_base_and_the_last_iteration(folder):
   samples = read(folder)
   for change, wanted in (('gained', (0, 1)), ('lost', (1, 0))):
     expected = {k for k in before if (before[k], after[k]) == wanted}
-    query = sample_browser.Query(split='arithmetic/test', change=change)
+    query = run_samples.Query(split='arithmetic/test', change=change)
     found = samples.ids(query)
     assert {key for _, key in found} == expected
     assert len(found) == len(expected)
@@ -47,20 +47,20 @@ def test_changes_are_those_between_the_base_and_the_last_iteration(folder):
 
 def test_every_problem_is_reached_and_each_filter_only_narrows(folder):
   samples = read(folder)
-  everything = samples.ids(sample_browser.Query())
+  everything = samples.ids(run_samples.Query())
   assert len(everything) == len(set(everything)) == 90  # 3 sets of 30
   keys = [key for split, key in everything if split == 'arithmetic/test']
   assert keys == sorted(keys)
   for query in (
-    sample_browser.Query(source='base, greedy', outcome='wrong'),
-    sample_browser.Query(split='arithmetic/train', outcome='no_answer'),
-    sample_browser.Query(words='has 3 APPLES'),
+    run_samples.Query(source='base, greedy', outcome='wrong'),
+    run_samples.Query(split='arithmetic/train', outcome='no_answer'),
+    run_samples.Query(words='has 3 APPLES'),
   ):
     some = samples.ids(query)
     assert 0 < len(some) < 90 and set(some) <= set(everything), query
   # What is asked for is there: a completion of that class by that model.
   for split, key in samples.ids(
-    sample_browser.Query(source='base, sampled', outcome='wrong')
+    run_samples.Query(source='base, sampled', outcome='wrong')
   ):
     [article] = samples.articles(
       split, [key], completions=4, source='base, sampled', outcome='wrong'
@@ -73,9 +73,9 @@ def test_every_problem_is_reached_and_each_filter_only_narrows(folder):
 def test_words_are_looked_for_in_id_question_and_answer(folder):
   samples = read(folder)
   for words in ('TEST/0007', 'has 7 apples', '16'):
-    ids = samples.ids(sample_browser.Query(words=words))
+    ids = samples.ids(run_samples.Query(words=words))
     assert 'arithmetic/test/0007' in {key for _, key in ids}, words
-  assert samples.ids(sample_browser.Query(words='nowhere%')) == []
+  assert samples.ids(run_samples.Query(words='nowhere%')) == []
 
 
 def test_all_completions_of_a_problem_can_be_had(folder):
@@ -101,7 +101,7 @@ def test_all_completions_of_a_problem_can_be_had(folder):
   ['t/test/1', 't/test/a b#c?d&e', 't/test/~2F', 't/test/%2F', 't/ü/"<x>\''],
 )
 def test_the_anchor_of_a_problem_leads_back_to_it(problem_id):
-  article = sample_browser.Article(
+  article = run_samples.Article(
     id=problem_id,
     problems='t/test',
     facts='',
@@ -114,7 +114,7 @@ def test_the_anchor_of_a_problem_leads_back_to_it(problem_id):
     left_out=0,
   )
   assert re.fullmatch(r'p/[\w/.~-]+', article.anchor, re.ASCII)
-  assert sample_browser.problem_of(article.anchor) == problem_id
+  assert run_samples.problem_of(article.anchor) == problem_id
   text = page.render_macro('article', 'article', article, 100)
   links = [v for _, k, v in Reader(text).attributes if k == 'href']
   assert links == [f'#{article.anchor}']
@@ -123,8 +123,7 @@ def test_the_anchor_of_a_problem_leads_back_to_it(problem_id):
 def test_anchors_of_different_problems_differ():
   ids = ['t/a b', 't/a~20b', 't/a%20b', 't/a+b', 't/A b', 't/a/b']
   anchors = {
-    sample_browser.Article.anchor.fget(type('A', (), {'id': one})())
-    for one in ids
+    run_samples.Article.anchor.fget(type('A', (), {'id': one})()) for one in ids
   }
   assert len(anchors) == len(ids)
 
@@ -132,7 +131,7 @@ def test_anchors_of_different_problems_differ():
 def test_a_prompt_is_shown_with_its_special_tokens():
   vocabulary = vocabularies.utf8_bytes()
   ids = [*'é<b>'.encode(), vocabulary.eos_id, *b' Q: 1']
-  assert sample_browser.decoded(vocabulary, ids) == 'é<b><eos> Q: 1'
+  assert run_samples.decoded(vocabulary, ids) == 'é<b><eos> Q: 1'
 
 
 def with_prompts(folder):
@@ -214,7 +213,7 @@ def test_a_batch_compares_its_first_checkpoint_with_its_last(tmp_path):
       f'models/{name}', 0.5, sampled=False, tasks=['arithmetic']
     )
   samples = read(writer.folder)
-  assert samples.browser().ends == ('step_2', 'step_10')
+  assert sample_browser.choices(samples).ends == ('step_2', 'step_10')
   assert run_paths.GREEDY in {
     one.graded.stream for one in samples.members['arithmetic/test']
   }
