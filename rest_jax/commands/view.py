@@ -142,8 +142,7 @@ class LiveRun:
     self._looked = time.monotonic()
 
   def _digest(self) -> str:
-    now = dict(vars(self._now), age=round(self._now.age / 10))
-    return _digest_of([self._content(), now])
+    return _digest_of([self._content(), vars(self._now)])
 
   def _content(self) -> str:
     """The digest of what the sections below `Now` are made from."""

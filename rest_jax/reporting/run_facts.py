@@ -123,7 +123,8 @@ def _machine(found: run_data.Manifests) -> str:
   if len(stages) == 1:
     return next(iter(stages))
   return ', '.join(
-    f'{name} ({" and ".join(sorted(used))})' for name, used in sorted(stages.items())
+    f'{name} ({" and ".join(sorted(used))})'
+    for name, used in sorted(stages.items())
   )
 
 

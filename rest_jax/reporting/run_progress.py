@@ -47,7 +47,7 @@ class Progress:
     failed: (name, exit code) of jobs whose last attempt ended with an error.
     unfinished: folders that are being written, or were left behind.
     log: name of the log that was written last, or ''.
-    age: seconds since then.
+    written: when that was, in the time of this machine; or ''.
     lines: the last lines of that log.
     reported: whether the stage report is done.
   """
@@ -56,7 +56,7 @@ class Progress:
   failed: tuple[tuple[str, int], ...] = ()
   unfinished: tuple[Unfinished, ...] = ()
   log: str = ''
-  age: float = 0.0
+  written: str = ''
   lines: tuple[str, ...] = ()
   reported: bool = False
 
@@ -65,13 +65,13 @@ def progress(run_dir: storage.PathLike) -> Progress:
   """Reads what a run is doing; a run that has not begun gives empty values."""
   run_dir = storage.path(run_dir)
   codes = dict(_exit_codes(run_dir / 'jobs'))
-  log, age, lines = _newest_log(run_dir / 'logs')
+  log, written, lines = _newest_log(run_dir / 'logs')
   return Progress(
     finished=sum(code == 0 for code in codes.values()),
     failed=tuple((name, code) for name, code in codes.items() if code),
     unfinished=tuple(_unfinished(run_dir)),
     log=log,
-    age=age,
+    written=written,
     lines=lines,
     reported=(run_dir / 'report' / manifests.MANIFEST).exists(),
   )
@@ -146,17 +146,18 @@ def _last_step(source: storage.Path) -> int:
   return 0
 
 
-def _newest_log(logs: storage.Path) -> tuple[str, float, tuple[str, ...]]:
-  """(name, seconds since it was written, its last lines)."""
+def _newest_log(logs: storage.Path) -> tuple[str, str, tuple[str, ...]]:
+  """(name, when it was written, its last lines)."""
   times = {source: source.stat().mtime for source in _files(logs, '.log')}
   if not times:
-    return '', 0.0, ()
+    return '', '', ()
   newest = max(times, key=times.get)
   text = newest.read_bytes()[-_LOG_BYTES:].decode(errors='replace')
   lines = [line for line in text.splitlines() if not line.startswith('$ ')]
   name = str(newest)[len(str(logs)) + 1 :].removesuffix('.log')
-  age = max(0.0, time.time() - times[newest])
-  return name, age, tuple(lines[-LAST_LINES:])
+  clock = time.localtime(times[newest])
+  written = time.strftime('%Y-%m-%d %H:%M:%S', clock)
+  return name, written, tuple(lines[-LAST_LINES:])
 
 
 def _files(folder: storage.Path, suffix: str) -> list[storage.Path]:

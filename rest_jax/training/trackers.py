@@ -152,7 +152,7 @@ class WeightsAndBiases:
 
   def _give_up(self, error: Exception) -> None:
     self._run = None
-    reason = ' '.join(str(error).split()) or type(error).__name__
+    reason = ' '.join(str(error).split()).rstrip('.') or repr(error)
     multihost.say(
       f'train: WARNING: Weights & Biases shows nothing from here on: {reason}. '
       'Run `wandb login`, or set WANDB_MODE=offline.'

@@ -14,6 +14,7 @@ from test_report import Reader, write_run
 from rest_jax.artifacts import records, storage
 from rest_jax.commands import view
 from rest_jax.config import configuration
+from rest_jax.reporting import run_samples
 
 
 @contextlib.contextmanager
@@ -178,8 +179,25 @@ def test_the_page_follows_a_run(tmp_path):
   # The curve of the M-step is there before it has ended.
   assert '<td>under way</td>' in text and 'reward on D_val' in text
   (checkpoints / 'manifest.json').write_text(done)
-  assert live.state() != second
+  third = live.state()
+  assert third != second
   assert row not in live.document()
+  assert live.state() == third  # nothing new: the page is not loaded again
+  # Results that were made again are news, although no job is under way.
+  (checkpoints / 'manifest.json').write_text(
+    json.dumps(json.loads(done) | {'digest': 'another'})
+  )
+  assert live.state() != third
+
+
+def test_a_run_in_a_bucket_is_followed_too(bucket):
+  write_run(f'{bucket}/run', iterations=1, size=2)
+  storage.write_bytes(f'{bucket}/run/logs/iteration_01/x.log', b'a line\n')
+  view.check_run(f'{bucket}/run')
+  live = view.LiveRun(f'{bucket}/run')
+  text = live.document()
+  assert 'a line' in text and 'the report is not written yet' in text
+  assert live.problems(run_samples.Query(), 0, 3)['found'] == 6
 
 
 def test_a_port_that_is_taken_is_one_line(folder):
