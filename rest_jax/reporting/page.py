@@ -87,5 +87,9 @@ _ENVIRONMENT = jinja2.Environment(
   trim_blocks=True,
   lstrip_blocks=True,
 )
-_ENVIRONMENT.filters.update(formatting.FILTERS, csv_link=table_csv.csv_link)
+_ENVIRONMENT.filters.update(
+  formatting.FILTERS,
+  csv_link=table_csv.csv_link,
+  csv_name=table_csv.csv_name,
+)
 _ENVIRONMENT.globals.update(zip=zip)

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rest_jax.artifacts import run_paths
-from rest_jax.config import configuration
 from rest_jax.reporting import formatting, run_data
 from rest_jax.tokenizers import vocabularies, vocabulary_files
 
@@ -306,9 +305,13 @@ class Samples:
     spec = vocabulary_files.resolve(card['vocabulary'], manifest.folder)
     if spec not in self._vocabularies:
       try:
-        self._vocabularies[spec] = vocabulary_files.load(spec)
-      except (configuration.ConfigurationError, OSError):
-        self._vocabularies[spec] = None  # moved, or its package is missing
+        found = vocabulary_files.load(spec)
+      except (ValueError, OSError, RuntimeError):
+        found = None  # moved or damaged, or its package is missing
+      prepared = self.found.get('problems')
+      if found and prepared and prepared.statistics['digest'] != found.digest:
+        found = None  # another one lies there now: its text would be wrong
+      self._vocabularies[spec] = found
     return self._vocabularies[spec]
 
 

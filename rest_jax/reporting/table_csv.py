@@ -13,7 +13,7 @@ import re
 import urllib.parse
 from collections.abc import Sequence
 
-_NUMBER = r'[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?'
+_NUMBER = r'[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?'
 _VALUE = re.compile(rf'({_NUMBER})(%?)')
 _ESTIMATE = re.compile(rf'({_NUMBER})(%?) \[({_NUMBER}), ({_NUMBER})\]')
 
@@ -29,6 +29,12 @@ def csv_link(rows: str, header: Sequence[str]) -> str:
   return f'data:text/csv;charset=utf-8,{urllib.parse.quote(text)}'
 
 
+def csv_name(caption: str) -> str:
+  """A file name such as `math_test_by_level.csv`."""
+  words = re.sub(r'[^a-z0-9]+', '_', caption.lower())
+  return f'{words[:60].strip("_") or "table"}.csv'
+
+
 def csv_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   """The CSV of a table.
 
@@ -41,7 +47,11 @@ def csv_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     for i in range(len(header))
   ]
   lines = [
-    [f(name) for name, w in zip(header, wide, strict=True) for f in _names(w)]
+    [
+      f'{_text(name)}{end}'
+      for name, is_wide in zip(header, wide, strict=True)
+      for end in (('', ' low', ' high') if is_wide else ('',))
+    ]
   ]
   for row in rows:
     cells = zip(row, wide, strict=False)
@@ -49,10 +59,6 @@ def csv_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   out = io.StringIO()
   csv.writer(out, lineterminator='\r\n').writerows(lines)
   return out.getvalue()
-
-
-def _names(wide: bool):
-  return (str, '{} low'.format, '{} high'.format) if wide else (str,)
 
 
 def _values(cell: str, wide: bool) -> list[str]:

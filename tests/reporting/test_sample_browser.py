@@ -191,6 +191,17 @@ def test_a_vocabulary_that_is_gone_costs_the_prompts_alone(tmp_path):
   assert 'ask 1' not in seen and 'question 1' in seen
 
 
+def test_a_vocabulary_that_was_replaced_shows_no_wrong_prompts(tmp_path):
+  writer = with_prompts(tmp_path / 'run')
+  writer.write('problems', stage='prepare', statistics={'digest': 'bytes'})
+  assert 'ask 1' in page_of(writer.folder)
+  path = writer.folder / 'problems/manifest.json'
+  path.write_text(path.read_text().replace('"bytes"', '"of another file"'))
+  (writer.folder / 'report/index.html').unlink()
+  seen = page_of(writer.folder)
+  assert 'ask 1' not in seen and 'question 1' in seen
+
+
 def test_the_static_page_holds_gained_and_lost_problems(folder):
   """However few problems it shows: those are what a reader looks for."""
   limits = sample_browser.Limits(problems=1, changed=2)

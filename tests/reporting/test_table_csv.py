@@ -19,6 +19,8 @@ def read(text):
     ('1,921', '1921'),
     ('12,345.6', '12345.6'),
     ('-3', '-3'),
+    ('1,5', '1,5'),
+    ('1,2345', '1,2345'),
     ('1e-05', '1e-05'),
     ('70.0%', '0.700'),
     ('9%', '0.09'),
@@ -38,6 +40,10 @@ def test_a_cell_is_a_number_where_it_shows_one(cell, value):
   assert got == value
 
 
+def test_the_name_of_a_checkpoint_is_no_formula_either():
+  assert read(table_csv.csv_text(['=1+1'], [['2']]))[0] == ["'=1+1"]
+
+
 def test_an_interval_has_columns_of_its_own():
   rows = [['m', '70.0% [66.0, 74.0]', '+1.5 [-0.5, +3.1]'], ['n', '–', '3']]
   assert read(table_csv.csv_text(['model', 'p', 'd'], rows)) == [
@@ -45,6 +51,18 @@ def test_an_interval_has_columns_of_its_own():
     ['m', '0.700', '0.660', '0.740', '+1.5', '-0.5', '+3.1'],
     ['n', '', '', '', '3', '', ''],
   ]
+
+
+@pytest.mark.parametrize(
+  ('caption', 'name'),
+  [
+    ('math/test by level: pass@1', 'math_test_by_level_pass_1.csv'),
+    ('../../\u202e"x', 'x.csv'),
+    ('\u00fc', 'table.csv'),
+  ],
+)
+def test_the_file_is_called_as_the_table(caption, name):
+  assert table_csv.csv_name(caption) == name
 
 
 def test_the_link_holds_the_rows_as_text():
