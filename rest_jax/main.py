@@ -41,6 +41,8 @@ COMMANDS = {
   'check-task': ('check_task', 'try the tests of code problems on references'),
   'tasks': ('tasks', 'list the tasks that come with the package'),
   'models': ('models', 'list what can be a base model'),
+  'view': ('view', "serve a run's page, while it goes and after"),
+  'compare': ('compare', 'several runs on one page'),
 }
 
 

@@ -22,7 +22,9 @@ from rest_jax.reporting import (
   outcome_charts,
   page,
   run_data,
+  run_facts,
   run_reader,
+  run_samples,
   sample_browser,
   training_charts,
 )
@@ -92,7 +94,7 @@ def report(*, run_dir: str) -> None:
       return
     preemption.check('report')
     run = run_reader.read(run_dir, found)
-    bootstrap = _bootstrap(found)
+    bootstrap = bootstrap_of(found)
     differences = list(compare(run, **bootstrap))
     made = {
       key: [
@@ -160,7 +162,7 @@ def render(
   bootstrap: Mapping[str, int],
   limits: sample_browser.Limits | None = None,
 ) -> str:
-  """The whole page as HTML.
+  """The static page as HTML, with the samples that it may hold.
 
   Args:
     run: what was read.
@@ -169,14 +171,31 @@ def render(
     bootstrap: {resamples, seed} of the stage evaluate.
     limits: of the sample browser.
   """
+  limits = limits or sample_browser.Limits()
+  samples = run_samples.Samples(run, found)
+  browser = sample_browser.browse(samples, limits)
+  values = page_values(run, found, differences, bootstrap)
+  return page.render(**values, browser=browser, limits=limits)
+
+
+def page_values(
+  run: run_data.Run,
+  found: run_data.Manifests,
+  differences: Sequence[results.Comparison],
+  bootstrap: Mapping[str, int],
+) -> dict[str, Any]:
+  """What the page shows of a run, but for its samples; see `render`."""
   resamples = min(bootstrap['resamples'], PAGE_RESAMPLES)
   rough = {**bootstrap, 'resamples': resamples}
-  limits = limits or sample_browser.Limits()
   sections = BATCH_SECTIONS if run.is_batch else RUN_SECTIONS
   if not run.compared_texts:
     sections = {k: v for k, v in sections.items() if k != 'contamination'}
-  return page.render(
-    sections,
+  kind = 'Evaluation' if run.is_batch else 'ReST^EM run'
+  return dict(
+    title=f'{kind} {run.name}',
+    lead=_lead(run),
+    facts=run_facts.run_facts(run, found),
+    sections=sections,
     run=run,
     differences=differences,
     progress=accuracy_charts.by_iteration(run, rough),
@@ -188,13 +207,25 @@ def render(
     kept=training_charts.kept_solutions(run),
     selection_counts=training_charts.selection_counts(run),
     training=training_charts.m_steps(run),
-    browser=sample_browser.browse(run, found, limits),
-    limits=limits,
-    times=job_times.job_times(run.seconds),
+    shares=training_charts.rewards_are_shares(run),
+    times=job_times.job_times(run.seconds, run.rates),
   )
 
 
-def _bootstrap(found: run_data.Manifests) -> dict[str, int]:
+def _lead(run: run_data.Run) -> str:
+  """The sentence below the title."""
+  names = ', '.join(model.name for model in run.models) or 'none yet'
+  if run.is_batch:
+    return f'Evaluation of {len(run.models)} checkpoints: {names}.'
+  count = max((model.iteration for model in run.policies), default=0)
+  tasks = ', '.join(run.training_tasks) or 'nothing yet'
+  return (
+    f'ReST^EM, {count} iteration{"" if count == 1 else "s"}; trained on: '
+    f'{tasks}; models: {names}.'
+  )
+
+
+def bootstrap_of(found: run_data.Manifests) -> dict[str, int]:
   """The bootstrap that the stage evaluate was told to use."""
   for key, manifest in found.items():
     semantic = manifest.fingerprint['semantic']

@@ -58,6 +58,7 @@ class Point:
     low: the lower end of its confidence interval, or None.
     high: the upper end; None if and only if `low` is.
     note: added to the tooltip, such as 'n = 500'.
+    ringed: a ring around it marks it among the others.
   """
 
   x: float
@@ -65,6 +66,7 @@ class Point:
   low: float | None = None
   high: float | None = None
   note: str = ''
+  ringed: bool = False
 
   def text(self, y: Axis) -> str:
     """Value and interval, such as `70.0% [66.0, 74.0]`."""
@@ -110,7 +112,6 @@ class Chart:
     y: the vertical axis.
     bars: draws a bar for each point instead of a line through them.
     legend: whether the series are named below the chart.
-    verticals: (x, text) of dashed vertical lines, such as a chosen step.
   """
 
   title: str
@@ -120,7 +121,6 @@ class Chart:
   y: Axis
   bars: bool = False
   legend: bool = True
-  verticals: Sequence[tuple[float, str]] = ()
 
   @functools.cached_property
   def y_ticks(self) -> list[tuple[float, str]]:
@@ -194,7 +194,7 @@ class Chart:
   @functools.cached_property
   def _xs(self) -> list[float]:
     xs = [p.x for one in self.series if not one.horizontal for p in one.points]
-    return xs + [x for x, _ in [*self.verticals, *(self.x.ticks or ())]] or [0]
+    return xs + [x for x, _ in self.x.ticks or ()] or [0]
 
   @functools.cached_property
   def _x_range(self) -> tuple[float, float]:

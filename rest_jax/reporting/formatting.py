@@ -31,10 +31,26 @@ def number(value: float | None) -> str:
   return f'{value:,.0f}' if is_whole else f'{value:.4g}'
 
 
-def reward(value: float | None) -> str:
-  """A mean reward: a percentage if it lies in 0..1, as a pass rate does."""
-  is_share = value is None or 0 <= value <= 1
-  return (percent if is_share else number)(value)
+def round_number(value: float | None) -> str:
+  """A number that is shown without decimals, such as `1,921`."""
+  return NONE if value is None else f'{value:,.0f}'
+
+
+def capitalize_first(text: str) -> str:
+  """With a capital first letter; the others stay as they are."""
+  return text[:1].upper() + text[1:]
+
+
+def reward(value: float | None, is_share: bool) -> str:
+  """A mean reward: `71.0%`; or `2.500` where a reward can be above 1.
+
+  Args:
+    value: the mean; None is shown as a dash.
+    is_share: whether all rewards of the run lie in 0..1, as pass rates do.
+  """
+  if value is None or is_share:
+    return percent(value)
+  return f'{value:,.3f}'
 
 
 def share(part: int, whole: int) -> str:
@@ -96,6 +112,7 @@ def cut(text: str, limit: int) -> str:
 FILTERS = {
   function.__name__: function
   for function in (
+    capitalize_first,
     cut,
     duration,
     estimated,
@@ -107,6 +124,7 @@ FILTERS = {
     points,
     points_interval,
     reward,
+    round_number,
     share,
   )
 }

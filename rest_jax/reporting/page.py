@@ -21,7 +21,7 @@ import jinja2
 import markupsafe
 
 from rest_jax.artifacts import run_paths
-from rest_jax.reporting import formatting
+from rest_jax.reporting import formatting, table_csv
 
 # Control characters, and those that reorder or hide the text around them
 # (Unicode TR 36, bidirectional controls; zero-width characters).
@@ -50,11 +50,14 @@ def render(sections: Mapping[str, str], **values: Any) -> str:
   Args:
     sections: {name: title} in the order of the page; `name` is the id of the
       section and its template is name.html.jinja.
-    **values: what the templates show.
+    **values: what the templates show: title, lead, perhaps facts, and what the
+      sections need. live: the digest of the state that a served page shows;
+      a page without it is complete in itself.
   """
   script = _source('page.js')
   digest = hashlib.sha256(script.encode()).digest()
   return _ENVIRONMENT.get_template('page.html.jinja').render(
+    {'live': None, 'facts': ()},
     sections=sections,
     style=markupsafe.Markup(_source('page.css')),
     script=markupsafe.Markup(script),
@@ -84,4 +87,9 @@ _ENVIRONMENT = jinja2.Environment(
   trim_blocks=True,
   lstrip_blocks=True,
 )
-_ENVIRONMENT.filters.update(formatting.FILTERS)
+_ENVIRONMENT.filters.update(
+  formatting.FILTERS,
+  csv_link=table_csv.csv_link,
+  csv_name=table_csv.csv_name,
+)
+_ENVIRONMENT.globals.update(zip=zip)

@@ -72,11 +72,13 @@ class Training:
     name: of its folder, such as lr_0.001.
     losses: (step, loss) pairs; the loss per target token where it was logged.
     rewards: (step, mean reward on D_val) pairs.
+    rates: target and prompt tokens per second, wherever they were logged.
   """
 
   name: str
   losses: Sequence[tuple[int, float]]
   rewards: Sequence[tuple[int, float]]
+  rates: Sequence[float] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,15 +87,31 @@ class MStep:
 
   Attributes:
     trainings: one per learning rate.
-    chosen_step: 0 where no training step improved the reward on D_val.
+    chosen_step: 0 where no training step improved the reward on D_val; None
+      while the M-step is under way.
     learning_rate: of the chosen training.
     reward: on D_val at the chosen step.
+    init: name of the model that it started from; None for random weights.
   """
 
   trainings: Sequence[Training]
-  chosen_step: int | None
-  learning_rate: float | None
-  reward: float | None
+  chosen_step: int | None = None
+  learning_rate: float | None = None
+  reward: float | None = None
+  init: str | None = None
+
+  @property
+  def last_step(self) -> int:
+    """The last step that any of its trainings logged."""
+    pairs = [p for t in self.trainings for p in (*t.losses, *t.rewards)]
+    return max((step for step, _ in pairs), default=0)
+
+  @property
+  def chosen(self) -> Training | None:
+    """The training of the chosen learning rate; else the first one."""
+    name = f'lr_{self.learning_rate or 0:g}'
+    named = [one for one in self.trainings if one.name == name]
+    return next(iter([*named, *self.trainings]), None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,16 +198,20 @@ class Run:
       checkpoints of a batch evaluation, by name.
     difficulty: verdicts on the base model's samples at T = 1.
     seconds: how long each job ran, by the job's name.
+    rates: tokens per second of the jobs that sample or train, by name.
     config: the text of config.gin, or ''.
     overlap: what training and evaluated problems share, or None.
+    date: on which config.gin was written last, at the run's end; or None.
   """
 
   name: str
   models: Sequence[Model] = ()
   difficulty: Sequence[GradedStream] = ()
   seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
   config: str = ''
   overlap: Mapping[str, Any] | None = None
+  date: str | None = None
 
   def model(self, name: str) -> Model | None:
     """The model of that name."""
@@ -220,6 +242,23 @@ class Run:
     """The last iteration that has results."""
     done = [m for m in self.policies if m.iteration and m.rows]
     return done[-1] if done else None
+
+  @property
+  def ends(self) -> tuple[Model, Model] | None:
+    """Base and last iteration; or first and last checkpoint of a batch."""
+    first, last = self.model(run_paths.BASE), self.final
+    if self.is_batch:
+      first, last = self.models[0], self.models[-1]
+    return (first, last) if first and last and first is not last else None
+
+  def weights_of(self, model: Model | None) -> Model | None:
+    """The model that a model's weights are of: an earlier one if step 0 won."""
+    while model and model.m_step and model.m_step.chosen_step == 0:
+      before = self.model(model.m_step.init or run_paths.BASE)
+      if before is None or before is model:
+        break
+      model = before
+    return model
 
   @functools.cached_property
   def training_tasks(self) -> list[str]:

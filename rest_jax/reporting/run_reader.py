@@ -8,7 +8,7 @@ so that a run of a million samples fits into memory. A folder is recognised by
 the stage that its manifest names, not by its own name.
 """
 
-import json
+import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from rest_jax.artifacts import manifests, run_paths, storage
 from rest_jax.config import configuration
 from rest_jax.evaluation import metrics
-from rest_jax.reporting import run_data
+from rest_jax.reporting import m_step_reader, run_data
 from rest_jax.rewards import verdicts
 
 RESULTS, OVERLAP = 'results.json', 'overlap.json'
@@ -38,21 +38,46 @@ def read(run_dir: storage.PathLike, found: run_data.Manifests) -> run_data.Run:
   run_dir = storage.path(run_dir)
   # prepare writes the corpus that a base model is pretrained on into the
   # base's folder. A folder that holds nothing else is not a model yet.
-  made = [key for key, one in found.items() if one.stage != 'prepare']
-  folders = sorted({run_paths.model_folder(key) for key in made}, key=_rank)
+  made = {
+    run_paths.model_folder(key)
+    for key, one in found.items()
+    if one.stage != 'prepare'
+  }
+  training = {
+    name
+    for name in (_children(run_dir) if run_dir.exists() else ())
+    if run_paths.is_loop_model(name)
+    and (run_dir / name / 'checkpoints' / manifests.STARTED).exists()
+  }
+  policies = {
+    one.digest: run_paths.model_folder(key)
+    for key, one in found.items()
+    if one.stage == 'train'
+  }
+  m_steps = {
+    name: m_step_reader.m_step(run_dir / name / 'checkpoints', policies)
+    for name in made | training
+  }
   graded = [
     one
     for key, manifest in sorted(found.items())
     if manifest.stage == 'score'
     for one in _count(key, manifest, found.get(run_paths.samples_of(key)))
   ]
+  models = [
+    _model(folder, found, graded, m_steps[folder])
+    for folder in sorted(m_steps, key=_rank)
+  ]
+  config = run_dir / 'config.gin'
   return run_data.Run(
     name=run_dir.name,
-    models=[_model(folder, found, graded) for folder in folders],
+    models=models,
     difficulty=[g for g in graded if g.stream == run_paths.DIFFICULTY],
     seconds=_seconds(run_dir / 'jobs'),
-    config=_text(run_dir / 'config.gin'),
+    rates=m_step_reader.rates(found, models),
+    config=_text(config),
     overlap=overlap(run_dir),
+    date=_date(config),
   )
 
 
@@ -74,6 +99,7 @@ def _model(
   folder: str,
   found: run_data.Manifests,
   graded: Sequence[run_data.GradedStream],
+  m_step: run_data.MStep | None,
 ) -> run_data.Model:
   made_by = {}
   for key, manifest in found.items():
@@ -87,7 +113,7 @@ def _model(
     evaluation=[one for one in graded if one.stream.startswith(prefix)],
     e_step=[one for one in graded if one.stream == run_paths.E_STEP],
     selection=_selection(made_by['select']) if 'select' in made_by else None,
-    m_step=_m_step(made_by['train']) if 'train' in made_by else None,
+    m_step=m_step,
   )
 
 
@@ -117,50 +143,6 @@ def _selection(manifest: manifests.Manifest) -> run_data.Selection:
     },
     overlap=statistics.get('overlap'),
   )
-
-
-def _m_step(manifest: manifests.Manifest) -> run_data.MStep:
-  statistics, folder = manifest.statistics, manifest.folder
-  rewards = {
-    one.get('folder', ''): one.get('validations') or ()
-    for one in statistics.get('trainings') or [statistics]
-  }
-  losses = {
-    name: _losses(folder / name / 'metrics.jsonl')
-    for name in sorted({'', *rewards, *_children(folder)})
-  }
-  return run_data.MStep(
-    trainings=[
-      run_data.Training(
-        name=name,
-        losses=values,
-        rewards=[(step, value) for step, value in rewards.get(name, ())],
-      )
-      for name, values in losses.items()
-      if values or rewards.get(name)
-    ],
-    chosen_step=statistics.get('chosen_step'),
-    learning_rate=statistics.get('learning_rate'),
-    reward=statistics.get('reward'),
-  )
-
-
-def _losses(source: storage.Path) -> list[tuple[int, float]]:
-  """(step, loss) of a metrics.jsonl, which need not be there."""
-  lines = {}
-  for text in _text(source).splitlines():
-    try:
-      line = json.loads(text)
-    except json.JSONDecodeError:
-      continue  # cut by a crash; the step is logged again on resuming
-    if isinstance(line, dict) and 'step' in line:
-      # A resumed training repeats steps: the last line of a step counts.
-      lines.setdefault(line['step'], {}).update(line)
-  found = (
-    (step, line.get('token_loss', line.get('loss')))
-    for step, line in sorted(lines.items())
-  )
-  return [(s, loss) for s, loss in found if isinstance(loss, (int, float))]
 
 
 def _count(
@@ -205,7 +187,8 @@ def _seconds(jobs: storage.Path) -> dict[str, float]:
   result = {}
   if not jobs.exists():
     return result
-  for source in sorted([*jobs.glob('*.json'), *jobs.glob('*/*.json')]):
+  levels = ('*.json', '*/*.json', '*/*/*.json')  # models/NAME/evaluate
+  for source in sorted(one for level in levels for one in jobs.glob(level)):
     try:
       value = storage.read_json(source)
     except ValueError:
@@ -217,6 +200,13 @@ def _seconds(jobs: storage.Path) -> dict[str, float]:
       result[str(value.get('name', name))] = float(value['seconds'])
   result.pop('report', None)
   return result
+
+
+def _date(config: storage.Path) -> str | None:
+  if not config.exists():
+    return None
+  written = datetime.datetime.fromtimestamp(config.stat().mtime, datetime.UTC)
+  return f'{written:%Y-%m-%d}'
 
 
 def _text(source: storage.Path) -> str:

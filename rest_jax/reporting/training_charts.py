@@ -1,13 +1,14 @@
 """Figure 5 and the M-steps: kept solutions, loss, and reward on D_val."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from rest_jax.reporting import charts, formatting, run_data
+from rest_jax.artifacts import run_paths
+from rest_jax.reporting import accuracy_charts, charts, formatting, run_data
 
 _MAX_POINTS = 300  # of a curve; more would not be seen
 _MAX_BARS = 16
-_STYLES = (0, 1, 2, 3, 4, 5, 7)  # of iterations; 6 is that of the base
+_STYLES = (0, 2, 3, 4, 5, 7)  # of iterations; others: SFT and base
 # The columns of the table of selections, those of the usual statistics first.
 _COUNTS = (
   'problems',
@@ -72,58 +73,94 @@ def selection_counts(run: run_data.Run) -> list[str]:
 
 
 def m_steps(run: run_data.Run) -> list[list[charts.Chart]]:
-  """For each trained model: its losses, and its rewards on D_val, by step."""
-  made = [_m_step(m.name, m.m_step) for m in run.models if m.m_step is not None]
-  return [several for several in made if several]
+  """Losses and rewards on D_val by step: groups of charts that belong together.
+
+  Returns:
+    All M-steps in one pair of charts, a curve for the chosen learning rate of
+    each; the base's pretraining, which has many more steps; then the learning
+    rates of each M-step that tried several.
+  """
+  chosen, pretrained, grids = {}, {}, []
+  for model in run.models:
+    if model.m_step is None or model.m_step.chosen is None:
+      continue
+    name, place = formatting.model_name(model.name), chosen
+    if model.name == run_paths.BASE:
+      place = pretrained
+    place[name] = (model.m_step, model.m_step.chosen, _style(model))
+    if len(model.m_step.trainings) > 1:
+      rates = {
+        re.sub('^lr_', 'learning rate ', one.name): (model.m_step, one, style)
+        for style, one in enumerate(model.m_step.trainings)
+      }
+      grids.append((f'{name}: ', rates))
+  shares = rewards_are_shares(run)
+  every = [('', chosen), ('pretraining: ', pretrained), *grids]
+  made = [pair(title, curves, shares) for title, curves in every]
+  return [one for one in made if one]
 
 
-def _m_step(model: str, m_step: run_data.MStep) -> list[charts.Chart]:
-  marks, detail, step = [], '', m_step.chosen_step
-  if step is not None:
-    marks = [(step, f'chosen: step {step:,}')]
-    detail = f'dashed: the chosen step {step:,}'
-    if m_step.learning_rate is not None:
-      detail += f', learning rate {formatting.number(m_step.learning_rate)}'
-  losses = {one.name: one.losses for one in m_step.trainings}
-  rewards = {one.name: one.rewards for one in m_step.trainings}
-  is_share = all(0 <= y <= 1 for pairs in rewards.values() for _, y in pairs)
-  name = formatting.model_name(model)
+def rewards_are_shares(run: run_data.Run) -> bool:
+  """Whether all rewards on D_val lie in 0..1 and are shown as percentages."""
+  trainings = [t for m in run.models if m.m_step for t in m.m_step.trainings]
+  return all(0 <= y <= 1 for one in trainings for _, y in one.rewards)
+
+
+def _style(model: run_data.Model) -> int:
+  """The colour of a model's curve, the same as in the other charts."""
+  if model.iteration is None:
+    return accuracy_charts.SFT
+  if not model.iteration:
+    return accuracy_charts.BASE
+  return _STYLES[(model.iteration - 1) % len(_STYLES)]
+
+
+# {name of the curve: (M-step, training, number of its colour)}
+Curves = Mapping[str, tuple[run_data.MStep, run_data.Training, int]]
+
+
+def pair(title: str, curves: Curves, shares: bool) -> list[charts.Chart]:
+  """The chart of the losses and that of D_val, those that have a point."""
+
+  def series(values: str, *, marked: bool) -> list[charts.Series]:
+    made = []
+    for name, (m_step, training, style) in curves.items():
+      chosen = m_step.chosen_step if training is m_step.chosen else None
+      points = [
+        charts.Point(x=x, y=y, ringed=marked and x == chosen)
+        for x, y in charts.thinned(getattr(training, values), _MAX_POINTS)
+      ]
+      if points:
+        one = charts.Series(
+          name=name, points=points, style=style, markers=marked
+        )
+        made.append(one)
+    return made
+
   return [
     charts.Chart(
-      title=f'{name}: {title}',
+      title=f'{title}{what}',
       detail=detail,
-      series=series,
+      series=curves_of,
       x=charts.Axis(label='step'),
       y=axis,
-      legend=len(series) > 1,
-      verticals=marks,
     )
-    for title, axis, series in (
-      ('loss', charts.Axis(label='loss'), _curves(losses, markers=False)),
+    for what, detail, axis, curves_of in (
+      (
+        'loss',
+        'per target token',
+        charts.Axis(label='loss'),
+        series('losses', marked=False),
+      ),
       (
         'D_val',
-        charts.Axis(label='reward on D_val', percent=is_share),
-        _curves(rewards, markers=True),
+        'mean reward; a ring marks the chosen step',
+        charts.Axis(label='reward on D_val', percent=shares),
+        series('rewards', marked=True),
       ),
     )
-    if series
+    if curves_of
   ]
-
-
-def _curves(
-  curves: dict[str, Sequence[tuple[int, float]]], *, markers: bool
-) -> list[charts.Series]:
-  """A series per training that has any values, by the training's folder."""
-  made = []
-  for style, (folder, pairs) in enumerate(curves.items()):
-    name = re.sub('^lr_', 'learning rate ', folder) or 'training'
-    pairs = charts.thinned(pairs, _MAX_POINTS)
-    points = [charts.Point(x=x, y=y) for x, y in pairs]
-    if points:
-      made.append(
-        charts.Series(name=name, points=points, style=style, markers=markers)
-      )
-  return made
 
 
 def _bars(largest: int) -> list[range]:

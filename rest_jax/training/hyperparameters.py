@@ -1,6 +1,7 @@
 """What an M-step is told: optimiser, loss, batches, when to stop."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -62,6 +63,8 @@ class TrainConfig(configuration.Configuration):
     seed: of the order of the examples and of a new network's weights.
     log_every: steps between two lines of metrics.
     save_every: steps between two resumable checkpoints.
+    trackers: where the metrics are shown beside metrics.jsonl: 'tensorboard',
+      'wandb' (Weights & Biases, an extra), both or none.
   """
 
   max_steps: int
@@ -73,8 +76,16 @@ class TrainConfig(configuration.Configuration):
   seed: int = 0
   log_every: int = operational(10)
   save_every: int = operational(100)
+  trackers: tuple[Literal['tensorboard', 'wandb'], ...] = operational(
+    ('tensorboard',)
+  )
 
   def check(self):
+    if 'wandb' in self.trackers and importlib.util.find_spec('wandb') is None:
+      raise configuration.ConfigurationError(
+        "TRACKERS: got 'wandb', which is not installed. Run pip install "
+        "'rest_jax[wandb]', or set TRACKERS=['tensorboard']."
+      )
     for name in ('max_steps', 'batch_rows', 'microbatches', 'log_every'):
       self.require(getattr(self, name) > 0, name, 'at least 1')
     self.require(self.save_every > 0, 'save_every', 'at least 1')

@@ -123,11 +123,15 @@ class Grid:
     restored = saver.restore(abstract, shardings)
     if restored is None:
       state = self._first_state(transform, shardings)
-      progress = Progress()
-      log = MetricsLog(self.folder / name, first_step=0)
+      progress, first_step = Progress(), 0
     else:
       state, progress = restored[0], Progress.from_json(restored[1])
-      log = MetricsLog(self.folder / name, first_step=int(state.step) + 1)
+      first_step = int(state.step) + 1
+    log = MetricsLog(
+      self.folder / name,
+      first_step=first_step,
+      tracker_names=self.config.trackers,
+    )
     if not progress.stopped:
       step = jax.jit(
         train_step.make_step(
@@ -140,6 +144,7 @@ class Grid:
         out_shardings=(shardings, None),
       )
       self._loop(state, progress, step, saver, log, validator)
+    log.close()
     saver.wait()
     best = self._best_step(progress, validator)
     return {

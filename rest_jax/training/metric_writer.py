@@ -1,9 +1,8 @@
-"""Metrics of a training: metrics.jsonl and TensorBoard scalars."""
+"""Metrics of a training: metrics.jsonl, and the trackers that show them."""
 
 import json
-import os
-import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,21 +11,29 @@ import numpy as np
 from rest_jax.artifacts import storage
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost
+from rest_jax.training import trackers
 
 
 class MetricsLog:
-  """metrics.jsonl and TensorBoard events in one folder, in step order.
+  """metrics.jsonl in the training's folder, and its trackers, in step order.
 
   Writing resumes after the restored step: lines of later steps, which a
   killed attempt left behind, are dropped.
   """
 
-  def __init__(self, folder: storage.PathLike, *, first_step: int):
+  def __init__(
+    self,
+    folder: storage.PathLike,
+    *,
+    first_step: int,
+    tracker_names: Sequence[str] = (),
+  ):
     """Reads the lines of earlier attempts.
 
     Args:
       folder: of this training.
       first_step: lines from here on are written anew.
+      tracker_names: of trackers.open_trackers.
     """
     self.folder = storage.path(folder)
     self._path = self.folder / 'metrics.jsonl'
@@ -35,7 +42,9 @@ class MetricsLog:
       for line in self._path.read_text().splitlines():
         if line.endswith('}') and json.loads(line)['step'] < first_step:
           self._lines.append(line)
-    self._board = _Board(self.folder / 'tensorboard', first_step)
+    self._trackers = trackers.open_trackers(
+      tracker_names, self.folder, first_step
+    )
 
   def write(self, step: int, values: dict[str, float]) -> None:
     """Adds one line; it is on disk with the next flush.
@@ -45,8 +54,8 @@ class MetricsLog:
       values: name to value.
     """
     self._lines.append(json.dumps({'step': step, **values}))
-    for name, value in values.items():
-      self._board.add_scalar(name, value, step)
+    for tracker in self._trackers:
+      tracker.write(step, values)
 
   def flush(self) -> None:
     """Writes all lines so far, in process 0."""
@@ -55,7 +64,13 @@ class MetricsLog:
     storage.write_bytes(
       self._path, ''.join(f'{line}\n' for line in self._lines).encode()
     )
-    self._board.flush()
+    for tracker in self._trackers:
+      tracker.flush()
+
+  def close(self) -> None:
+    """Ends the trackers; what was not flushed is not in metrics.jsonl."""
+    for tracker in self._trackers:
+      tracker.close()
 
 
 class StepMeter:
@@ -133,51 +148,3 @@ class StepMeter:
     self._tokens = 0
     self._seconds = 0.0
     return values
-
-
-class _Board:
-  """TensorBoard's event file, without TensorFlow.
-
-  TensorBoard's own writer would import TensorFlow. tensorboardX's own upload to
-  gs:// runs in its thread, whose death would block the training; so the file is
-  written on this machine and uploaded whole at each flush.
-  """
-
-  def __init__(self, folder: storage.Path, first_step: int):
-    """Opens a new event file.
-
-    Args:
-      folder: of the events; on a store they are written here first.
-      first_step: scalars of earlier attempts from here on are not shown.
-    """
-    from tensorboardX import SummaryWriter
-
-    self._remote = folder if storage.is_remote(folder) else None
-    self._local = os.fspath(folder)
-    if self._remote is not None:
-      # Deleted with this object, which lives as long as the training.
-      self._temporary = tempfile.TemporaryDirectory(prefix='rest_jax_events_')
-      self._local = self._temporary.name
-    self._writer = SummaryWriter(
-      self._local,
-      purge_step=first_step,
-      # The name has the second in it: two attempts of one second are two files.
-      filename_suffix=f'.{first_step:09}',
-      write_to_disk=multihost.is_writer(),
-    )
-
-  def add_scalar(self, name: str, value: float, step: int) -> None:
-    self._writer.add_scalar(name, value, step)
-
-  def flush(self) -> None:
-    """Writes all scalars so far; a store that fails costs a warning only."""
-    self._writer.flush()
-    if self._remote is None:
-      return
-    for source in storage.path(self._local).iterdir():
-      try:
-        storage.write_bytes(self._remote / source.name, source.read_bytes())
-      except OSError as error:
-        multihost.say(
-          f'train: WARNING: TensorBoard events are not up to date: {error}'
-        )

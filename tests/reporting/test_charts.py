@@ -132,7 +132,7 @@ def test_hostile_names_stay_text_and_the_chart_well_formed():
   flat = Series(name=name, points=points, style=1, horizontal=True)
   axis = Axis(label=name, ticks=[(0, name)])
   drawn = [
-    draw([one, flat], name, x=axis, y=axis, verticals=[(0, name)]),
+    draw([one, flat], name, x=axis, y=axis),
     draw([one], name, x=axis, y=axis, bars=True),
     stack([(name, {name: 3})], {name: 0}, name),
     legend([one, flat]),

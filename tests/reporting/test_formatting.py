@@ -44,17 +44,17 @@ def test_a_count_is_written_the_same_whether_it_is_stored_as_a_float(
 
 
 @pytest.mark.parametrize(
-  ('value', 'shown'),
+  ('value', 'share', 'other'),
   [
-    (0.71, '71.0%'),
-    (0.6933, '69.3%'),
-    (1, '100.0%'),
-    (2.5, '2.5'),
-    (None, '–'),
+    (0.71, '71.0%', '0.710'),
+    (0.6933, '69.3%', '0.693'),
+    (1, '100.0%', '1.000'),
+    (None, '–', '–'),
   ],
 )
-def test_a_reward_within_0_and_1_is_a_percentage(value, shown):
-  assert formatting.reward(value) == shown
+def test_rewards_have_one_precision(value, share, other):
+  assert formatting.reward(value, True) == share
+  assert formatting.reward(value, False) == other
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,59 @@ def test_rewards_are_percentages_only_if_all_are_shares(rewards, shown):
   )
   [[loss, dval]] = training_charts.m_steps(run)
   assert loss.series[0].is_marked  # logged once: a line would not be seen
-  assert loss.series[0].name == 'learning rate 0.001'
   _, rows = dval.table
   assert rows[-1] == ['1', shown]
+
+
+def trained(name, *rates, chosen, scale=1.0):
+  trainings = [
+    run_data.Training(
+      name=f'lr_{rate:g}',
+      losses=[(10, scale * rate), (20, scale)],
+      rewards=[(0, 0.1), (20, 0.3)],
+    )
+    for rate in rates
+  ]
+  m_step = run_data.MStep(
+    trainings=trainings, chosen_step=20, learning_rate=chosen
+  )
+  return run_data.Model(name=name, m_step=m_step)
+
+
+def test_one_chart_has_the_losses_of_all_m_steps():
+  """The chosen learning rate of each; pretraining and grids stand apart."""
+  run = run_data.Run(
+    name='r',
+    models=[
+      trained('base', 0.5, chosen=0.5, scale=9.0),
+      trained(run_paths.SFT_HUMAN, 0.5, chosen=0.5),
+      trained('iteration_01', 0.5, chosen=0.5, scale=2.0),
+      trained('iteration_02', 0.25, 0.5, chosen=0.5, scale=3.0),
+    ],
+  )
+  every, pretraining, grid = training_charts.m_steps(run)
+  assert {one.name: heights(one)[10] for one in every[0].series} == {
+    'SFT on human solutions': 0.5,
+    'iteration 1': 1.0,
+    'iteration 2': 1.5,
+  }
+  [base] = pretraining[0].series
+  assert heights(base) == {10: 4.5, 20: 9.0}
+  names = [one.name for one in grid[1].series]
+  assert names == ['learning rate 0.25', 'learning rate 0.5']
+  # Rings: step 20 of the chosen training and nothing else.
+  rings = [
+    (one.name, point.x)
+    for chart in (every[1], grid[1])
+    for one in chart.series
+    for point in one.points
+    if point.ringed
+  ]
+  assert rings == [
+    ('SFT on human solutions', 20),
+    ('iteration 1', 20),
+    ('iteration 2', 20),
+    ('learning rate 0.5', 20),
+  ]
+  styles = [one.style for one in every[0].series]
+  assert len(set(styles)) == len(styles)

@@ -1,8 +1,6 @@
 """What a training writes of itself, and what stops it."""
 
 import json
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -50,59 +48,6 @@ def test_a_remote_folder_gets_its_lines_too(bucket):
   again.flush()
   text = (again.folder / 'metrics.jsonl').read_text()
   assert [json.loads(line)['step'] for line in text.splitlines()] == [1, 2]
-
-
-def scalars(folder):
-  """(step, value) of the loss, as TensorBoard itself reads them."""
-  from tensorboard.backend.event_processing import event_accumulator
-
-  found = event_accumulator.EventAccumulator(str(folder))
-  found.Reload()
-  return [(event.step, event.value) for event in found.Scalars('loss')]
-
-
-@pytest.mark.parametrize('where', ['local', 'remote'])
-def test_tensorboard_shows_each_step_once(
-  where, request, tmp_path, store, monkeypatch
-):
-  """After a restart the events of steps that are done again are not shown."""
-  # TensorBoard then reads without TensorFlow, whose import takes seconds.
-  notf = types.ModuleType('tensorboard.compat.notf')
-  monkeypatch.setitem(sys.modules, notf.__name__, notf)
-  if where == 'local':
-    folder = seen = tmp_path / 'lr'
-  else:
-    folder, seen = f'{request.getfixturevalue("bucket")}/lr', tmp_path / 'seen'
-  first = metric_writer.MetricsLog(folder, first_step=0)
-  for step in (1, 2, 3):
-    first.write(step, {'loss': float(step)})
-  first.flush()
-  again = metric_writer.MetricsLog(folder, first_step=3)
-  for step in (3, 4):
-    again.write(step, {'loss': float(10 * step)})
-    again.flush()
-  for name, made in store.objects.items():
-    target = seen / name.removeprefix('bucket/lr/')
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(made.data)
-  assert scalars(seen / 'tensorboard') == [
-    *((1, 1.0), (2, 2.0), (3, 30.0), (4, 40.0))
-  ]
-
-
-@pytest.mark.parametrize('status', [400, 403])
-def test_events_that_cannot_be_uploaded_do_not_stop_a_training(
-  bucket, store, capsys, status
-):
-  log = metric_writer.MetricsLog(f'{bucket}/lr', first_step=0)
-  log.write(1, {'loss': 1.0})
-  store.fault('POST.*tensorboard', times=10**6, status=status)
-  log.flush()
-  assert 'WARNING: TensorBoard' in capsys.readouterr().out
-  assert 'bucket/lr/metrics.jsonl' in store.objects
-  store.fault_nothing()
-  log.flush()
-  assert any('tensorboard/events' in name for name in store.objects)
 
 
 @pytest.mark.parametrize('name', ['loss', 'grad_norm', 'param_norm'])
