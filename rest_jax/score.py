@@ -18,6 +18,7 @@ from rest_jax.distributed import preemption
 from rest_jax.rewards import pool, registry, verdicts
 
 _VERSION = 1
+_WHY = ('outcome', 'detail')
 _COLUMNS = ('problem_id', 'sample_index', 'stream', 'text', 'finish_reason')
 # The classes that are the harness's doing, or may be: worth a look.
 _ALARMING = (verdicts.HARNESS_ERROR, verdicts.TIMEOUT)
@@ -102,6 +103,7 @@ def _score_task(
         preemption.check(f'score: {verdicts_dir}')
         _score_part(work, samples, row, references, grader, workers)
     statistics = _statistics(work, samples, card, grader, alarm_rate)
+    _require_a_verdict(work, statistics)
     work.finish(statistics=statistics)
   _print(verdicts_dir, statistics)
 
@@ -133,9 +135,11 @@ def _score_part(
       completion=text,
       reference=references[problem_id],
       finish_reason=finish_reason,
+      name=f'sample {index} of the problem {problem_id}',
     )
-    for problem_id, text, finish_reason in zip(
+    for problem_id, index, text, finish_reason in zip(
       ids,
+      table['sample_index'].to_pylist(),
       table['text'].to_pylist(),
       table['finish_reason'].to_pylist(),
       strict=True,
@@ -143,6 +147,36 @@ def _score_part(
   ]
   graded = workers.grade(items)
   work.write_table(name, _to_table(table, graded, grader), source=source)
+
+
+def _require_a_verdict(work: manifests.Work, statistics: Mapping) -> None:
+  """Raises where no sample got a verdict because the grader always failed.
+
+  The parts are deleted, so that the same command grades again.
+  """
+  counts = collections.Counter()
+  for classes in statistics['classes'].values():
+    counts.update(classes)
+  failed = counts[verdicts.HARNESS_ERROR]
+  # A truncated sample is not shown to the grader.
+  if not failed or failed < counts.total() - counts[verdicts.TRUNCATED]:
+    return
+  details = []
+  for row in work.parts():
+    part = work.folder / row['name']
+    table = records.read_part(part, records.Verdict, columns=_WHY)
+    details += [
+      one['detail']
+      for one in table.to_pylist()
+      if one['outcome'] == verdicts.HARNESS_ERROR
+    ]
+    part.unlink()
+  raise configuration.ConfigurationError(
+    f'score: the grader {statistics["grader"]} failed on every one of the '
+    f'{failed} samples of {statistics["task"]}/{statistics["split"]}: '
+    f'{details[0]}. Nothing was graded. Mend the grader, or what it needs on '
+    'this machine, and give the same command again.'
+  )
 
 
 def _to_table(
@@ -229,11 +263,11 @@ def _print(verdicts_dir: str, statistics: Mapping) -> None:
     if waiting := classes[verdicts.UNGRADED]:
       print(f'  {waiting} wait for a person: rest-jax grading-sheet --export')
   if statistics['alarm']:
-    print('!' * 78)
-    print(f'ALARM: {statistics["alarm"]}')
-    print('The grader or the machine is at fault, not the model: read the')
-    print(f'column detail of the verdicts in {verdicts_dir}')
-    print('!' * 78)
+    print(
+      f'warning: ALARM: {statistics["alarm"]}. The grader or the machine is at '
+      'fault, not the model: read the column detail of the verdicts in '
+      f'{verdicts_dir}'
+    )
   rates = ', '.join(
     f'{stream} {rate:.4f}' for stream, rate in statistics['mean_reward'].items()
   )

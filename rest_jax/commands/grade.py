@@ -155,6 +155,7 @@ def _graded(
           completion=row['completion'],
           reference=row['reference'],
           finish_reason=row.get('finish_reason'),
+          name=f'the row {row["id"]!r}',
         )
         for row in chunk
       ]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rest_jax.artifacts import manifests, records, storage, task_card
+from rest_jax.config import configuration
 from rest_jax.distributed import multihost
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.rewards import pool, registry
@@ -125,6 +126,12 @@ class Validator:
     self._write(folder, [one.completion for one in drawn], verdicts)
     uncounted = ('harness_error', 'ungraded')
     counted = [v.reward for v in verdicts if v.outcome not in uncounted]
+    if verdicts and all(v.outcome == 'harness_error' for v in verdicts):
+      raise configuration.ConfigurationError(
+        f'train: D_val: the grader {verdicts[0].grader} failed on every one of '
+        f'the {len(verdicts)} samples: {verdicts[0].detail}. Mend the grader, '
+        'or what it needs on this machine, and give the same command again.'
+      )
     return float(sum(counted) / max(len(counted), 1))
 
   def _write(
@@ -166,6 +173,8 @@ def _verdicts(
         completion=one.completion.text,
         reference=getattr(one.problem, grader.reads),
         finish_reason=one.completion.finish_reason,
+        name=f'sample {one.completion.sample_index} of the problem '
+        f'{one.problem.id}',
       )
       for one in drawn
     ]
