@@ -14,7 +14,14 @@ from collections.abc import Sequence
 
 import pyarrow.compute as pc
 
-from rest_jax.artifacts import manifests, records, run_paths, storage, task_card
+from rest_jax.artifacts import (
+  manifests,
+  model_formats,
+  records,
+  run_paths,
+  storage,
+  task_card,
+)
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.tasks import (
@@ -40,6 +47,7 @@ def prepare(
   seed: int,
   overlap_ngram: int = 13,
   drop_overlap: bool = False,
+  base_checkpoint_path: str | None = None,
 ) -> None:
   """Writes the problems of all tasks, and the corpus of the base model.
 
@@ -50,6 +58,8 @@ def prepare(
     overlap_ngram: tokens in a row that training and test problems are
       compared by; 0: they are not.
     drop_overlap: leave out the training problems that share an n-gram.
+    base_checkpoint_path: the base model; one that brings its own vocabulary
+      is compared with the run's. None: the run makes its base.
 
   Raises:
     ConfigurationError: tasks that do not fit together, unusable input, or a
@@ -58,8 +68,12 @@ def prepare(
   preemption.watch()
   run = storage.path(run_dir)
   trainer = _check_tasks(tasks)
+  if base_checkpoint_path is not None:
+    model_formats.of_weights(base_checkpoint_path)  # raises where none is
   reader = problem_overlap.Reader(tasks, seed, overlap_ngram, drop_overlap)
-  vocabulary = run_vocabulary.of_run(run / 'problems', tasks, trainer, seed)
+  vocabulary = run_vocabulary.of_run(
+    run / 'problems', tasks, trainer, seed, base_checkpoint_path
+  )
   tasks = [
     dataclasses.replace(
       config,
