@@ -8,11 +8,17 @@ the grader have changed: after an E-step has grown, only the new parts are.
 """
 
 import collections
+import time
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from rest_jax.artifacts import manifests, records, task_card
+from rest_jax.artifacts import (
+  manifests,
+  progress_lines,
+  records,
+  task_card,
+)
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.rewards import pool, registry, verdicts
@@ -61,13 +67,44 @@ def score(
       f'score: got item_seconds {item_seconds} and alarm_rate {alarm_rate}; '
       'allowed: item_seconds > 0 and 0 <= alarm_rate <= 1.'
     )
+  progress = _Progress(samples_dirs)
   for dirs in zip(samples_dirs, problems_dirs, verdicts_dirs, strict=True):
     _score_task(
       *dirs,
+      progress=progress,
       num_workers=num_workers,
       item_seconds=item_seconds,
       alarm_rate=alarm_rate,
     )
+
+
+class _Progress:
+  """Tells how many samples of the whole job are graded, and how fast."""
+
+  def __init__(self, samples_dirs: Sequence[str]):
+    total = sum(
+      row['rows']
+      for folder in samples_dirs
+      for row in manifests.load(folder, stage='sample').parts
+    )
+    self._meter = progress_lines.Meter(
+      total, lambda line: print(line, flush=True)
+    )
+    self._done = self._kept = 0
+    self._began = time.monotonic()
+    self.words = ''
+
+  def part(self, rows: int, *, kept: bool) -> None:
+    """A part of so many samples is graded, or was before."""
+    self._done += rows
+    self._kept += rows if kept else 0
+    self.graded(0)
+
+  def graded(self, samples: int) -> None:
+    """So many samples of the running part are graded."""
+    done = self._done + samples
+    rate = (done - self._kept) / max(time.monotonic() - self._began, 1e-9)
+    self._meter.at(done, f'{self.words}, {rate:,.3g} samples/s')
 
 
 def _score_task(
@@ -78,11 +115,13 @@ def _score_task(
   num_workers: int,
   item_seconds: float,
   alarm_rate: float,
+  progress: _Progress,
 ) -> None:
   samples = manifests.load(samples_dir, stage='sample')
   problems = manifests.load(problems_dir)
   card = task_card.of(problems)
   grader = registry.get(card.grader)
+  progress.words = f'{card.task}/{card.split} by {grader.name}'
   with manifests.work_on(
     verdicts_dir,
     stage='score',
@@ -93,6 +132,7 @@ def _score_task(
   ) as work:
     if work.done is not None:
       print(f'score: {verdicts_dir} is done already')
+      progress.part(sum(row['rows'] for row in samples.parts), kept=True)
       return
     registry.require(grader)
     references = _references(problems, grader)
@@ -101,7 +141,10 @@ def _score_task(
     ) as workers:
       for row in samples.parts:
         preemption.check(f'score: {verdicts_dir}')
-        _score_part(work, samples, row, references, grader, workers)
+        kept = _score_part(
+          work, samples, row, references, grader, workers, progress
+        )
+        progress.part(row['rows'], kept=kept)
     statistics = _statistics(work, samples, card, grader, alarm_rate)
     _require_a_verdict(work, statistics)
     work.finish(statistics=statistics)
@@ -115,7 +158,9 @@ def _score_part(
   references: Mapping[str, str | None],
   grader: registry.Grader,
   workers: pool.Pool,
-) -> None:
+  progress: _Progress,
+) -> bool:
+  """Grades one part; returns whether it was graded before."""
   name = row['name']
   table = samples.table(part=name, columns=_COLUMNS)
   ids = table['problem_id'].to_pylist()
@@ -129,7 +174,7 @@ def _score_part(
   answers = {problem_id: references[problem_id] for problem_id in ids}
   source = manifests.digest_of([row['content'], grader.label, answers])
   if work.has(name, source=source):
-    return
+    return True
   items = [
     pool.Item(
       completion=text,
@@ -145,8 +190,9 @@ def _score_part(
       strict=True,
     )
   ]
-  graded = workers.grade(items)
+  graded = workers.grade(items, progress.graded)
   work.write_table(name, _to_table(table, graded, grader), source=source)
+  return False
 
 
 def _require_a_verdict(work: manifests.Work, statistics: Mapping) -> None:

@@ -179,5 +179,5 @@ class _Board:
         storage.write_bytes(self._remote / source.name, source.read_bytes())
       except OSError as error:
         multihost.say(
-          f'train: WARNING: TensorBoard events are not up to date: {error}'
+          f'warning: TensorBoard events are not up to date: {error}'
         )
