@@ -1,15 +1,17 @@
 """The lines by which a stage tells the launcher how far it is.
 
 A stage is a process of its own; what it prints is all that the launcher sees
-(executors/console.py). Three kinds of line mean something there, and the others
+(executors/console.py). Four kinds of line mean something there, and the others
 go into the job's log:
 
     @progress 48/240 eval/greedy of own/test, 12 samples/s, 410 tokens/s
     @phase compiling the decode program
     warning: 1 of 21 rows left out (line 21: not valid JSON)
+    @show the prompt of own/train/3
 """
 
 import dataclasses
+import os
 import re
 import time
 from collections.abc import Callable
@@ -17,7 +19,10 @@ from collections.abc import Callable
 _PROGRESS = re.compile(r'@progress (\d+(?:\.\d+)?)/(\d+) ?(.*)')
 _PHASE = '@phase '
 _WARNING = 'warning: '
+_SHOW = '@show '
+_LAUNCHED = 'REST_JAX_JOB'  # a variable that the launcher sets (leases.py)
 _SECONDS = 1.0  # between two lines of one meter
+_QUIET_SECONDS = 10.0  # where no launcher reads them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +54,17 @@ class Warned:
   words: str
 
 
-def parse(line: str) -> Progress | Phase | Warned | None:
+@dataclasses.dataclass(frozen=True)
+class Shown:
+  """A line that belongs on the terminal, too, and not only into the log."""
+
+  words: str
+
+
+def parse(line: str) -> Progress | Phase | Warned | Shown | None:
   """What a line of a stage's output says; None for every other line."""
+  if line.startswith(_SHOW):
+    return Shown(line.removeprefix(_SHOW).rstrip())
   text = line.strip()
   if text.startswith(_WARNING):
     return Warned(text.removeprefix(_WARNING))
@@ -79,6 +93,11 @@ def warning(words: str) -> str:
   return f'{_WARNING}{words}'
 
 
+def show(words: str) -> str:
+  """A line that the launcher shows, and any other reader as it is."""
+  return f'{_SHOW}{words}' if _LAUNCHED in os.environ else words
+
+
 class Meter:
   """Prints how far a stage is, once a second at most."""
 
@@ -91,7 +110,9 @@ class Meter:
     """
     self.total = total
     self._say = say
-    self._told = -_SECONDS
+    self._launched = _LAUNCHED in os.environ
+    self._seconds = _SECONDS if self._launched else _QUIET_SECONDS
+    self._told = -self._seconds
 
   def at(self, done: float, words: str, *, now: bool = False) -> None:
     """Tells how far the stage is.
@@ -102,11 +123,15 @@ class Meter:
       now: even if less than a second has passed.
     """
     clock = time.monotonic()
-    if now or done >= self.total or clock - self._told >= _SECONDS:
+    if now or done >= self.total or clock - self._told >= self._seconds:
       self._told = clock
-      self._say(progress(done, self.total, words))
+      self._tell(progress(done, self.total, words))
 
   def phase(self, words: str) -> None:
     """Tells what the stage does that has no known length."""
-    self._told = -_SECONDS
-    self._say(phase(words))
+    self._told = -self._seconds
+    self._tell(phase(words))
+
+  def _tell(self, line: str) -> None:
+    # The first word is for a launcher, which redraws such lines in place.
+    self._say(line if self._launched else line.partition(' ')[2])

@@ -9,6 +9,7 @@ import ast
 import contextlib
 import difflib
 import importlib.util
+import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -113,6 +114,21 @@ def require_file(file: str, places: Sequence[str]) -> None:
     f'--gin_file={file}: not found in {", ".join(places)}. '
     f'{nearest(file, known)}'
   )
+
+
+def run_files(gin_directory: str) -> str:
+  """A line for each run file: its name, and how its comment begins."""
+  lines = []
+  folder = os.path.join(gin_directory, 'runs')
+  for name in sorted(os.listdir(folder)):
+    if name.endswith('.gin'):
+      with open(os.path.join(folder, name)) as file:
+        comment = ' '.join(
+          line.lstrip('# ').strip() for line in itertools.islice(file, 3)
+        )
+      first = re.split(r'[:;]|\. ', comment)[0]
+      lines.append(f'  {"runs/" + name:26}{first}')
+  return '\n'.join(lines)
 
 
 def imported_modules(gin_directory: str) -> dict[str, str]:

@@ -104,6 +104,7 @@ def launch(
     search_paths=gin_flags.search_paths(flags),
   )
   run_dir = bound['run_dir'].rstrip('/')
+  storage.require_folder(run_dir, 'RUN_DIR')
   planned = whole = plan(**bound)
   if flags.until:
     planned = jobs.until(planned, flags.until)
