@@ -83,7 +83,7 @@ def preflight(
     if not memory_errors.is_out_of_memory(error):
       raise
     raise configuration.ConfigurationError(
-      f'preflight: does not fit {topology} with {rows} rows of {length} tokens: '
+      f'preflight: does not fit {topology}, {rows} rows of {length} tokens: '
       f'{_needed(str(error))}. '
       + _what_fits(model, optimizer, config, grid, length, named)
     ) from None

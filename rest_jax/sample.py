@@ -103,20 +103,21 @@ class _Progress(sampling_engine.Watch):
     """
     self._meter = progress_lines.Meter(total, multihost.say)
     self._done = 0  # samples of finished parts, also of an earlier attempt
-    self._words = ''
+    self._tokens = self._of_part = 0  # decoded here
+    self._words = self._rate = ''
     # Samples, tokens and clock that the rate is reckoned from.
     self._first: tuple[float, int, float] | None = None
 
   def begin(self, words: str) -> None:
     """Names what is sampled next: a stream, and the task and split."""
-    self._words = words
+    self._words, self._rate, self._first = words, '', None
     self.part(0)
 
   def part(self, samples: int) -> None:
     """A part of so many samples is there."""
     self._done += samples
-    self._first = None
-    self._meter.at(self._done, self._words, now=True)
+    self._tokens, self._of_part = self._tokens + self._of_part, 0
+    self._meter.at(self._done, f'{self._words}{self._rate}', now=True)
 
   def phase(self, words: str) -> None:
     """Tells what is done that is no sampling."""
@@ -127,15 +128,16 @@ class _Progress(sampling_engine.Watch):
     self.phase(f'compiling {program}')
 
   def decoded(self, samples: float, tokens: int) -> None:
-    now, words = time.monotonic(), self._words
-    first = self._first = self._first or (samples, tokens, now)
-    if now > first[2]:
-      rates = [
-        (x - y) / (now - first[2])
-        for x, y in zip((samples, tokens), first, strict=False)
-      ]
-      words += f', {rates[0]:.3g} samples/s, {rates[1]:,.0f} tokens/s'
-    self._meter.at(self._done + samples, words)
+    self._of_part = tokens
+    here = (self._done + samples, self._tokens + tokens, time.monotonic())
+    first = self._first = self._first or here
+    seconds = here[2] - first[2]
+    if seconds > 0:
+      self._rate = (
+        f', {(here[0] - first[0]) / seconds:.3g} samples/s, '
+        f'{(here[1] - first[1]) / seconds:,.0f} tokens/s'
+      )
+    self._meter.at(here[0], f'{self._words}{self._rate}')
 
 
 class _Sampler:

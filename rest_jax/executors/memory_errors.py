@@ -74,8 +74,8 @@ class KillWatch:
   """Whether a killed process was killed for the memory that it took.
 
   The kernel counts the processes that it kills for memory, for the machine and
-  for a group of processes (a container). Where these counts cannot be read, the
-  process's own size decides.
+  for a group of processes (a container). Not every system lets these counts
+  be read, so that a process of nearly all the memory counts, too.
   """
 
   def __init__(self, pid: int):
@@ -106,7 +106,7 @@ class KillWatch:
     if exit_code not in (-signal.SIGKILL, 128 + signal.SIGKILL):
       return False
     now = _kills()
-    if any(now[name] > count for name, count in self._before.items()):
+    if any(now.get(name, 0) > count for name, count in self._before.items()):
       return True
     total = memory_bytes()
     return bool(total) and self._peak > _LARGE * total
