@@ -141,9 +141,15 @@ def _score_task(
     ) as workers:
       for row in samples.parts:
         preemption.check(f'score: {verdicts_dir}')
-        kept = _score_part(
-          work, samples, row, references, grader, workers, progress
-        )
+        try:
+          kept = _score_part(
+            work, samples, row, references, grader, workers, progress
+          )
+        except registry.GraderError:
+          # The mended grader is another version, whose verdicts cannot stand
+          # beside these: without them the same command grades again.
+          _discard(work)
+          raise
         progress.part(row['rows'], kept=kept)
     statistics = _statistics(work, samples, card, grader, alarm_rate)
     _require_a_verdict(work, statistics)
@@ -216,13 +222,19 @@ def _require_a_verdict(work: manifests.Work, statistics: Mapping) -> None:
       for one in table.to_pylist()
       if one['outcome'] == verdicts.HARNESS_ERROR
     ]
-    part.unlink()
+  _discard(work)
   raise configuration.ConfigurationError(
     f'score: the grader {statistics["grader"]} failed on every one of the '
     f'{failed} samples of {statistics["task"]}/{statistics["split"]}: '
     f'{details[0]}. Nothing was graded. Mend the grader, or what it needs on '
     'this machine, and give the same command again.'
   )
+
+
+def _discard(work: manifests.Work) -> None:
+  """Deletes the verdicts of a folder that is not finished."""
+  for row in work.parts():
+    (work.folder / row['name']).unlink()
 
 
 def _to_table(

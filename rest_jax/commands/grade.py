@@ -264,8 +264,9 @@ def _resume(
   output: str, manifest: str, asked: dict, ids: Sequence
 ) -> collections.Counter:
   """The classes of the rows that stand; a torn last line is cut off."""
-  if not os.path.exists(manifest):
-    if os.path.exists(output) and os.path.getsize(output):
+  graded = os.path.exists(output) and os.path.getsize(output)
+  if not graded or not os.path.exists(manifest):
+    if graded:
       raise configuration.ConfigurationError(
         f'--output: {output} is there and not of this command (no '
         f'{os.path.basename(manifest)}). Name another file, or move it away.'
