@@ -210,7 +210,7 @@ def test_a_prompt_too_long_is_counted_and_said(run, capsys):
   manifest = run(questions=questions)
   assert manifest.statistics['finish_reasons']['prompt'] == 8
   out = capsys.readouterr().out
-  assert 'WARNING: 8 samples were not drawn' in out and 'max_length = 48' in out
+  assert 'warning: 8 samples were not drawn' in out and 'max_length = 48' in out
   long = rows(manifest)['t/train/long', 0]
   assert (long.finish_reason, long.token_ids, long.text) == ('prompt', [], '')
   assert len(rows(manifest)) == 6 * 8

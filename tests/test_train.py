@@ -419,7 +419,9 @@ def test_examples_longer_than_a_row_are_counted_and_said(run, capsys):
   manifest = run(pairs=long, config=dataclasses.replace(CONFIG, max_steps=1))
   assert manifest.statistics['examples_too_long'] == 1
   assert manifest.statistics['examples'] == len(PAIRS)
-  assert '1 of 13 examples are longer than a row' in capsys.readouterr().out
+  assert (
+    'warning: 1 of 13 examples are longer than a row' in capsys.readouterr().out
+  )
 
 
 def test_epochs_limit_the_steps(run):

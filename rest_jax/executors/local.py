@@ -178,6 +178,7 @@ class LocalExecutor:
           text = line.decode(errors='replace')
           if self.console.line(text):
             continue
+          self._memory.read(text)
           told = progress_lines.parse(text)
           if isinstance(told, progress_lines.Shown):
             line = told.words.encode()

@@ -87,6 +87,7 @@ class KillWatch:
     self._pid = pid
     self._before = _kills()
     self._peak = 0
+    self._said = False
 
   def look(self) -> None:
     """Notes the size of the process; call it while it runs."""
@@ -97,12 +98,18 @@ class KillWatch:
       return
     self._peak = max(self._peak, size)
 
+  def read(self, line: str) -> None:
+    """Looks for what C++ says of memory before it ends the process."""
+    self._said |= 'std::bad_alloc' in line
+
   def killed(self, exit_code: int) -> bool:
     """Whether this end of the process was for its memory.
 
     Args:
       exit_code: negative: minus the signal that ended it.
     """
+    if exit_code in (-signal.SIGABRT, 128 + signal.SIGABRT):
+      return self._said
     if exit_code not in (-signal.SIGKILL, 128 + signal.SIGKILL):
       return False
     now = _kills()

@@ -89,7 +89,7 @@ class Grid:
     )
     if self.packer.num_too_long:
       multihost.say(
-        f'train: {self.packer.num_too_long} of '
+        f'warning: {self.packer.num_too_long} of '
         f'{self.packer.num_too_long + self.packer.num_examples} examples are '
         f'longer than a row of {self.packer.row_length} tokens and are left '
         'out'

@@ -73,6 +73,13 @@ def test_only_a_killed_process_that_the_kernel_counts_was_too_large(kernel):
   assert not memory_errors.KillWatch(os.getpid()).killed(-signal.SIGKILL)
 
 
+def test_a_process_that_c_plus_plus_ends_has_said_why(kernel):
+  watch = memory_errors.KillWatch(os.getpid())
+  assert not watch.killed(-signal.SIGABRT)
+  watch.read('  what():  std::bad_alloc')
+  assert watch.killed(-signal.SIGABRT) and not watch.killed(1)
+
+
 def test_without_counts_the_size_of_the_process_decides(monkeypatch):
   watch = memory_errors.KillWatch(os.getpid())
   watch.look()

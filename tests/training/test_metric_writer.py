@@ -98,7 +98,7 @@ def test_events_that_cannot_be_uploaded_do_not_stop_a_training(
   log.write(1, {'loss': 1.0})
   store.fault('POST.*tensorboard', times=10**6, status=status)
   log.flush()
-  assert 'WARNING: TensorBoard' in capsys.readouterr().out
+  assert 'warning: TensorBoard' in capsys.readouterr().out
   assert 'bucket/lr/metrics.jsonl' in store.objects
   store.fault_nothing()
   log.flush()
