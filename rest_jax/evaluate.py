@@ -18,6 +18,7 @@ from rest_jax.artifacts import manifests, run_paths, storage
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.evaluation import grouping, metrics, results
+from rest_jax.models.checkpoints import trained
 from rest_jax.rewards import verdicts
 
 _VERSION = 2
@@ -102,6 +103,7 @@ def evaluate(
     'model': model_name,
     'checkpoint': _relative(checkpoint, results_dir),
     'iteration': iteration if _is_iteration(model_name) else None,
+    'same_as': trained.same_as(checkpoint) if checkpoint else None,
   }
   with manifests.work_on(
     results_dir,

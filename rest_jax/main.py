@@ -12,11 +12,12 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import rest_jax
 from rest_jax.config import gin_flags, packaged_gin
-from rest_jax.executors import exit_codes
+from rest_jax.executors import exit_codes, standard_output
 
 INPUT_GIN_FILE = 'tasks/own_problems.gin'  # of --input, where none is named
 
@@ -46,12 +47,6 @@ COMMANDS = {
 }
 
 
-def _run_files() -> str:
-  """The run files that come with the package, and what each is for."""
-  found = packaged_gin.described('runs')
-  return '\n'.join(f'  {name:24}{first}' for name, first in found.items())
-
-
 def parser() -> argparse.ArgumentParser:
   """The flags, named as T5X names them."""
   text = '\n'.join(f'  {name:14}{what}' for name, what in STAGES.items())
@@ -66,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     '  rest-jax run --gin_file=runs/math.gin --gin.RUN_DIR=runs/math …\n\n'
     f'one stage of a run:\n{text}\n\n'
     f'commands of their own (rest-jax NAME --help):\n{more}\n\n'
-    f'run files, below gin/:\n{_run_files()}',
+    f'run files, below gin/:\n{packaged_gin.listed("runs")}',
     epilog='Any dial of gin/defaults.gin: --gin.NAME=VALUE, for example '
     '--gin.TEMPERATURE=0.7 --gin.RUN_DIR=runs/x',
   )
@@ -154,22 +149,67 @@ def run(arguments: Sequence[str]) -> int:
       return launcher.run_batch(flags, bindings, arguments)
   if flags.until:
     parser().error('--until belongs to evaluate with CHECKPOINTS')
-  from rest_jax.config import gin_parser
+  from rest_jax.config import configuration, gin_parser
 
-  function, bound = gin_parser.parse(
-    stage,
-    gin_files=flags.gin_file,
-    bindings=bindings,
-    search_paths=gin_flags.search_paths(flags),
-  )
+  read = {
+    'gin_files': flags.gin_file,
+    'bindings': bindings,
+    'search_paths': gin_flags.search_paths(flags),
+  }
+  try:
+    function, bound = gin_parser.parse(stage, **read)
+  except configuration.ConfigurationError as error:
+    if not str(error).startswith('--gin'):  # of what the user wrote
+      _require_job(stage, read)
+    raise
   if flags.dry_run:
     print(gin_parser.config_text())
     print(f'# {stage} would be called with:')
     for name, value in bound.items():
       print(f'#   {name} = {value!r}')
     return 0
-  function(**bound)
+  _require_job(stage, read)
+  try:
+    function(**bound)
+  except Exception as error:
+    from rest_jax.executors import memory_errors
+
+    if not memory_errors.is_out_of_memory(error):
+      raise
+    text = memory_errors.told(stage, gin_parser.bindings(), str(error))
+    raise configuration.ConfigurationError(text) from error
   return 0
+
+
+# What the plan of a run sets for each job: where a stage reads and writes.
+_JOB_DIALS = {
+  'sample': ('POLICY_DIR', 'PROBLEMS_DIRS', 'SAMPLES_DIRS', 'STREAMS'),
+  'score': ('PROBLEMS_DIRS', 'SAMPLES_DIRS', 'VERDICTS_DIRS'),
+  'select': ('PROBLEMS_DIRS', 'EXAMPLES_DIR'),
+  'train': ('EXAMPLES_DIR', 'CHECKPOINTS_DIR'),
+  'evaluate': ('SAMPLES_DIRS', 'VERDICTS_DIRS', 'RESULTS_DIR'),
+}
+
+
+def _require_job(stage: str, read: Mapping[str, Any]) -> None:
+  """Raises where a stage is called alone, without any of a job's folders.
+
+  Args:
+    stage: of the command line.
+    read: the arguments of gin_parser.parse.
+  """
+  from rest_jax.config import configuration, gin_parser
+
+  if stage not in _JOB_DIALS:
+    return
+  dials = _JOB_DIALS[stage]
+  if not any(gin_parser.macros(stage, dials, **read).values()):
+    raise configuration.ConfigurationError(
+      f'{stage}: one stage of a run, whose plan sets what it reads and writes: '
+      'python launch/rest_em.py --gin_file=… --gin.RUN_DIR=… '
+      f'--until=iteration_01/{stage} runs it and what it needs. Alone it needs '
+      f'{", ".join(f"--gin.{name}=…" for name in dials)}.'
+    )
 
 
 def _build(flags: argparse.Namespace) -> None:
@@ -199,20 +239,21 @@ def exit_code(work: Callable[[], int], name: str) -> int:
     Exception: what nobody expected, with its traceback; Python's exit code for
       it is 1, which may be retried.
   """
-  try:
-    return work()
-  except SystemExit:
-    raise
-  except BaseException as error:
-    from rest_jax.distributed import failures
-
-    code = _code_of(error)
-    if code not in (None, _INTERRUPTED):
-      print(f'{name}: {_message(error)}', file=sys.stderr, flush=True)
-    failures.leave(error, code)
-    if code is None:
+  with standard_output.lasting():
+    try:
+      return work()
+    except SystemExit:
       raise
-    return code
+    except BaseException as error:
+      from rest_jax.distributed import failures
+
+      code = _code_of(error)
+      if code not in (None, _INTERRUPTED):
+        print(f'{name}: {_message(error)}', file=sys.stderr, flush=True)
+      failures.leave(error, code)
+      if code is None:
+        raise
+      return code
 
 
 _INTERRUPTED = 130
@@ -236,9 +277,16 @@ def _code_of(error: BaseException) -> int | None:
   if (
     isinstance(error, final)
     or getattr(error, 'errno', None) in storage.FINAL_ERRNOS
+    or _cannot_be_written(error)
   ):
     return exit_codes.CONFIGURATION
   return None
+
+
+def _cannot_be_written(error: BaseException) -> bool:
+  """Whether a folder cannot be made, as below /proc."""
+  missing = isinstance(error, FileNotFoundError)
+  return missing and getattr(error, 'has_advice', False)
 
 
 def _message(error: BaseException) -> str:

@@ -9,6 +9,7 @@ of time on a machine without TPUs (needs the extra 'tpu' and x86-64 Linux):
 Every figure here is the compiler's estimate, never a measurement.
 """
 
+import dataclasses
 import os
 import re
 import time
@@ -28,8 +29,9 @@ import numpy as np  # noqa: E402
 
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning  # noqa: E402
-from rest_jax.executors import topologies  # noqa: E402
+from rest_jax.executors import memory_errors, topologies  # noqa: E402
 from rest_jax.models.architecture import DecoderConfig  # noqa: E402
+from rest_jax.models.checkpoints import policies  # noqa: E402
 from rest_jax.training import (
   optimizers,  # noqa: E402
   train_step,  # noqa: E402
@@ -72,9 +74,19 @@ def preflight(
   topology = str(named)
   devices = topology_devices(topology, slices)
   grid = partitioning.make_mesh(mesh, devices)
+  _require_divisible(model, config, grid, devices)
   rows, length = config.batch_rows, config.row_length or model.max_length
   started = time.monotonic()
-  compiled = compile_step(model, optimizer, config, grid, length)
+  try:
+    compiled = compile_step(model, optimizer, config, grid, length)
+  except Exception as error:
+    if not memory_errors.is_out_of_memory(error):
+      raise
+    raise configuration.ConfigurationError(
+      f'preflight: does not fit {topology}, {rows} rows of {length} tokens: '
+      f'{_needed(str(error))}. '
+      + _what_fits(model, optimizer, config, grid, length, named)
+    ) from None
   print(
     f'preflight: {topology} x {slices}, {len(devices)} chips, mesh '
     + ' x '.join(f'{axis}={size}' for axis, size in grid.shape.items())
@@ -104,11 +116,98 @@ def preflight(
   if needed['total'] > limit:
     raise configuration.ConfigurationError(
       f'preflight: needs {needed["total"] / 2**30:.1f} GiB per chip, a '
-      f'{topology} chip has {limit / 2**30:.0f}. Raise MESH_FSDP or '
-      "MESH_TENSOR, lower BATCH_ROWS, raise MICROBATCHES, or set MODEL's "
-      "remat = 'full'."
+      f'{topology} chip has {limit / 2**30:.0f}. '
+      + _what_fits(model, optimizer, config, grid, length, named)
     )
   print(f'preflight: fits {topology} (compiler estimates, not measurements)')
+
+
+def _needed(text: str) -> str:
+  """What XLA says of the memory that a program needs, in one clause."""
+  found = re.search(r'Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT])', text)
+  if not found:
+    return 'the compiler ran out of device memory'
+  used, unit, limit, of = found.groups()
+  return f'needs {used} {unit}iB per chip, a chip has {limit} {of}iB'
+
+
+def _what_fits(
+  model: DecoderConfig,
+  optimizer: OptimizerConfig,
+  config: TrainConfig,
+  mesh: jax.sharding.Mesh,
+  length: int,
+  topology: topologies.Topology,
+) -> str:
+  """The first change of dials that fits, found by compiling; in a sentence."""
+  remat = '--gin.architecture.DecoderConfig.remat=full'
+  changed = {} if model.remat == 'full' else {remat: None}
+  model = dataclasses.replace(model, remat='full')
+  share = config.batch_rows // (mesh.shape['data'] * mesh.shape['fsdp'])
+  limit = topology.generation.hbm_bytes
+  for microbatches in (config.microbatches, share):
+    if microbatches != config.microbatches:
+      changed[f'--gin.MICROBATCHES={microbatches}'] = None
+    if not changed:
+      continue
+    tried = dataclasses.replace(config, microbatches=microbatches)
+    try:
+      compiled = compile_step(model, optimizer, tried, mesh, length)
+    except Exception as error:
+      if not memory_errors.is_out_of_memory(error):
+        raise
+      continue
+    needed = memory_bytes(compiled)['total']
+    if needed <= limit:
+      return f'With {" ".join(changed)} it fits: {needed / 2**30:.2f} GiB.'
+  return (
+    'Neither remat nor MICROBATCHES makes it fit: lower ROW_LENGTH, raise '
+    'MESH_FSDP or MESH_TENSOR, or set PREFLIGHT_TOPOLOGY to more chips or to '
+    'chips with more memory (v6e 32 GiB, v5p 95 GiB).'
+  )
+
+
+def _require_divisible(
+  model: DecoderConfig,
+  config: TrainConfig,
+  mesh: jax.sharding.Mesh,
+  devices: Sequence[Any],
+) -> None:
+  """Raises, naming a mesh that fits, where the mesh does not divide sizes."""
+  problem = _indivisible(model, config.batch_rows, mesh)
+  if problem is None:
+    return
+  total = len(devices)
+  advice = 'Set PREFLIGHT_TOPOLOGY to fewer chips.'
+  for fsdp in range(total, 0, -1):
+    if total % fsdp:
+      continue
+    split = partitioning.MeshConfig(data=total // fsdp, fsdp=fsdp, tensor=1)
+    try:
+      other = partitioning.make_mesh(split, devices)
+    except configuration.ConfigurationError:  # not on these chips' torus
+      continue
+    if _indivisible(model, total, other) is None:
+      rows = -(-config.batch_rows // total) * total
+      more = f' --gin.BATCH_ROWS={rows}' if rows != config.batch_rows else ''
+      advice = (
+        f'--gin.MESH_DATA={total // fsdp} --gin.MESH_FSDP={fsdp}{more} divides '
+        f'everything on {total} chips; or set PREFLIGHT_TOPOLOGY to fewer.'
+      )
+      break
+  raise configuration.ConfigurationError(f'preflight: {problem} {advice}')
+
+
+def _indivisible(
+  model: DecoderConfig, rows: int, mesh: jax.sharding.Mesh
+) -> str | None:
+  """What a mesh does not divide: a sentence, or None."""
+  try:
+    policies.abstract(model, mesh)
+    train_step.batch_shardings(mesh, rows)
+  except configuration.ConfigurationError as error:
+    return str(error).partition(' Change ')[0]
+  return None
 
 
 def topology_devices(topology: str, slices: int) -> Sequence[Any]:

@@ -14,12 +14,21 @@ from collections.abc import Sequence
 
 import pyarrow.compute as pc
 
-from rest_jax.artifacts import manifests, records, run_paths, storage, task_card
+from rest_jax.artifacts import (
+  manifests,
+  model_formats,
+  progress_lines,
+  records,
+  run_paths,
+  storage,
+  task_card,
+)
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.tasks import (
   chat_templates,
   encoding,
+  prepared_summary,
   problem_sets,
   prompts,
   run_vocabulary,
@@ -40,6 +49,7 @@ def prepare(
   seed: int,
   overlap_ngram: int = 13,
   drop_overlap: bool = False,
+  base_checkpoint_path: str | None = None,
 ) -> None:
   """Writes the problems of all tasks, and the corpus of the base model.
 
@@ -50,6 +60,8 @@ def prepare(
     overlap_ngram: tokens in a row that training and test problems are
       compared by; 0: they are not.
     drop_overlap: leave out the training problems that share an n-gram.
+    base_checkpoint_path: the base model; one that brings its own vocabulary
+      is compared with the run's. None: the run makes its base.
 
   Raises:
     ConfigurationError: tasks that do not fit together, unusable input, or a
@@ -58,8 +70,12 @@ def prepare(
   preemption.watch()
   run = storage.path(run_dir)
   trainer = _check_tasks(tasks)
+  if base_checkpoint_path is not None:
+    model_formats.of_weights(base_checkpoint_path)  # raises where none is
   reader = problem_overlap.Reader(tasks, seed, overlap_ngram, drop_overlap)
-  vocabulary = run_vocabulary.of_run(run / 'problems', tasks, trainer, seed)
+  vocabulary = run_vocabulary.of_run(
+    run / 'problems', tasks, trainer, seed, base_checkpoint_path
+  )
   tasks = [
     dataclasses.replace(
       config,
@@ -68,16 +84,23 @@ def prepare(
     for config in tasks
   ]
   done = []
-  for config in tasks:
-    for name in config.folders():
-      preemption.check('prepare')
-      done.append(_problems(run, config, name, vocabulary, reader, seed))
+  folders = [(config, name) for config in tasks for name in config.folders()]
+  meter = progress_lines.Meter(len(folders), print)
+  for config, name in folders:
+    preemption.check('prepare')
+    meter.at(len(done), f'the problems of {"/".join(name)}', now=True)
+    done.append(_problems(run, config, name, vocabulary, reader, seed))
   corpus = None
   if trainer is not None:
     corpus = _corpus(run / 'base' / 'examples', trainer, vocabulary, seed)
   shared = problem_overlap.write(run / 'problems', overlap_ngram)
-  for line in [*shared, *_summary(done, corpus, vocabulary)]:
-    print(line)
+  told = [
+    *shared,
+    *prepared_summary.prompts(done),
+    *prepared_summary.counts(done, corpus, vocabulary.size),
+  ]
+  for line in told:
+    print(line, flush=True)
 
 
 def _check_tasks(
@@ -135,7 +158,7 @@ def _problems(
       work.write(records.part_name(part, parts), some, source=source)
     return work.finish(
       statistics={
-        **_card(problem_set, config, vocabulary, run).to_statistics(),
+        **_card(problem_set, config, vocabulary, run, rows).to_statistics(),
         'num_shots': len(texts.exemplars),
         'num_shots_asked': config.num_shots,
         'longest_prompt': max(
@@ -143,6 +166,7 @@ def _problems(
           default=0,
         ),
         'skipped_rows': problem_set.skipped_rows,
+        'num_read': problem_set.num_read,
       },
       recorded={'vocabulary': vocabulary.spec, 'rest_jax': VERSION},
     )
@@ -153,6 +177,7 @@ def _card(
   config: problem_sets.TaskConfig,
   vocabulary: vocabularies.Vocabulary,
   run: storage.Path,
+  rows: Sequence[records.Problem],
 ) -> task_card.TaskCard:
   """What later stages need to know of a task."""
   spec = vocabulary.spec
@@ -175,6 +200,12 @@ def _card(
     bos_id=vocabulary.bos_id,
     num_problems=len(problem_set.rows),
     skipped=dict(problem_set.skipped),
+    shown_problem=rows[0].id if rows else '',
+    shown_prompt=vocabulary.shown(
+      [token for part in rows[0].prompt_parts for token in part]
+    )
+    if rows
+    else '',
   )
 
 
@@ -224,36 +255,3 @@ def _corpus(
         'longest_document': max(lengths),
       }
     )
-
-
-def _summary(
-  done: Sequence[manifests.Manifest],
-  corpus: manifests.Manifest | None,
-  vocabulary: vocabularies.Vocabulary,
-) -> list[str]:
-  """Lines for the terminal: what was left out, and one with all counts."""
-  lines, counts = [], []
-  for manifest in done:
-    card = task_card.of(manifest)
-    name = f'{card.task}/{card.split}'
-    counts.append(f'{name} {card.num_problems}')
-    for reason, number in card.skipped.items():
-      where = ', '.join(manifest.statistics['skipped_rows'].get(reason, ()))
-      lines.append(f'{name}: left out {number}: {reason} ({where})')
-    shots, asked = (
-      manifest.statistics[key] for key in ('num_shots', 'num_shots_asked')
-    )
-    if shots < asked and card.split == problem_sets.TRAIN:
-      lines.append(
-        f'{name}: {shots} exemplars in the few-shot prompt, not {asked}: no '
-        'other problem of the input has a solution'
-      )
-  longest = max(m.statistics['longest_prompt'] for m in done)
-  text = f'prepare: {", ".join(counts)}; longest prompt {longest} tokens'
-  if corpus is not None:
-    numbers = corpus.statistics
-    text += (
-      f'; corpus {numbers["num_documents"]} documents, '
-      f'{numbers["num_tokens"]} tokens, longest {numbers["longest_document"]}'
-    )
-  return [*lines, f'{text}; vocabulary {vocabulary.size} ids']

@@ -11,13 +11,19 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rest_jax.artifacts import manifests, records, task_card
+from rest_jax.artifacts import (
+  manifests,
+  progress_lines,
+  records,
+  task_card,
+)
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import requests, sampling_engine
 from rest_jax.sampling.streams import EngineConfig, Stream
+from rest_jax.tokenizers import vocabulary_checks
 
 VERSION = 2  # 2: noise of 64 bits, never infinite
 
@@ -43,7 +49,8 @@ def sample(
     stream_names: the stream of each.
     policy_dir: the policy (see models/checkpoints/policies.py).
     streams: those that stream_names may name.
-    iteration: of the loop; part of the samples' identity.
+    iteration: of the loop; part of the samples' identity. A stream eval/…
+      takes that of the policy instead, where it is an earlier one.
     model: the network.
     engine: the engine's layout.
     mesh: of the devices.
@@ -66,11 +73,71 @@ def sample(
       raise configuration.ConfigurationError(
         f'STREAMS: got {name!r}; allowed: {", ".join(by_name)}.'
       )
-  sampler = _Sampler(policy_dir, iteration, model, engine, mesh)
+  total = sum(
+    _num_samples(folder, by_name[name])
+    for folder, name in zip(problems_dirs, stream_names, strict=True)
+  )
+  sampler = _Sampler(
+    policy_dir, iteration, model, engine, mesh, _Progress(total)
+  )
   for problems_dir, samples_dir, name in zip(
     problems_dirs, samples_dirs, stream_names, strict=True
   ):
     sampler.sample(problems_dir, samples_dir, by_name[name])
+
+
+def _num_samples(problems_dir: str, stream: Stream) -> int:
+  """The samples that a stream draws of a folder of problems."""
+  card = task_card.of(manifests.load(problems_dir, stage='prepare'))
+  return card.num_problems * stream.of_task(card.task).num_samples
+
+
+class _Progress(sampling_engine.Watch):
+  """Tells how many samples of the whole job are drawn, and how fast."""
+
+  def __init__(self, total: int):
+    """Tells nothing yet.
+
+    Args:
+      total: samples of all streams and folders of the job.
+    """
+    self._meter = progress_lines.Meter(total, multihost.say)
+    self._done = 0  # samples of finished parts, also of an earlier attempt
+    self._tokens = self._of_part = 0  # decoded here
+    self._words = self._rate = ''
+    # Samples, tokens and clock that the rate is reckoned from.
+    self._first: tuple[float, int, float] | None = None
+
+  def begin(self, words: str) -> None:
+    """Names what is sampled next: a stream, and the task and split."""
+    self._words, self._rate, self._first = words, '', None
+    self.part(0)
+
+  def part(self, samples: int) -> None:
+    """A part of so many samples is there."""
+    self._done += samples
+    self._tokens, self._of_part = self._tokens + self._of_part, 0
+    self._meter.at(self._done, f'{self._words}{self._rate}', now=True)
+
+  def phase(self, words: str) -> None:
+    """Tells what is done that is no sampling."""
+    self._first = None
+    self._meter.phase(words)
+
+  def compiling(self, program: str) -> None:
+    self.phase(f'compiling {program}')
+
+  def decoded(self, samples: float, tokens: int) -> None:
+    self._of_part = tokens
+    here = (self._done + samples, self._tokens + tokens, time.monotonic())
+    first = self._first = self._first or here
+    seconds = here[2] - first[2]
+    if seconds > 0:
+      self._rate = (
+        f', {(here[0] - first[0]) / seconds:.3g} samples/s, '
+        f'{(here[1] - first[1]) / seconds:,.0f} tokens/s'
+      )
+    self._meter.at(here[0], f'{self._words}{self._rate}')
 
 
 class _Sampler:
@@ -83,20 +150,34 @@ class _Sampler:
     model: DecoderConfig,
     config: EngineConfig,
     mesh: partitioning.MeshConfig,
+    progress: _Progress,
   ):
+    self.progress = progress
     self.policy_dir, self.iteration = policy_dir, iteration
+    # Evaluations of one policy share their noise: an M-step that chose step 0
+    # must not differ from the policy that it gave back.
+    self.policy_iteration = min(iteration, policies.iteration(policy_dir))
     self.model, self.config = model, config
     self.policy_digest = policies.digest(policy_dir)
     self.mesh = partitioning.make_mesh(mesh)
     self.fingerprint = sampling_engine.fingerprint(model, config, self.mesh)
     self._params = None
+    self._vocabularies: set[str] = set()  # that fit the policy
     self._engines: dict[Any, sampling_engine.Engine] = {}
 
   def engine(self, problems: manifests.Manifest) -> sampling_engine.Engine:
     """The engine for these problems; tasks of one text share it."""
     card = task_card.of(problems)
     key = (card.vocabulary, card.eos_ids, card.stop)
+    if card.vocabulary not in self._vocabularies:
+      vocabulary_checks.require_of_checkpoint(
+        requests.vocabulary_of(problems),
+        self.policy_dir,
+        self.model.vocab_size,
+      )
+      self._vocabularies.add(card.vocabulary)
     if self._params is None:
+      self.progress.phase('loading the weights')
       self._params = policies.load(
         self.policy_dir, self.model, self.mesh, dtype=self.model.dtype
       )
@@ -119,6 +200,9 @@ class _Sampler:
         'there is nothing to draw. Set its dial (NUM_SAMPLES, EVAL_SAMPLES, '
         'DIFFICULTY_SAMPLES).'
       )
+    iteration = self.iteration
+    if stream.name.startswith('eval/'):
+      iteration = self.policy_iteration
     drawn = configuration.semantics(stream)
     num_samples = drawn.pop('num_samples')
     with multihost.work_on(
@@ -128,7 +212,7 @@ class _Sampler:
       semantic={
         'stream': drawn,
         'num_samples': num_samples,
-        'iteration': self.iteration,
+        'iteration': iteration,
         'seed': self.config.seed,
         'problems_per_part': self.config.problems_per_part,
         'model': self.model,
@@ -139,8 +223,12 @@ class _Sampler:
       growable=('num_samples',),
       on_new_inputs='set_aside',
     ) as work:
+      card = task_card.of(problems)
+      self.progress.begin(f'{stream.name} of {card.task}/{card.split}')
       if work.done is None:
-        self._work(work, problems, stream)
+        self._work(work, problems, stream, iteration)
+      else:
+        self.progress.part(work.done.statistics['samples'])
       statistics = work.done.statistics
       multihost.say(
         f'sample: {samples_dir}: {statistics["samples"]} samples of '
@@ -152,6 +240,7 @@ class _Sampler:
     work: manifests.Work,
     problems: manifests.Manifest,
     stream: Stream,
+    iteration: int,
   ) -> None:
     started, tokens = time.monotonic(), 0
     blocks = [0, stream.num_samples]
@@ -160,9 +249,10 @@ class _Sampler:
       if blocks[-1] != stream.num_samples:
         blocks.append(stream.num_samples)
     rows = problems.records()
-    parts = list(_parts(rows, self.config.problems_per_part, blocks))
     digest = manifests.digest_of(self.fingerprint)
-    for number, (name, chunk, indices) in enumerate(parts):
+    for name, chunk, indices in _parts(
+      rows, self.config.problems_per_part, blocks
+    ):
       source = manifests.digest_of(
         [
           work.fingerprint['semantic'] | {'num_samples': list(indices)},
@@ -172,14 +262,10 @@ class _Sampler:
       )
       if not work.has(name, source=source):
         multihost.check_preemption(f'sample: {name}')
-        made = self._part(problems, chunk, indices, stream, digest)
+        made = self._part(problems, chunk, indices, stream, iteration, digest)
         work.write(name, made, source=source)
         tokens += sum(len(row.token_ids) for row in made)
-      rate = tokens / (time.monotonic() - started)
-      multihost.say(
-        f'@progress {number + 1}/{len(parts)} {stream.name} '
-        f'{rate:,.0f} tokens/s'
-      )
+      self.progress.part(len(chunk) * len(indices))
     self._finish(work, blocks, rows, tokens, time.monotonic() - started)
 
   def _part(
@@ -188,6 +274,7 @@ class _Sampler:
     chunk: Sequence[records.Problem],
     indices: range,
     stream: Stream,
+    iteration: int,
     digest: str,
   ) -> list[records.Sample]:
     """The samples of one part, in the order of problem ids and indices."""
@@ -202,7 +289,7 @@ class _Sampler:
         engine_fingerprint=digest,
       )
       for completion in self.engine(problems).generate(
-        asked, stream=stream, iteration=self.iteration
+        asked, stream=stream, iteration=iteration, watch=self.progress
       )
     ]
     return sorted(made, key=lambda row: (row.problem_id, row.sample_index))
@@ -232,7 +319,7 @@ class _Sampler:
     )
     if reasons.get('prompt'):
       multihost.say(
-        f'sample: WARNING: {reasons["prompt"]} samples were not drawn: their '
+        f'warning: {reasons["prompt"]} samples were not drawn: their '
         f'prompt leaves no room for MAX_DECODE_LENGTH = '
         f"{self.config.max_decode_length} tokens in the model's max_length = "
         f'{self.model.max_length}'

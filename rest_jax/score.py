@@ -8,16 +8,23 @@ the grader have changed: after an E-step has grown, only the new parts are.
 """
 
 import collections
+import time
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from rest_jax.artifacts import manifests, records, task_card
+from rest_jax.artifacts import (
+  manifests,
+  progress_lines,
+  records,
+  task_card,
+)
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.rewards import pool, registry, verdicts
 
 _VERSION = 1
+_WHY = ('outcome', 'detail')
 _COLUMNS = ('problem_id', 'sample_index', 'stream', 'text', 'finish_reason')
 # The classes that are the harness's doing, or may be: worth a look.
 _ALARMING = (verdicts.HARNESS_ERROR, verdicts.TIMEOUT)
@@ -60,13 +67,44 @@ def score(
       f'score: got item_seconds {item_seconds} and alarm_rate {alarm_rate}; '
       'allowed: item_seconds > 0 and 0 <= alarm_rate <= 1.'
     )
+  progress = _Progress(samples_dirs)
   for dirs in zip(samples_dirs, problems_dirs, verdicts_dirs, strict=True):
     _score_task(
       *dirs,
+      progress=progress,
       num_workers=num_workers,
       item_seconds=item_seconds,
       alarm_rate=alarm_rate,
     )
+
+
+class _Progress:
+  """Tells how many samples of the whole job are graded, and how fast."""
+
+  def __init__(self, samples_dirs: Sequence[str]):
+    total = sum(
+      row['rows']
+      for folder in samples_dirs
+      for row in manifests.load(folder, stage='sample').parts
+    )
+    self._meter = progress_lines.Meter(
+      total, lambda line: print(line, flush=True)
+    )
+    self._done = self._kept = 0
+    self._began = time.monotonic()
+    self.words = ''
+
+  def part(self, rows: int, *, kept: bool) -> None:
+    """A part of so many samples is graded, or was before."""
+    self._done += rows
+    self._kept += rows if kept else 0
+    self.graded(0)
+
+  def graded(self, samples: int) -> None:
+    """So many samples of the running part are graded."""
+    done = self._done + samples
+    rate = (done - self._kept) / max(time.monotonic() - self._began, 1e-9)
+    self._meter.at(done, f'{self.words}, {rate:,.3g} samples/s')
 
 
 def _score_task(
@@ -77,11 +115,13 @@ def _score_task(
   num_workers: int,
   item_seconds: float,
   alarm_rate: float,
+  progress: _Progress,
 ) -> None:
   samples = manifests.load(samples_dir, stage='sample')
   problems = manifests.load(problems_dir)
   card = task_card.of(problems)
   grader = registry.get(card.grader)
+  progress.words = f'{card.task}/{card.split} by {grader.name}'
   with manifests.work_on(
     verdicts_dir,
     stage='score',
@@ -92,6 +132,7 @@ def _score_task(
   ) as work:
     if work.done is not None:
       print(f'score: {verdicts_dir} is done already')
+      progress.part(sum(row['rows'] for row in samples.parts), kept=True)
       return
     registry.require(grader)
     references = _references(problems, grader)
@@ -100,8 +141,18 @@ def _score_task(
     ) as workers:
       for row in samples.parts:
         preemption.check(f'score: {verdicts_dir}')
-        _score_part(work, samples, row, references, grader, workers)
+        try:
+          kept = _score_part(
+            work, samples, row, references, grader, workers, progress
+          )
+        except registry.GraderError:
+          # The mended grader is another version, whose verdicts cannot stand
+          # beside these: without them the same command grades again.
+          _discard(work)
+          raise
+        progress.part(row['rows'], kept=kept)
     statistics = _statistics(work, samples, card, grader, alarm_rate)
+    _require_a_verdict(work, statistics)
     work.finish(statistics=statistics)
   _print(verdicts_dir, statistics)
 
@@ -113,7 +164,9 @@ def _score_part(
   references: Mapping[str, str | None],
   grader: registry.Grader,
   workers: pool.Pool,
-) -> None:
+  progress: _Progress,
+) -> bool:
+  """Grades one part; returns whether it was graded before."""
   name = row['name']
   table = samples.table(part=name, columns=_COLUMNS)
   ids = table['problem_id'].to_pylist()
@@ -127,22 +180,61 @@ def _score_part(
   answers = {problem_id: references[problem_id] for problem_id in ids}
   source = manifests.digest_of([row['content'], grader.label, answers])
   if work.has(name, source=source):
-    return
+    return True
   items = [
     pool.Item(
       completion=text,
       reference=references[problem_id],
       finish_reason=finish_reason,
+      name=f'sample {index} of the problem {problem_id}',
     )
-    for problem_id, text, finish_reason in zip(
+    for problem_id, index, text, finish_reason in zip(
       ids,
+      table['sample_index'].to_pylist(),
       table['text'].to_pylist(),
       table['finish_reason'].to_pylist(),
       strict=True,
     )
   ]
-  graded = workers.grade(items)
+  graded = workers.grade(items, progress.graded)
   work.write_table(name, _to_table(table, graded, grader), source=source)
+  return False
+
+
+def _require_a_verdict(work: manifests.Work, statistics: Mapping) -> None:
+  """Raises where no sample got a verdict because the grader always failed.
+
+  The parts are deleted, so that the same command grades again.
+  """
+  counts = collections.Counter()
+  for classes in statistics['classes'].values():
+    counts.update(classes)
+  failed = counts[verdicts.HARNESS_ERROR]
+  # A truncated sample is not shown to the grader.
+  if not failed or failed < counts.total() - counts[verdicts.TRUNCATED]:
+    return
+  details = []
+  for row in work.parts():
+    part = work.folder / row['name']
+    table = records.read_part(part, records.Verdict, columns=_WHY)
+    details += [
+      one['detail']
+      for one in table.to_pylist()
+      if one['outcome'] == verdicts.HARNESS_ERROR
+    ]
+  _discard(work)
+  raise configuration.ConfigurationError(
+    f'score: the grader {statistics["grader"]} failed on every one of the '
+    f'{failed} samples of {statistics["task"]}/{statistics["split"]}: '
+    f'{details[0]}. Nothing was graded. Mend the grader, or what it needs on '
+    'this machine, and give the same command again.'
+  )
+
+
+def _discard(work: manifests.Work) -> None:
+  """Deletes the verdicts of a folder that is not finished."""
+  for row in work.parts():
+    (work.folder / row['name']).unlink()
 
 
 def _to_table(
@@ -229,11 +321,11 @@ def _print(verdicts_dir: str, statistics: Mapping) -> None:
     if waiting := classes[verdicts.UNGRADED]:
       print(f'  {waiting} wait for a person: rest-jax grading-sheet --export')
   if statistics['alarm']:
-    print('!' * 78)
-    print(f'ALARM: {statistics["alarm"]}')
-    print('The grader or the machine is at fault, not the model: read the')
-    print(f'column detail of the verdicts in {verdicts_dir}')
-    print('!' * 78)
+    print(
+      f'warning: ALARM: {statistics["alarm"]}. The grader or the machine is at '
+      'fault, not the model: read the column detail of the verdicts in '
+      f'{verdicts_dir}'
+    )
   rates = ', '.join(
     f'{stream} {rate:.4f}' for stream, rate in statistics['mean_reward'].items()
   )

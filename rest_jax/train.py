@@ -15,12 +15,14 @@ from typing import Any
 
 import jax
 
-from rest_jax.artifacts import manifests, storage
+from rest_jax.artifacts import manifests, run_paths, storage
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import policies
+from rest_jax.models.checkpoints import policies, trained
+from rest_jax.sampling import requests
 from rest_jax.sampling.streams import EngineConfig, Stream
+from rest_jax.tokenizers import vocabulary_checks
 from rest_jax.training.checkpointing import OPTIMIZER
 from rest_jax.training.dval import Validator
 from rest_jax.training.hyperparameters import (
@@ -73,6 +75,13 @@ def train(
   _check(learning_rates, dval_dirs, dval_stream)
   examples = manifests.load(examples_dir, stage=None)
   dvals = [manifests.load(folder, stage='prepare') for folder in dval_dirs]
+  if dvals:  # of one run, and so of one vocabulary
+    vocabulary = requests.vocabulary_of(dvals[0])
+    vocabulary_checks.require_fits(vocabulary, model.vocab_size)
+    if init_path:
+      vocabulary_checks.require_of_checkpoint(
+        vocabulary, init_path, model.vocab_size
+      )
   semantic = {
     'model': model,
     'optimizer': dataclasses.replace(optimizer, learning_rate=1.0),
@@ -98,7 +107,10 @@ def train(
     on_new_inputs='set_aside',
   ) as work:
     if work.done is None:
-      grid = Grid(work.folder, examples, init_path, model, config, mesh)
+      grid = Grid(
+        *(work.folder, examples, init_path, model, config, mesh),
+        trainings=len(learning_rates),
+      )
       with contextlib.ExitStack() as stack:
         validator = None
         if dvals:
@@ -112,9 +124,10 @@ def train(
           for rate in learning_rates
         ]
         results = [grid.train(one, validator) for one in rates]
-      _finish(work, grid, results)
+      _finish(work, grid, results, init_path if dvals else None)
     _remove_optimizers(work.folder)
     _say_what_was_chosen(checkpoints_dir, work.done, validated=bool(dvals))
+    _say_where_untrained(checkpoints_dir, work.done)
 
 
 def _remove_optimizers(folder: storage.Path) -> None:
@@ -132,6 +145,26 @@ def _say_what_was_chosen(
     f'train: {checkpoints_dir}: step {chosen["chosen_step"]} of learning '
     f'rate {chosen["learning_rate"]:g}'
     + (f', D_val reward {chosen["reward"]:.4f}' if validated else '')
+  )
+
+
+def _say_where_untrained(
+  checkpoints_dir: str, done: manifests.Manifest
+) -> None:
+  """Warns where the M-step gave back the policy that it had started from."""
+  statistics = done.statistics
+  if trained.SAME_AS not in statistics:
+    return
+  name = storage.path(checkpoints_dir).parent.name
+  number = run_paths.iteration_number(name)
+  name = name if number is None else f'iteration {number}'
+  start = statistics[trained.SAME_AS]['iteration']
+  start = f'iteration {start}' if start else 'the base'
+  steps = sum(one['validations'][-1][0] for one in statistics['trainings'])
+  multihost.say(
+    f'warning: {name} is {start}: no step of {steps} raised the reward on '
+    f'D_val, {statistics["reward"]:.2f}. Lower LEARNING_RATES, raise '
+    'MAX_STEPS, or sample more.'
   )
 
 
@@ -157,13 +190,29 @@ def _check(
 
 
 def _finish(
-  work: manifests.Work, grid: Grid, results: Sequence[Mapping[str, Any]]
+  work: manifests.Work,
+  grid: Grid,
+  results: Sequence[Mapping[str, Any]],
+  start: str | None,
 ) -> None:
-  """Writes the manifest, which names the step that D_val chose."""
+  """Writes the manifest, which names the step that D_val chose.
+
+  Args:
+    work: the stage's folder.
+    grid: what was trained.
+    results: of each learning rate.
+    start: the policy that step 0 is; None where there is none to name.
+  """
   best = max(
     range(len(results)), key=lambda i: (results[i]['best_reward'] or 0, -i)
   )
   chosen = results[best]
+  same_as = {}
+  if start and chosen['best_step'] == 0:
+    same_as[trained.SAME_AS] = {
+      'digest': policies.digest(start),
+      'iteration': policies.iteration(start),
+    }
   work.finish(
     statistics={
       'chosen': f'{chosen["folder"]}/{chosen["best_step"]}',
@@ -177,7 +226,8 @@ def _finish(
       'rows_per_epoch': grid.packer.rows_per_epoch,
       'fill': round(grid.packer.fill, 4),
       'parameters': grid.model.num_parameters,
-    },
+    }
+    | same_as,
     recorded={
       'jax': jax.__version__,
       'device': str(grid.mesh.devices.flat[0].device_kind),

@@ -166,3 +166,49 @@ def test_seqio_and_tfds_folders_reach_the_environment(monkeypatch):
   }
   assert os.environ['TFDS_DATA_DIR'] == '/data'
   assert os.environ['SEQIO_ADDITIONAL_CACHE_DIRS'] == '/a,/b'
+
+
+@pytest.mark.parametrize('stage', ['sample', 'score', 'select', 'train'])
+def test_a_stage_alone_says_how_a_run_calls_it(stage):
+  code, _, error = run(stage, '--gin_file=runs/arithmetic.gin')
+  assert code == 2 and 'Traceback' not in error
+  assert f'--until=iteration_01/{stage}' in error
+  assert error.startswith(f'rest-jax: error: {stage}: one stage of a run')
+
+
+def test_without_a_gin_file_the_run_files_are_listed():
+  code, _, error = run('prepare', '--gin.RUN_DIR=x')
+  assert code == 2
+  assert 'runs/own_problems.gin     ReST^EM on your own problems, from' in error
+  assert 'runs/math.gin ' in error and '--input=problems.jsonl' in error
+
+
+def test_a_file_at_the_place_of_a_folder_is_named_in_one_line(tmp_path):
+  (tmp_path / 'file').write_text('mine')
+  flags = ('--gin_file=runs/arithmetic.gin', '--gin.CORPUS_DOCUMENTS=2')
+  for run_dir in ('file', 'file/below'):
+    code, _, error = run(
+      'prepare', *flags, f'--gin.RUN_DIR={run_dir}', cwd=tmp_path
+    )
+    assert code == 2 and error.count('\n') == 1
+    assert 'a file stands where a folder is needed; set RUN_DIR' in error
+  assert (tmp_path / 'file').read_text() == 'mine'
+
+
+def test_a_stage_that_runs_out_of_memory_names_its_dials(
+  tmp_path, monkeypatch, capsys
+):
+  from rest_jax.config import gin_parser
+
+  def fails(**_):
+    raise MemoryError('nothing is left')
+
+  monkeypatch.setattr(gin_parser, 'parse', lambda *_, **__: (fails, {}))
+  monkeypatch.setattr(
+    gin_parser, 'macros', lambda *_, **__: {'EXAMPLES_DIR': 'x'}
+  )
+  monkeypatch.setattr(gin_parser, 'bindings', lambda: {'MICROBATCHES': '4'})
+  assert main.exit_code(lambda: main.run(['train']), 'rest-jax') == 2
+  said = capsys.readouterr().err
+  assert said.startswith('rest-jax: error: out of memory in train: try ')
+  assert 'MICROBATCHES=8 (now 4)' in said and said.count('\n') == 1

@@ -308,3 +308,53 @@ def test_the_noise_of_the_corpus_is_one_dial():
   )[1]['tasks']
   assert config.corpus.flaws.rates(2)['skipped_step'] == 0.1
   assert config.corpus.flaws.rates(7)['skipped_step'] == 0.2
+
+
+def test_rows_left_out_are_a_warning_that_names_them(tmp_path, capsys):
+  source = write_jsonl(tmp_path / 'p.jsonl', 40)
+  bad = ['{"id": 40, "question": bad', '[]', '{"id": 1}', '{"id": 2}']
+  with open(source, 'a') as file:
+    file.write('\n' + '\n'.join(bad))
+  config = jsonl.JsonlConfig(
+    input=source, num_shots=0, vocabulary='bytes', max_train=5
+  )
+  for _ in range(2):  # a stage that is done says it, too
+    prepare.prepare(run_dir=str(tmp_path / 'run'), tasks=[config], seed=0)
+    [warning] = [
+      line
+      for line in capsys.readouterr().out.split('\n')
+      if line.startswith('warning: ')
+    ]
+    # Of the file's rows, not of the five that MAX_TRAIN leaves.
+    assert warning.startswith('warning: 4 of 44 rows left out (')
+    assert 'line 41: not valid JSON' in warning
+    assert 'lines 43, 44: no question' in warning
+    assert warning.endswith('of own/train')
+
+
+def test_the_prompt_of_one_problem_is_shown_and_stands_in_the_card(
+  tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setenv('REST_JAX_JOB', 'prepare')  # as the launcher sets it
+  config = jsonl.JsonlConfig(
+    input=write_jsonl(tmp_path / 'p.jsonl', 40, solutions=True),
+    num_shots=1,
+    vocabulary='bytes',
+    prompt=prompts.PromptTemplate(lead='<eos>Count.\n'),
+  )
+  prepare.prepare(run_dir=str(tmp_path / 'run'), tasks=[config], seed=0)
+  manifest = manifests.load(tmp_path / 'run/problems/own/train')
+  card, problem = task_card.of(manifest), manifest.records()[0]
+  assert card.shown_problem == problem.id
+  assert card.shown_prompt.startswith('<eos>Count.\nQ: ')  # a special token
+  assert card.shown_prompt.endswith(f'Q: {problem.question}\nA:')
+  assert 'A: It is ' in card.shown_prompt  # the exemplar
+  shown = [
+    line.removeprefix('@show ')
+    for line in capsys.readouterr().out.split('\n')
+    if line.startswith('@show ')
+  ]
+  assert shown[0] == f'the prompt of {problem.id}, as the model sees it:'
+  body = '\n'.join(line.removeprefix('  | ') for line in shown[1:-1])
+  assert body == card.shown_prompt
+  assert shown[-1].startswith('  a completion ends at the token 256, or at')

@@ -16,6 +16,7 @@ from rest_jax.distributed import partitioning, preemption
 from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import sampling_engine
 from rest_jax.sampling.streams import Stream
+from rest_jax.tokenizers import vocabulary_checks
 
 QUESTIONS = {str(i): f'Q{i}:' + 'x' * (i % 3) for i in range(5)}
 
@@ -37,7 +38,14 @@ def _one_device_and_a_policy(monkeypatch):
   make = functools.partial(partitioning.make_mesh, devices=jax.devices()[:1])
   monkeypatch.setattr(partitioning, 'make_mesh', make)
   monkeypatch.setattr(policies, 'digest', lambda source: f'of {source}')
+  monkeypatch.setattr(policies, 'iteration', lambda source: 1)
   monkeypatch.setattr(policies, 'load', lambda *_, **__: weights())
+  check = vocabulary_checks.require_of_checkpoint
+  monkeypatch.setattr(
+    vocabulary_checks,
+    'require_of_checkpoint',
+    lambda own, policy, size: '/' in policy and check(own, policy, size),
+  )
   before = signal.getsignal(signal.SIGTERM)
   yield
   signal.signal(signal.SIGTERM, before)
@@ -202,7 +210,7 @@ def test_a_prompt_too_long_is_counted_and_said(run, capsys):
   manifest = run(questions=questions)
   assert manifest.statistics['finish_reasons']['prompt'] == 8
   out = capsys.readouterr().out
-  assert 'WARNING: 8 samples were not drawn' in out and 'max_length = 48' in out
+  assert 'warning: 8 samples were not drawn' in out and 'max_length = 48' in out
   long = rows(manifest)['t/train/long', 0]
   assert (long.finish_reason, long.token_ids, long.text) == ('prompt', [], '')
   assert len(rows(manifest)) == 6 * 8
@@ -294,3 +302,32 @@ def test_each_task_has_its_own_number_of_samples(run):
 def test_what_cannot_be_sampled_is_refused_at_the_start(run, fields, message):
   with pytest.raises(configuration.ConfigurationError, match=message):
     run(**fields)
+
+
+def test_a_vocabulary_that_is_not_the_policys_is_refused_before_it_is_loaded(
+  run, tmp_path, monkeypatch
+):
+  (tmp_path / 'model.safetensors').write_bytes(b'')
+  large = dataclasses.replace(tiny_run.MODEL, vocab_size=32_000)
+  monkeypatch.setattr(policies, 'load', lambda *_, **__: pytest.fail('loaded'))
+  with pytest.raises(configuration.ConfigurationError, match='VOCABULARY'):
+    run(model=large, policy_dir=os.fspath(tmp_path))
+
+
+def test_evaluations_of_one_policy_share_their_noise(run, monkeypatch):
+  stream = dataclasses.replace(
+    tiny_run.STREAM, name='eval/sampled', num_samples=2
+  )
+  evaluation = {'stream_names': ['eval/sampled'], 'streams': [stream]}
+
+  def texts(name, iteration, made_by, **fields):
+    monkeypatch.setattr(policies, 'iteration', lambda source: made_by)
+    found = rows(run(name, iteration=iteration, **fields))
+    return {key: row.token_ids for key, row in found.items()}
+
+  base = texts('base', 0, 0, **evaluation)
+  # An M-step that chose step 0 gave back the policy of iteration 0.
+  assert texts('untrained', 1, 0, **evaluation) == base
+  assert texts('trained', 1, 1, **evaluation) != base
+  # A later E-step from the same policy draws new samples.
+  assert texts('e_step_1', 1, 0) != texts('e_step_2', 2, 0)

@@ -239,6 +239,32 @@ def test_harness_errors_raise_an_alarm_and_earn_nothing(run, capsys):
   assert quiet.statistics['alarm'] is None
 
 
+def test_a_grader_that_fails_on_every_sample_ends_the_stage(run, tmp_path):
+  # The reference is no number, so that the grader can compare with none.
+  with pytest.raises(configuration.ConfigurationError, match='every one of'):
+    run({'a': 'one', 'b': 'two'}, PARTS)
+  # The verdicts are not kept: with mended problems the same command grades.
+  assert not list(tmp_path.glob('verdicts/*.parquet'))
+  found, _ = run({'a': '1', 'b': '2'}, PARTS)
+  assert found['a', 0].outcome == verdicts.CORRECT
+
+
+def test_a_grader_of_ones_own_that_raises_names_the_sample(
+  run, tmp_path, monkeypatch
+):
+  (tmp_path / 'raising_grader.py').write_text(
+    'def grade(completion, reference, *, finish_reason=None):\n  return 1 / 0\n'
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  with pytest.raises(configuration.ConfigurationError) as caught:
+    run({'a': '1', 'b': '1'}, PARTS, grader='raising_grader:grade')
+  said = str(caught.value)
+  # The mended grader, which is another version, may grade in the same folder.
+  assert not list((tmp_path / 'verdicts').glob('*.parquet'))
+  assert 'sample 0 of the problem t/train/a' in said
+  assert 'return 1 / 0' in said and 'ZeroDivisionError' in said
+
+
 def test_programs_are_scored_by_their_tests_in_the_sandbox(run):
   try:
     with programs.Grader() as grader:

@@ -19,7 +19,13 @@ from rest_jax.distributed import partitioning, preemption
 from rest_jax.models.checkpoints import policies, trained
 from rest_jax.rewards import registry
 from rest_jax.sampling.streams import Stream
-from rest_jax.training import checkpointing, dval, metric_writer, optimizers
+from rest_jax.training import (
+  checkpointing,
+  dval,
+  loop,
+  metric_writer,
+  optimizers,
+)
 from rest_jax.training.hyperparameters import (
   OptimizerConfig,
   TrainConfig,
@@ -413,7 +419,9 @@ def test_examples_longer_than_a_row_are_counted_and_said(run, capsys):
   manifest = run(pairs=long, config=dataclasses.replace(CONFIG, max_steps=1))
   assert manifest.statistics['examples_too_long'] == 1
   assert manifest.statistics['examples'] == len(PAIRS)
-  assert '1 of 13 examples are longer than a row' in capsys.readouterr().out
+  assert (
+    'warning: 1 of 13 examples are longer than a row' in capsys.readouterr().out
+  )
 
 
 def test_epochs_limit_the_steps(run):
@@ -460,3 +468,48 @@ def test_other_examples_set_the_old_checkpoints_aside(run, tmp_path):
 def test_what_cannot_be_trained_is_refused_at_the_start(run, fields, message):
   with pytest.raises(configuration.ConfigurationError, match=message):
     run(**fields)
+
+
+def test_ids_that_the_network_does_not_embed_are_refused(tmp_path):
+  folder = tiny_run.examples(tmp_path / 'examples', [('1+1=', '2')])
+  table = manifests.load(folder).table(columns=['token_ids'])
+  loop._require_ids(table, tiny_run.MODEL, folder)
+  small = dataclasses.replace(tiny_run.MODEL, vocab_size=tiny_run.EOS)
+  with pytest.raises(configuration.ConfigurationError, match='token id 256'):
+    loop._require_ids(table, small, folder)
+
+
+@pytest.mark.parametrize('vocab_size', [256, 32_000])
+def test_a_vocabulary_that_does_not_fit_is_refused_before_training(
+  run, rewards, tmp_path, vocab_size
+):
+  (tmp_path / 'model.safetensors').write_bytes(b'')
+  model = dataclasses.replace(tiny_run.MODEL, vocab_size=vocab_size)
+  fields = rewards(**{'0.01': [0.5]})
+  with pytest.raises(configuration.ConfigurationError, match='VOCABULARY'):
+    run(model=model, init_path=os.fspath(tmp_path), **fields)
+
+
+def test_a_training_that_chose_step_0_is_the_policy_that_it_started_from(
+  run, rewards, capsys
+):
+  config = dataclasses.replace(CONFIG, max_steps=2)
+  base = run('base', iteration=0, config=config)
+  worse = rewards(**{'0.01': [0.5, 0.4, 0.3]})
+  same = run('iteration_01', init_path=os.fspath(base.folder), **worse)
+  assert (
+    'warning: iteration 1 is the base: no step of 10 raised the reward on '
+    'D_val, 0.50.' in capsys.readouterr().out
+  )
+  assert policies.digest(same.folder) == policies.digest(base.folder)
+  assert policies.iteration(same.folder) == 0
+  assert trained.same_as(same.folder) == 'base'
+  # The next one starts from it, and is trained.
+  better = rewards(**{'0.01': [0.5, 0.6, 0.7]})
+  other = run(
+    'iteration_02', iteration=2, init_path=os.fspath(same.folder), **better
+  )
+  assert 'iteration 2 is' not in capsys.readouterr().out
+  assert policies.digest(other.folder) == other.digest
+  assert policies.iteration(other.folder) == 2
+  assert trained.same_as(other.folder) is None

@@ -13,6 +13,7 @@ import re
 from rest_jax.artifacts import manifests, storage
 from rest_jax.config import configuration
 
+TRAIN = 'train'  # the format of the train stage's own checkpoints
 _HUB_NAME = re.compile(r'\w[\w.-]*/\w[\w.-]*')  # owner/name
 
 
@@ -55,7 +56,7 @@ class Format:
 # The first row that matches counts.
 FORMATS = (
   Format(
-    name='train',
+    name=TRAIN,
     described=f'a folder of the train stage (with {manifests.MANIFEST})',
     holds=manifests.MANIFEST,
     weights='trained',
@@ -102,8 +103,8 @@ def of_weights(path: storage.PathLike) -> Format:
     if row.weights and row.matches(path) and storage.path(path).exists():
       return row
   raise configuration.ConfigurationError(
-    f'{path}: no checkpoint is there. Expected {expected_weights()}.'
-    f'{hub_hint(path)}'
+    f'{path}: no checkpoint is there. BASE_CHECKPOINT_PATH takes '
+    f'{expected_weights()}.{hub_hint(path)}'
   )
 
 
@@ -131,14 +132,19 @@ def without_suffix(name: str) -> str:
   return name
 
 
-def hub_hint(path: storage.PathLike) -> str:
-  """What to say, behind an error, where a path looks like a name of a hub."""
+def hub_hint(path: storage.PathLike, dial: str = 'BASE_CHECKPOINT_PATH') -> str:
+  """What to say, behind an error, where a path looks like a name of a hub.
+
+  Args:
+    path: as the user gave it.
+    dial: that takes the path of what was downloaded.
+  """
   name = os.fspath(path)
   if not _HUB_NAME.fullmatch(name) or storage.path(path).exists():
     return ''
   return (
-    f' Names of the Hugging Face hub are not fetched: download {name} first '
-    f"(hf download {name} --local-dir FOLDER) and give the folder's path."
+    f' Names of the Hugging Face hub are not fetched: download it first (hf '
+    f'download {name} --local-dir FOLDER), then --gin.{dial}=FOLDER.'
   )
 
 

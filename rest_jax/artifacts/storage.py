@@ -40,7 +40,13 @@ _ADVICE = {
   ' command again, finished parts are kept',
   errno.EACCES: 'the folder cannot be written; check its owner and mode, or'
   ' set RUN_DIR to another one',
+  errno.EPERM: 'the folder cannot be written; check its owner and mode, or'
+  ' set RUN_DIR to another one',
   errno.EROFS: 'the file system is read-only; set RUN_DIR to another one',
+  errno.EEXIST: 'a file stands where a folder is needed; set RUN_DIR to another'
+  ' one, or move the file away',
+  errno.ENOTDIR: 'a file stands where a folder is needed; set RUN_DIR to'
+  ' another one, or move the file away',
 }
 _MOVES_AT_ONCE = 16  # requests; a checkpoint has thousands of objects
 FINAL_ERRNOS = frozenset(_ADVICE)  # trying again will not help
@@ -87,7 +93,7 @@ def with_advice(error: OSError) -> OSError:
   """The same error with what to do about it, said once."""
   if getattr(error, 'has_advice', False):
     return error
-  advice = _ADVICE.get(error.errno, 'the file could not be written')
+  advice = _ADVICE.get(error.errno, 'the file cannot be written there')
   result = type(error)(error.errno, f'{advice} ({error})')
   result.has_advice = True
   return result
@@ -110,6 +116,21 @@ def disk_errors(folder: PathLike) -> Iterator[None]:
     number = errno.ENOSPC if 'No space' in text else errno.EDQUOT
     name = os.strerror(number)
     raise with_advice(OSError(number, name, os.fspath(folder))) from error
+
+
+def require_folder(folder: PathLike, dial: str) -> None:
+  """Raises ConfigurationError where a file stands at a folder's place.
+
+  Args:
+    folder: that will be written to; it need not exist.
+    dial: that names it.
+  """
+  place = path(folder)
+  if place.exists() and not place.is_dir():
+    raise configuration.ConfigurationError(
+      f'{dial}: got {os.fspath(folder)!r}, which is a file; expected a folder, '
+      'or a name that is free.'
+    )
 
 
 def write_json(target: PathLike, value: Any) -> None:

@@ -31,6 +31,8 @@ class TaskCard:
     bos_id: the first id of every prompt; None where there is none.
     num_problems: in this folder.
     skipped: reason to number of the rows that became no problem.
+    shown_problem: id of the problem whose prompt is shown.
+    shown_prompt: that prompt, few-shot, as text with its special tokens.
   """
 
   task: str
@@ -44,6 +46,8 @@ class TaskCard:
   bos_id: int | None = None
   num_problems: int = 0
   skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  shown_problem: str = ''
+  shown_prompt: str = ''
 
   def to_statistics(self) -> dict[str, Any]:
     """The entry of a manifest's statistics that holds the card."""

@@ -155,6 +155,7 @@ def _graded(
           completion=row['completion'],
           reference=row['reference'],
           finish_reason=row.get('finish_reason'),
+          name=f'the row {row["id"]!r}',
         )
         for row in chunk
       ]
@@ -263,8 +264,9 @@ def _resume(
   output: str, manifest: str, asked: dict, ids: Sequence
 ) -> collections.Counter:
   """The classes of the rows that stand; a torn last line is cut off."""
-  if not os.path.exists(manifest):
-    if os.path.exists(output) and os.path.getsize(output):
+  graded = os.path.exists(output) and os.path.getsize(output)
+  if not graded or not os.path.exists(manifest):
+    if graded:
       raise configuration.ConfigurationError(
         f'--output: {output} is there and not of this command (no '
         f'{os.path.basename(manifest)}). Name another file, or move it away.'

@@ -1,7 +1,12 @@
 """The command-line flags for gin that all commands share, named as in T5X."""
 
 import argparse
+import re
 from collections.abc import Sequence
+
+from rest_jax.config import configuration
+
+_DIAL = re.compile(r'-{0,2}[A-Z][A-Z0-9_]*(=|$)')
 
 
 def add(target: argparse.ArgumentParser) -> None:
@@ -24,10 +29,18 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
   Returns:
     (the other arguments, the bindings as NAME=VALUE).
+
+  Raises:
+    ConfigurationError: a dial is given without `gin.` before its name.
   """
   others, bindings = [], []
   iterator = iter(arguments)
   for argument in iterator:
+    if _DIAL.match(argument):
+      raise configuration.ConfigurationError(
+        f'{argument}: dials stand behind --gin.: did you mean '
+        f'--gin.{argument.lstrip("-")}?'
+      )
     if not argument.startswith('--gin.'):
       others.append(argument)
       continue

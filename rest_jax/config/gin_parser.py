@@ -270,6 +270,13 @@ def _check_reachable(stage: str, function: Callable) -> None:
         todo.append(found)
   if missing:
     missing.sort()
+    if {'TASKS', 'TASK_CONFIGS'} & {*missing}:
+      raise configuration.ConfigurationError(
+        f'{stage}: no --gin_file names a run or a task ({", ".join(missing)} '
+        f'must be set). Run files:\n{packaged_gin.listed("runs")}\n'
+        'Your own problems: rest-jax run --model=PATH --problems=FILE.jsonl '
+        '(rest-jax prepare: --input=FILE.jsonl).'
+      )
     raise configuration.ConfigurationError(
       f'{stage}: {", ".join(missing)} must be set: no --gin_file and no '
       f'--gin.{missing[0]}=... does.'
@@ -304,7 +311,8 @@ def _clear_errors() -> Iterator[None]:
     yield
   except configuration.ConfigurationError as error:
     # The name of gin's proxy type is left out: users do not know it.
-    text = re.sub(r" \(<class '[^']*'>\)", '', ' '.join(str(error).split()))
+    text = re.sub(r" \(<class '[^']*'>\)", '', str(error))
+    text = re.sub(r'\s*\n\s*In call to', ' In call to', text).rstrip()
     raise configuration.ConfigurationError(text) from error.__cause__
   except Exception as error:
     text = ' '.join(str(error).split())

@@ -40,6 +40,12 @@ def described(kind: str) -> dict[str, str]:
   return found
 
 
+def listed(kind: str) -> str:
+  """The files of one folder for a person, a line each."""
+  found = described(kind)
+  return '\n'.join(f'  {name:24}{first}' for name, first in found.items())
+
+
 def _first_sentence(text: str) -> str:
   lines = []
   for line in text.splitlines():

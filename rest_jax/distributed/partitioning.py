@@ -82,7 +82,15 @@ def make_mesh(
   if devices[0].platform == 'tpu':
     from jax.experimental import mesh_utils
 
-    grid = mesh_utils.create_device_mesh(sizes, devices=devices)
+    try:
+      grid = mesh_utils.create_device_mesh(sizes, devices=devices)
+    except NotImplementedError as error:
+      text = ' '.join(str(error).split()).partition(' E.g.')[0]
+      raise configuration.ConfigurationError(
+        f'MeshConfig: {shape} cannot be laid out on these {len(devices)} chips '
+        f'({text}) Set MESH_DATA, MESH_FSDP, MESH_TENSOR to products of the '
+        "sizes in the topology's name."
+      ) from error
   else:
     grid = np.asarray(devices).reshape(sizes)
   return Mesh(grid, AXES)

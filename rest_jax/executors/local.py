@@ -18,8 +18,8 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
-from rest_jax.artifacts import leases, storage
-from rest_jax.executors import exit_codes, retry_policy
+from rest_jax.artifacts import leases, progress_lines, storage
+from rest_jax.executors import exit_codes, memory_errors, retry_policy
 from rest_jax.executors.console import Console
 from rest_jax.executors.jobs import Job
 from rest_jax.executors.ledger import Ledger
@@ -55,6 +55,8 @@ class LocalExecutor:
     self._run_token = uuid.uuid4().hex  # of this launch, see leases.py
     self._stop = False
     self._child: subprocess.Popen | None = None
+    self._memory: memory_errors.KillWatch | None = None
+    self._log_start = 0  # of the last attempt, in bytes of its log
 
   def run(
     self,
@@ -71,6 +73,7 @@ class LocalExecutor:
     Returns:
       An exit code of exit_codes.py.
     """
+    self.console.plan(len(jobs))
     with self._signals():
       for job in jobs:
         if self.ledger.is_done(job):
@@ -95,15 +98,26 @@ class LocalExecutor:
       if self._stop:
         self.console.end('stopped', 'start the same command again')
         return exit_codes.PREEMPTED
-      decision = attempts.ended(code)
+      killed = self._memory is not None and self._memory.killed(code)
+      decision = attempts.ended(code, self._advice(job) if killed else '')
       self.console.end('again' if decision.again else 'failed', decision.reason)
       if not decision.again:
         self._show_log(job)
         final = (exit_codes.CONFIGURATION, exit_codes.HELD)
+        if killed:
+          return exit_codes.CONFIGURATION
         return code if code in final else exit_codes.UNKNOWN
       end = time.monotonic() + decision.pause_seconds
       while not self._stop and time.monotonic() < end:
         time.sleep(0.05)  # a signal must not wait for the end of the pause
+
+  def _advice(self, job: Job) -> str:
+    """What to do about a job that was killed for its memory."""
+    bindings = dict(self.ledger.configuration.bindings)
+    for argument in job.arguments:  # of this job alone: ROW_LENGTH of the base
+      name, _, value = argument.removeprefix('--gin.').partition('=')
+      bindings[name] = bindings.get(value.removeprefix('%'), value)
+    return memory_errors.told(job.stage, bindings)
 
   def _attempt(self, job: Job) -> tuple[int, str]:
     """Runs a job once and records it; (exit code, last line of output)."""
@@ -128,7 +142,9 @@ class LocalExecutor:
       *job.arguments,
     ]
     with self._log(job) as log:
+      self._log_start = log.tell()
       log.write(f'$ {" ".join(command)}\n'.encode())
+      log.flush()
       self._child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -139,6 +155,7 @@ class LocalExecutor:
         process_group=0,
         preexec_fn=_die_with_parent(os.getpid()),
       )
+      self._memory = memory_errors.KillWatch(self._child.pid)
       if self._stop:  # a signal came before there was a process
         self._child.terminate()
       last = self._follow(self._child, log)
@@ -159,14 +176,21 @@ class LocalExecutor:
         *lines, rest = (rest + data).split(b'\n')
         for line in lines:
           text = line.decode(errors='replace')
-          if not self.console.line(text):
-            log.write(line + b'\n')
+          if self.console.line(text):
+            continue
+          self._memory.read(text)
+          told = progress_lines.parse(text)
+          if isinstance(told, progress_lines.Shown):
+            line = told.words.encode()
+          log.write(line + b'\n')
+          if told is None:  # what is shown already is not shown as the result
             last = text.strip() or last
         log.flush()
         if (ready and not data) or (not ready and child.poll() is not None):
           log.write(rest)
           child.stdout.close()
           return last
+        self._memory.look()
         self.console.tick()
 
   def _environment(self, job: Job) -> dict[str, str]:
@@ -205,6 +229,7 @@ class LocalExecutor:
       yield file
     if local != target:
       before = target.read_bytes() if target.exists() else b''
+      self._log_start = len(before)
       storage.write_bytes(target, before + local.read_bytes())
 
   def _log_name(self, job: Job) -> str:
@@ -212,7 +237,8 @@ class LocalExecutor:
 
   def _show_log(self, job: Job) -> None:
     name = self._log_name(job)
-    lines = storage.path(name).read_bytes().decode(errors='replace')
+    log = storage.path(name).read_bytes()[self._log_start :]
+    lines = log.decode(errors='replace')
     shown = [
       line
       for line in lines.rstrip().splitlines()

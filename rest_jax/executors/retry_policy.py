@@ -57,14 +57,18 @@ class Attempts:
     self._policy = policy
     self._failures = self._preemptions = 0
 
-  def ended(self, exit_code: int) -> Decision:
+  def ended(self, exit_code: int, out_of_memory: str = '') -> Decision:
     """Decides after an attempt that was not successful.
 
     Args:
       exit_code: of the process, as in exit_codes.py; negative: the number of
         the signal that killed it.
+      out_of_memory: what to do about it, where the process was killed for its
+        memory: the next attempt would be, too.
     """
     policy = self._policy
+    if out_of_memory:
+      return Decision(False, out_of_memory)
     if exit_code == exit_codes.CONFIGURATION:
       return Decision(False, why(exit_code))
     if exit_code == exit_codes.PREEMPTED:

@@ -154,6 +154,7 @@ class _Launch:
         search_paths=gin_flags.search_paths(self._flags),
       )
     self.run_dir = bound['run_dir'].rstrip('/')
+    storage.require_folder(self.run_dir, 'RUN_DIR')
     self._planned = self._whole = plan(**bound)
     if self._flags.until:
       self._planned = jobs.until(self._planned, self._flags.until)

@@ -16,7 +16,7 @@ def results_table(run_dir: str) -> str:
 
   Returns:
     Lines of aligned columns. Values are fractions; pass@k and maj@k are those
-    of the largest k.
+    of the largest k. Below it, the models that are another one, untrained.
   """
   value = storage.read_json(storage.path(run_dir) / 'report' / 'results.json')
   rows = value['rows']
@@ -35,11 +35,21 @@ def results_table(run_dir: str) -> str:
         name = task if split == 'test' else f'{task}/{split}'
         lines.append([model, name, *cells])
   widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-  return '\n'.join(
+  table = [
     '  '.join(
       cell.ljust(width) for cell, width in zip(line, widths, strict=True)
     ).rstrip()
     for line in lines
+  ]
+  same = {row['model']: row['same_as'] for row in rows if row.get('same_as')}
+  return '\n'.join(
+    [
+      *table,
+      *(
+        f'{model} is {other}: no training step raised the reward on D_val.'
+        for model, other in same.items()
+      ),
+    ]
   )
 
 

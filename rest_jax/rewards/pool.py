@@ -16,11 +16,12 @@ import dataclasses
 import json
 import os
 import selectors
+import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from rest_jax.config import configuration
 from rest_jax.rewards import registry, verdicts
@@ -29,16 +30,25 @@ ITEM_SECONDS = 60.0  # wall clock for one completion
 CHUNK = 32  # completions sent to a worker at once
 _ATTEMPTS = 2
 _START_SECONDS = 120.0  # for a worker's imports, on a busy machine
+_SHOWN = 500  # characters of a text, in a command that shows an error again
 _STARTS = 3  # failed ones that say that no worker will ever start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-  """One completion to grade."""
+  """One completion to grade.
+
+  Attributes:
+    completion: the sampled text.
+    reference: what it is compared with.
+    finish_reason: of the sample.
+    name: what an error calls it; items that differ in it alone are equal.
+  """
 
   completion: str
   reference: str | None
   finish_reason: str | None = None
+  name: str = dataclasses.field(default='', compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,21 +100,35 @@ class Pool:
     while self._workers:
       self._workers.pop().end()
 
-  def grade(self, items: Sequence[Item]) -> list[Graded]:
+  def grade(
+    self,
+    items: Sequence[Item],
+    watch: Callable[[int], None] = lambda done: None,
+  ) -> list[Graded]:
     """Grades all items; the results are in their order.
 
     Where worker processes grade, equal items are graded once and have one
     verdict: a policy in training writes the same program again and again.
     Its seconds count for the first of them alone.
 
+    Args:
+      items: what to grade.
+      watch: called now and then with the number of items graded so far.
+
     Raises:
+      GraderError: a grader of the user's own raised; it names the item.
       RuntimeError: the workers cannot be started.
     """
     if self.grader.bounded:
-      return [_grade(self.grader.path, item) for item in items]
+      graded = []
+      for item in items:
+        graded.append(_grade(self.grader.path, item))
+        if len(graded) % CHUNK == 0:
+          watch(len(graded))
+      return graded
     first: dict[Item, int] = {}  # in order, so the place among the different
     places = [first.setdefault(item, len(first)) for item in items]
-    graded = self._grade_apart(list(first))
+    graded = self._grade_apart(list(first), watch)
     taken = set()
     results = []
     for place in places:
@@ -115,17 +139,24 @@ class Pool:
       taken.add(place)
     return results
 
-  def _grade_apart(self, items: Sequence[Item]) -> list[Graded]:
+  def _grade_apart(
+    self, items: Sequence[Item], watch: Callable[[int], None]
+  ) -> list[Graded]:
     """Grades items in the worker processes."""
     results: list[Graded | None] = [None] * len(items)
     failures: collections.Counter[int] = collections.Counter()
     waiting = collections.deque(_chunks(range(len(items)), CHUNK))
+    done = 0
     try:
       while waiting or any(worker.pending for worker in self._workers):
         self._feed(waiting, items)
         for worker in self._ready():
-          for index, graded in worker.receive():
-            results[index] = graded
+          for index, answer in worker.receive():
+            if isinstance(answer, str):
+              raise _raised(self.grader, items[index], answer)
+            results[index] = answer
+            done += 1
+        watch(done)
         for worker in [w for w in self._workers if w.failure]:
           self._retire(worker, waiting, failures, results)
     except BaseException:
@@ -230,7 +261,8 @@ class _Worker:
     except BrokenPipeError:
       self.failure = 'died'
 
-  def receive(self) -> Iterable[tuple[int, Graded]]:
+  def receive(self) -> Iterable[tuple[int, Graded | str]]:
+    """Yields (index, what was graded, or the traceback of what it raised)."""
     data = os.read(self.output, 1 << 16)
     if not data:
       self.failure = 'died'
@@ -240,6 +272,9 @@ class _Worker:
       value = json.loads(line)
       if not self.started:
         self.started = True  # the first line only says so
+        continue
+      if 'raised' in value:
+        yield self.pending.popleft(), value['raised']
         continue
       seconds = value.pop('seconds')
       yield self.pending.popleft(), Graded(verdicts.Verdict(**value), seconds)
@@ -268,6 +303,26 @@ def _grade(path: str, item: Item) -> Graded:
   return Graded(verdict, time.perf_counter() - start)
 
 
+def _raised(
+  grader: registry.Grader, item: Item, text: str
+) -> registry.GraderError:
+  """The error of a user's grader, with its item and how to see it again."""
+  module, _, name = grader.path.partition(':')
+  cut = max(len(item.completion), len(item.reference or '')) > _SHOWN
+  texts = [
+    None if value is None else value[:_SHOWN]
+    for value in (item.completion, item.reference)
+  ]
+  call = f'{texts[0]!r}, {texts[1]!r}, finish_reason={item.finish_reason!r}'
+  command = f'import {module}; print({module}.{name}({call}))'
+  note = f' (texts cut at {_SHOWN} characters)' if cut else ''
+  return registry.GraderError(
+    f'the grader {grader.name} raised on {item.name or "a completion"}:\n'
+    f'{text}\n'
+    f'Reproduce it{note}: python -c {shlex.quote(command)}'
+  )
+
+
 def _chunks(indices: Sequence[int], size: int) -> Iterable[list[int]]:
   for start in range(0, len(indices), size):
     yield list(indices[start : start + size])
@@ -285,8 +340,11 @@ def _work(path: str) -> None:
   answers.flush()
   for line in requests:
     for item in json.loads(line):
-      graded = _grade(path, Item(**item))
-      value = dataclasses.asdict(graded.verdict) | {'seconds': graded.seconds}
+      try:
+        graded = _grade(path, Item(**item))
+        value = dataclasses.asdict(graded.verdict) | {'seconds': graded.seconds}
+      except registry.GraderError as error:
+        value = {'raised': str(error)}
       answers.write(json.dumps(value).encode() + b'\n')
       answers.flush()
 

@@ -5,6 +5,7 @@ is imported when it is first used. To add one, write the function and its row
 here; raise the version when its verdicts change.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -14,6 +15,7 @@ import inspect
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +52,15 @@ class Grader:
   def label(self) -> str:
     """Name and version, as in the verdicts' grader column: 'number/1'."""
     return f'{self.name}/{self.version}'
+
+
+class GraderError(configuration.ConfigurationError):
+  """A grader of the user's own raised, or returned no Verdict.
+
+  A built-in grader that fails on a completion costs that sample alone, as
+  harness_error. A grader of one's own that fails is being written: the first
+  error stops the grading and is shown.
+  """
 
 
 _EXACT = 'rest_jax.rewards.text.exact'
@@ -94,6 +105,11 @@ REGISTRY = {
 }
 
 
+_BUILT_IN = frozenset(grader.path for grader in REGISTRY.values())
+_FRAMES = 3  # of a traceback, shown of a grader that raises
+_STANDARD_LIBRARY = os.path.dirname(os.__file__)
+
+
 def get(name: str) -> Grader:
   """The registry's row of a grader, or one for your own.
 
@@ -131,6 +147,12 @@ def _own(path: str) -> Grader:
       f'grader: {path!r} cannot be loaded: {error}. Start the command in the '
       f'folder of {module}.py, or put that folder on PYTHONPATH.'
     ) from error
+  except Exception as error:
+    raise configuration.ConfigurationError(
+      f'grader: {path!r} cannot be loaded: {module} raises when it is '
+      f'imported:\n{_last_lines(error)}'
+    ) from error
+  _check_call(path, function)
   source = pathlib.Path(inspect.getfile(inspect.unwrap(function)))
   return Grader(
     name=path,
@@ -139,6 +161,26 @@ def _own(path: str) -> Grader:
     bounded=False,
     reads=getattr(function, 'reads', 'answer'),
   )
+
+
+def _check_call(path: str, function: Any) -> None:
+  """Raises unless a user's function takes the arguments of a grader."""
+  name = path.partition(':')[2]
+  problem = None
+  if not callable(function):
+    problem = f'it is a {type(function).__name__}'
+  else:
+    with contextlib.suppress(ValueError):  # no signature: of C code
+      try:
+        inspect.signature(function).bind('', '', finish_reason=None)
+      except TypeError as error:
+        problem = str(error)
+  if problem:
+    raise configuration.ConfigurationError(
+      f'grader: {path!r} cannot be called: {problem}. Expected: def {name}('
+      'completion, reference, *, finish_reason=None), which returns a '
+      'rest_jax.rewards.verdicts.Verdict.'
+    )
 
 
 def require(grader: Grader) -> None:
@@ -167,8 +209,10 @@ def grade(
     finish_reason: of the sample.
 
   Returns:
-    A verdict; harness_error where the grader itself failed. Never raises for
-    a completion.
+    A verdict; harness_error where a built-in grader failed.
+
+  Raises:
+    GraderError: a grader of the user's own failed.
   """
   return grade_with(
     get(name).path,
@@ -196,6 +240,8 @@ def grade_with(
       raise TypeError(f'it returned {verdict!r}, which is no Verdict')
     return verdict
   except Exception as error:  # a grader's bug is never the model's fault
+    if path not in _BUILT_IN:
+      raise GraderError(_last_lines(error)) from error
     text = ' '.join(f'{type(error).__name__}: {error}'.split())
     return verdicts.Verdict(
       outcome=verdicts.HARNESS_ERROR,
@@ -203,6 +249,21 @@ def grade_with(
       answer=None,
       detail=f'the grader failed: {text[:200]}',
     )
+
+
+def _last_lines(error: Exception) -> str:
+  """The end of an error's traceback, from the user's own code on."""
+  package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+  own = [
+    frame
+    for frame in traceback.extract_tb(error.__traceback__)
+    if not frame.filename.startswith((package, '<frozen', _STANDARD_LIBRARY))
+  ]
+  lines = [
+    *traceback.format_list(own[-_FRAMES:]),
+    *traceback.format_exception_only(error),
+  ]
+  return ''.join(lines).rstrip()
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rest_jax.artifacts import manifests, records, task_card
 from rest_jax.sampling.sampling_engine import Completion, Request, Text
-from rest_jax.tokenizers import vocabulary_files
+from rest_jax.tokenizers import vocabularies, vocabulary_files
 
 
 def prompt_of(problem: records.Problem, few_shot: bool) -> list[int]:
@@ -23,10 +23,16 @@ def requests(
   ]
 
 
+def vocabulary_of(problems: manifests.Manifest) -> vocabularies.Vocabulary:
+  """The vocabulary of a folder of problems."""
+  card = task_card.of(problems)
+  return vocabulary_files.load(card.vocabulary, base=problems.folder)
+
+
 def text_of(problems: manifests.Manifest) -> Text:
   """What the engine must know of the text of a folder of problems."""
   card = task_card.of(problems)
-  vocabulary = vocabulary_files.load(card.vocabulary, base=problems.folder)
+  vocabulary = vocabulary_of(problems)
   return Text(
     decode=vocabulary.decode,
     vocab_size=vocabulary.size,

@@ -57,6 +57,35 @@ class Text:
   stop: Sequence[str]
 
 
+class Watch:
+  """What is told of a sampling while it goes on; by itself nothing is done."""
+
+  def compiling(self, program: str) -> None:
+    """A program of this name is compiled next, which may take minutes."""
+
+  def decoded(self, samples: float, tokens: int) -> None:
+    """How far `generate` is: samples, and parts of one, and their tokens."""
+
+
+class _Count:
+  """What one call of `generate` has decoded, over its batches."""
+
+  def __init__(self, watch: Watch):
+    self.watch = watch
+    self._samples = self._tokens = self._of_batch = 0
+
+  def decoded(self, samples: float, tokens: int) -> None:
+    """Tells how far the batch is."""
+    self._of_batch = tokens
+    self.watch.decoded(self._samples + samples, self._tokens + tokens)
+
+  def end(self, samples: int) -> None:
+    """Ends a batch of so many samples."""
+    self._samples += samples
+    self._tokens += self._of_batch
+    self.watch.decoded(self._samples, self._tokens)
+
+
 class Engine:
   """Samples from one network; compiles one program per bucket and layout."""
 
@@ -85,6 +114,7 @@ class Engine:
       )
     self.model, self.params, self.config = model, params, config
     self.text = text
+    self._compiled: set[tuple[int, ...]] = set()
     self.programs = decode_programs.DecodePrograms(
       model=model,
       mesh=mesh,
@@ -95,13 +125,19 @@ class Engine:
     )
 
   def generate(
-    self, requests: Sequence[Request], *, stream: Stream, iteration: int
+    self,
+    requests: Sequence[Request],
+    *,
+    stream: Stream,
+    iteration: int,
+    watch: Watch | None = None,
   ) -> Iterator[Completion]:
     """Yields a completion for each sample asked for, in no fixed order.
 
     A prompt that leaves no room for max_decode_length tokens in the network's
     max_length yields completions with finish_reason 'prompt' and no tokens.
     """
+    count = _Count(watch or Watch())
     groups, lanes = layout(self.config, stream)
     queues: dict[int, list[Request]] = {}
     for request in requests:
@@ -119,7 +155,7 @@ class Engine:
     for bucket, queue in sorted(queues.items()):
       for start in range(0, len(queue), groups):
         yield from self._batch(
-          queue[start : start + groups], bucket, stream, iteration
+          queue[start : start + groups], bucket, stream, iteration, count
         )
 
   def bucket(self, prompt_length: int) -> int | None:
@@ -136,6 +172,7 @@ class Engine:
     bucket: int,
     stream: Stream,
     iteration: int,
+    count: '_Count',
   ) -> Iterator[Completion]:
     groups, lanes = layout(self.config, stream)
     tokens_GP = np.zeros((groups, bucket), np.int32)
@@ -152,6 +189,10 @@ class Engine:
         )
     keys_GNW = identity.keys(self.config.seed, names)
     settings = token_choice.settings(stream)
+    if (new := (bucket, groups, lanes)) not in self._compiled:
+      count.watch.compiling(
+        f'the prefill program for prompts of {bucket} tokens'
+      )
     prompt, lengths, state = self.programs.prefill(
       self.params,
       tokens_GP,
@@ -160,7 +201,16 @@ class Engine:
       done_GN,
       settings,
     )
-    state = self._decode_until_done(state, prompt, lengths, settings)
+    if new not in self._compiled:
+      count.watch.compiling(
+        f'the decode program for {groups} x {lanes} samples'
+      )
+      self._compiled.add(new)
+    live = sum(len(request.sample_indices) for request in queue)
+    state = self._decode_until_done(
+      state, prompt, lengths, settings, count, live
+    )
+    count.end(live)
     arrays = [
       multihost.fetch(array)
       for array in (
@@ -181,19 +231,34 @@ class Engine:
     prompt: Any,
     lengths_G: jax.Array,
     settings: token_choice.Settings,
+    count: '_Count',
+    samples: int,
   ) -> decode_programs.DecodeState:
-    """Decodes until every lane has ended, looking for stop strings between."""
+    """Decodes until every lane has ended.
+
+    Looks for stop strings, and tells how far it is, every few steps.
+
+    Args:
+      state, prompt, lengths_G, settings: see DecodePrograms.
+      count: is told.
+      samples: lanes that hold one.
+    """
     total = self.config.max_decode_length
-    step = self.config.steps_per_call if self.text.stop else total
-    time = 0
+    step = self.config.steps_per_call
+    time = tokens = 0
     while True:
       time = min(time + step, total - 1)
       state = self.programs.decode(
         self.params, state, prompt, lengths_G, settings, np.int32(time)
       )
       done_GN = np.array(multihost.fetch(state.done_GN))
+      running = int((~done_GN).sum())
+      tokens += step * running
+      count.decoded(samples - running * (1 - (time + 1) / total), tokens)
       if done_GN.all() or time == total - 1:
         return state
+      if not self.text.stop:
+        continue
       tokens_GNT = multihost.fetch(state.tokens_GNT)
       for g, n in zip(*np.nonzero(~done_GN), strict=True):
         ids = tokens_GNT[g, n, : time + 1].tolist()

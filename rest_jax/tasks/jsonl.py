@@ -54,7 +54,10 @@ class JsonlConfig(problem_sets.TaskConfig):
     ok = re.fullmatch(r'[A-Za-z0-9_-]+', self.name)
     self.require(bool(ok), 'name', 'letters, digits, _ and -')
     self.require(
-      bool(self.input), 'input', 'a path: --input=problems.jsonl (INPUT)'
+      bool(self.input),
+      'input',
+      'the path of your problems: --gin.INPUT=problems.jsonl (for rest-jax '
+      'prepare also --input=problems.jsonl)',
     )
     for name in ('dval_share', 'test_share'):
       self.require(0 < getattr(self, name) < 1, name, 'between 0 and 1')
@@ -81,8 +84,10 @@ class JsonlConfig(problem_sets.TaskConfig):
 
   def read(self, seed: int) -> problem_sets.TaskTexts:
     rows, skipped = jsonl_rows.read_rows(self.input, self.grader)
+    num_read = {TRAIN: len(rows) + sum(map(len, skipped.values()))}
     if self.input_test:
       test, test_skipped = jsonl_rows.read_rows(self.input_test, self.grader)
+      num_read[TEST] = len(test) + sum(map(len, test_skipped.values()))
       rest = rows
     else:
       rest, test = splits.carve(rows, TEST, self.test_share, seed)
@@ -110,6 +115,7 @@ class JsonlConfig(problem_sets.TaskConfig):
           seed=seed,
           skipped=bad,
           advice=advice,
+          num_read=num_read.get(split, 0),
         )
         for split, rows, most, bad, advice in (
           (TRAIN, train, self.max_train, skipped, ', or a smaller NUM_SHOTS'),

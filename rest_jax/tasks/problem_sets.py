@@ -41,6 +41,8 @@ class ProblemSet:
     rows: its problems.
     skipped: reason to the number of rows that were left out.
     skipped_rows: reason to the places of the first few of them.
+    num_read: rows of the file that it was made from; 0: its own and those
+      left out.
   """
 
   task: str
@@ -50,6 +52,7 @@ class ProblemSet:
   skipped_rows: Mapping[str, Sequence[str]] = dataclasses.field(
     default_factory=dict
   )
+  num_read: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from rest_jax.tasks import problem_sets, prompts
 from rest_jax.tokenizers import (
   sentencepiece_vocabularies,
   vocabularies,
+  vocabulary_checks,
   vocabulary_files,
 )
 
@@ -26,6 +27,7 @@ def of_run(
   tasks: Sequence[problem_sets.TaskConfig],
   trainer: problem_sets.TaskConfig | None,
   seed: int,
+  base_checkpoint: str | None = None,
 ) -> vocabularies.Vocabulary:
   """The run's vocabulary: the one that all tasks name, or a trained one.
 
@@ -35,10 +37,12 @@ def of_run(
     tasks: of the run.
     trainer: the task with a pretraining corpus, if there is one.
     seed: of the corpus.
+    base_checkpoint: the base model's path, if it is not made by this run.
 
   Raises:
-    ConfigurationError: the tasks name none or several, or the ids that end a
-      sequence have changed since the run was prepared.
+    ConfigurationError: the tasks name none or several, the base model brings
+      another one, or the ids that end a sequence have changed since the run
+      was prepared.
     CorruptPartError: the trained one was changed.
   """
   specs = {
@@ -49,6 +53,8 @@ def of_run(
   size = trainer.vocabulary_size() if trainer else None
   if size is None and len(specs) == 1:
     vocabulary = vocabulary_files.load(*specs.values())
+    if base_checkpoint is not None:
+      vocabulary_checks.require_of_checkpoint(vocabulary, base_checkpoint)
     semantic = {'vocabulary': vocabulary.digest}
   elif size is not None and not specs:
     vocabulary = None

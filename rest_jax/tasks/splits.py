@@ -175,6 +175,7 @@ def problem_set(
   seed: int = 0,
   skipped: Mapping[str, Sequence[str]] | None = None,
   advice: str = '',
+  num_read: int = 0,
 ) -> problem_sets.ProblemSet:
   """Makes a split, of at most `most` problems.
 
@@ -186,6 +187,7 @@ def problem_set(
     seed: of the choice.
     skipped: reason to the places of the rows that were left out before.
     advice: for the error: what else helps, after "Give more problems".
+    num_read: see ProblemSet.
 
   Raises:
     ConfigurationError: there is no problem.
@@ -207,4 +209,5 @@ def problem_set(
     rows=rows,
     skipped={reason: len(where) for reason, where in skipped.items()},
     skipped_rows={r: list(where[:LISTED]) for r, where in skipped.items()},
+    num_read=num_read,
   )

@@ -78,6 +78,19 @@ class Vocabulary:
     """The text of ids; invalid UTF-8 becomes U+FFFD."""
     return self.decode_bytes(ids).decode('utf-8', errors='replace')
 
+  def shown(self, ids: Iterable[int]) -> str:
+    """The text of ids for a person: special tokens by their names."""
+    names = {token: name for name, token in self.specials.items()}
+    pieces, plain = [], []
+    for token in [*ids, None]:
+      if token is not None and token not in names:
+        plain.append(token)
+        continue
+      pieces.append(self.decode(plain))
+      pieces.append(names.get(token, ''))
+      plain = []
+    return ''.join(pieces)
+
   def split_specials(self, text: str) -> list[str | int]:
     """A text cut at its special tokens: plain texts, and their ids between."""
     if not self.specials:

@@ -56,8 +56,10 @@ def load(spec: str, *, base: storage.PathLike | None = None) -> Vocabulary:
   if reader is None or not path.exists():
     problem = 'of no known format' if path.exists() else 'not there'
     raise configuration.ConfigurationError(
-      f'vocabulary {spec}: {problem}. Expected {BYTES!r}, or the path of '
-      f'{model_formats.expected_vocabulary()}.{model_formats.hub_hint(given)}'
+      f'VOCABULARY: got {given!r}: the vocabulary {spec} is {problem}. '
+      f'Expected {BYTES!r}, or the path of '
+      f'{model_formats.expected_vocabulary()}.'
+      f'{model_formats.hub_hint(given, "VOCABULARY")}'
     )
   return reader.load(spec, path)
 

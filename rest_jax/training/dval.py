@@ -2,13 +2,15 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from rest_jax.artifacts import manifests, records, storage, task_card
+from rest_jax.config import configuration
 from rest_jax.distributed import multihost
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.rewards import pool, registry
@@ -26,6 +28,23 @@ class _Drawn(NamedTuple):
   completion: Completion
   problem: records.Problem
   card: task_card.TaskCard
+
+
+class _Watch(sampling_engine.Watch):
+  """Tells how much of D_val is sampled."""
+
+  def __init__(self, tell: Callable[[str], None], before: int, total: int):
+    self._tell, self._before, self._total = tell, before, total
+    self._began = time.monotonic()
+
+  def compiling(self, program: str) -> None:
+    self._tell(f'D_val: compiling {program}')
+    self._began = time.monotonic()
+
+  def decoded(self, samples: float, tokens: int) -> None:
+    rate = tokens / max(time.monotonic() - self._began, 1e-9)
+    done = int(self._before + samples)
+    self._tell(f'D_val: {done} of {self._total} samples, {rate:,.0f} tokens/s')
 
 
 class Validator:
@@ -55,6 +74,8 @@ class Validator:
     iteration: part of the samples' identity.
     """
     self.config = config
+    # Called with words about the validation that runs.
+    self.tell: Callable[[str], None] = lambda words: None
     self._stream, self._iteration = stream, iteration
     self._sets = [
       (_limited(manifest, config.num_problems), task_card.of(manifest))
@@ -98,6 +119,10 @@ class Validator:
     """
     view = self._view(params)
     drawn: list[_Drawn] = []
+    total = sum(
+      len(problems) * self._stream.of_task(card.task).num_samples
+      for problems, card in self._sets
+    )
     for engine, (problems, card) in zip(self._engines, self._sets, strict=True):
       engine.params = view
       by_id = {problem.id: problem for problem in problems}
@@ -106,13 +131,17 @@ class Validator:
         problems, range(stream.num_samples), stream.few_shot
       )
       for completion in engine.generate(
-        asked, stream=stream, iteration=self._iteration
+        asked,
+        stream=stream,
+        iteration=self._iteration,
+        watch=_Watch(self.tell, len(drawn), total),
       ):
         if len(drawn) % _COMPLETIONS_PER_CHECK == 0:
           multihost.check_preemption('train: validation')
         problem = by_id[completion.problem_id]
         drawn.append(_Drawn(completion, problem, card))
       engine.params = None
+    self.tell(f'D_val: grading {len(drawn)} samples')
     drawn.sort(key=lambda one: (one.problem.id, one.completion.sample_index))
     return multihost.from_writer(lambda: self._grade(drawn, folder))
 
@@ -125,6 +154,12 @@ class Validator:
     self._write(folder, [one.completion for one in drawn], verdicts)
     uncounted = ('harness_error', 'ungraded')
     counted = [v.reward for v in verdicts if v.outcome not in uncounted]
+    if verdicts and all(v.outcome == 'harness_error' for v in verdicts):
+      raise configuration.ConfigurationError(
+        f'train: D_val: the grader {verdicts[0].grader} failed on every one of '
+        f'the {len(verdicts)} samples: {verdicts[0].detail}. Mend the grader, '
+        'or what it needs on this machine, and give the same command again.'
+      )
     return float(sum(counted) / max(len(counted), 1))
 
   def _write(
@@ -166,6 +201,8 @@ def _verdicts(
         completion=one.completion.text,
         reference=getattr(one.problem, grader.reads),
         finish_reason=one.completion.finish_reason,
+        name=f'sample {one.completion.sample_index} of the problem '
+        f'{one.problem.id}',
       )
       for one in drawn
     ]

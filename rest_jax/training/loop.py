@@ -14,8 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from rest_jax.artifacts import manifests, storage
+from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
@@ -23,11 +26,25 @@ from rest_jax.training import early_stopping, optimizers, train_step
 from rest_jax.training.checkpointing import Saver
 from rest_jax.training.dval import Validator
 from rest_jax.training.early_stopping import Progress
+from rest_jax.training.grid_progress import GridProgress
 from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig
 from rest_jax.training.metric_writer import MetricsLog, StepMeter
 from rest_jax.training.packing import Packer
 
 RESULT = 'result.json'  # of a finished training of the grid
+
+
+def _require_ids(
+  table: pa.Table, model: DecoderConfig, folder: storage.Path
+) -> None:
+  """Raises where examples hold ids that the network does not embed."""
+  largest = pc.max(pc.list_flatten(table['token_ids'])).as_py()
+  if largest is not None and largest >= model.vocab_size:
+    raise configuration.ConfigurationError(
+      f'{folder}: the examples hold the token id {largest}, but MODEL embeds '
+      f'{model.vocab_size}: they do not belong together. Set VOCABULARY to the '
+      "model's own, or MODEL to the network of the vocabulary."
+    )
 
 
 class Grid:
@@ -47,6 +64,7 @@ class Grid:
     model: DecoderConfig,
     config: TrainConfig,
     mesh: partitioning.MeshConfig,
+    trainings: int = 1,
   ):
     """Args:
     folder: of the stage; each training has a folder below it.
@@ -55,20 +73,23 @@ class Grid:
     model: the network.
     config: steps, batches, loss.
     mesh: of the devices.
+    trainings: how many there will be.
     """
     self.started = time.monotonic()
     self.folder, self.init_path = folder, init_path
     self.model, self.config = model, config
     self.mesh = partitioning.make_mesh(mesh)
+    table = examples.table(columns=['token_ids', 'weight', 'segment_types'])
+    _require_ids(table, model, examples.folder)
     self.packer = Packer(
-      examples.table(columns=['token_ids', 'weight', 'segment_types']),
+      table,
       row_length=config.row_length or model.max_length,
       seed=config.seed,
       loss_normalizer=config.loss_normalizer,
     )
     if self.packer.num_too_long:
       multihost.say(
-        f'train: {self.packer.num_too_long} of '
+        f'warning: {self.packer.num_too_long} of '
         f'{self.packer.num_too_long + self.packer.num_examples} examples are '
         f'longer than a row of {self.packer.row_length} tokens and are left '
         'out'
@@ -78,6 +99,7 @@ class Grid:
     if config.max_epochs:
       rows = config.max_epochs * self.packer.rows_per_epoch
       self.total = min(self.total, int(np.ceil(rows / config.batch_rows)))
+    self.progress = GridProgress(self.total, trainings)
 
   def train(
     self, optimizer: OptimizerConfig, validator: Validator | None
@@ -109,6 +131,7 @@ class Grid:
           lambda: storage.write_json(folder / RESULT, result)
         )
       saver.prune(result['best_step'])
+    self.progress.end_training()
     return result
 
   def _run(
@@ -118,6 +141,7 @@ class Grid:
     saver: Saver,
     validator: Validator | None,
   ) -> dict[str, Any]:
+    self.progress.begin_training(optimizer.learning_rate)
     transform = optimizers.make(optimizer, self.total)
     abstract, shardings = train_step.shardings(self.model, transform, self.mesh)
     restored = saver.restore(abstract, shardings)
@@ -169,6 +193,9 @@ class Grid:
     meter = StepMeter(self.started)
     rows = self.config.batch_rows
     vote = multihost.Vote()
+    self.progress.begin_steps(done)
+    if validator is not None:
+      validator.tell = self.progress.tell
     while True:
       due = (
         validator is not None
@@ -195,6 +222,7 @@ class Grid:
         progress.stopped = early_stopping.decide(
           validator.config, progress.validations
         ).stop
+        self.progress.begin_steps(done)
       progress.stopped |= done == self.total
       # Asked at every step by every process, in the same order: a vote that
       # some hosts skip would leave the others waiting.
@@ -212,6 +240,8 @@ class Grid:
       # jax dispatches the step and returns: the host builds the next batch
       # while the device works. Metrics are read later, by the meter's report.
       began = time.monotonic()
+      if not self.progress.compiled:
+        self.progress.phase('compiling the training step')
       batch = train_step.put_batch(self.packer, done * rows, rows, self.where)
       state, metrics = step(state, batch)
       meter.clock(time.monotonic() - began)
@@ -221,11 +251,8 @@ class Grid:
       if done % self.config.log_every == 0 or done == self.total:
         values = meter.report() | {'padding': self._padding(done)}
         log.write(done, values)
-        multihost.say(
-          f'@progress {done}/{self.total} {folder.name} '
-          f'loss {values["token_loss"]:.4f} '
-          f'{values["tokens_per_second"]:,.0f} tokens/s'
-        )
+        self.progress.measured(values)
+      self.progress.stepped(done)
 
   def _save(
     self,
@@ -265,6 +292,7 @@ class Grid:
   ) -> train_step.TrainState:
     """The parameters to start from, with a fresh optimiser."""
     if self.init_path:
+      self.progress.phase('loading the weights')
       params = policies.load(self.init_path, self.model, self.mesh)
     else:
       key = jax.random.key(self.config.seed, impl='threefry2x32')

@@ -86,7 +86,7 @@ class TensorBoard:
         storage.write_bytes(self._remote / source.name, source.read_bytes())
       except OSError as error:
         multihost.say(
-          f'train: WARNING: TensorBoard events are not up to date: {error}'
+          f'warning: TensorBoard events are not up to date: {error}'
         )
 
   def close(self) -> None:

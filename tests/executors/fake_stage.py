@@ -30,7 +30,7 @@ def act(what: str) -> None:
   if what == 'refuse':
     raise configuration.ConfigurationError('VALUE: not to my taste')
   if what == 'warn':
-    print('fake: WARNING: two were left out', flush=True)
+    print('warning: two were left out', flush=True)
   if what == 'talk':
     for i in range(3):
       print(f'@progress {i + 1}/3 words', flush=True)

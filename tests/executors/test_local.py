@@ -13,6 +13,7 @@ import time
 import pytest
 
 from rest_jax.artifacts import leases
+from rest_jax.executors import memory_errors
 from rest_jax.executors.console import Console
 from rest_jax.executors.jobs import Job
 from rest_jax.executors.ledger import Configuration, Ledger
@@ -56,7 +57,11 @@ def starts(run_dir, name):
 
 
 def states(text):
-  return [line.split()[:2] for line in text.splitlines() if line[:1].isalpha()]
+  return [
+    line.split()[:2]
+    for line in text.splitlines()
+    if line[:1].isalpha() and not line.startswith('run ')
+  ]
 
 
 def test_finished_jobs_are_not_started_again(tmp_path):
@@ -219,7 +224,7 @@ def test_progress_is_shown_and_not_logged(tmp_path):
     Console(['a'], out),
     command=[sys.executable, FAKE],
   ).run([one])
-  assert '[######..............] 1/3 words' in out.getvalue()
+  assert 'job 1 of 1 [###.......] 1/3 words' in out.getvalue()
   log = (tmp_path / 'logs' / 'a.log').read_text()
   assert '@progress' not in log and 'fake: wrote' in log
 
@@ -227,9 +232,31 @@ def test_progress_is_shown_and_not_logged(tmp_path):
 def test_a_warning_is_shown_and_logged(tmp_path):
   code, text = launch(tmp_path, [job(tmp_path, 'a', ON_START='warn')])
   assert code == 0
-  assert states(text) == [['warning', 'a'], ['done', 'a']]
-  assert 'two were left out' in text.splitlines()[0]
-  assert 'WARNING: two were left' in (tmp_path / 'logs' / 'a.log').read_text()
+  assert states(text) == [['warning:', 'two'], ['done', 'a']]
+  assert 'warning: two were left out' in text.splitlines()
+  assert 'warning: two were left' in (tmp_path / 'logs' / 'a.log').read_text()
+
+
+def test_a_failed_attempt_shows_its_own_lines_only(tmp_path):
+  one = job(tmp_path, 'a', ON_START='refuse')
+  launch(tmp_path, [one])
+  two = job(tmp_path, 'a', ON_START='warn,exit 7', retries=0)
+  code, text = launch(tmp_path, [two])
+  assert code == 1 and 'VALUE: not to my taste' not in text
+  log = (tmp_path / 'logs' / 'a.log').read_text()
+  assert 'VALUE: not to my taste' in log  # the log keeps both
+
+
+def test_a_job_that_is_killed_for_its_memory_is_told_in_dials(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(
+    memory_errors.KillWatch, 'killed', lambda self, code: code == -9
+  )
+  one = job(tmp_path, 'a', ON_START='crash,ok', NUM_WORKERS=8)
+  code, text = launch(tmp_path, [one])
+  assert code == 2 and starts(tmp_path, 'a') == 1
+  assert 'out of memory in score: try NUM_WORKERS=4 (now 8)' in text
 
 
 def test_a_run_on_a_store_keeps_its_logs_and_records_there(bucket):

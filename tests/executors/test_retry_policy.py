@@ -40,3 +40,8 @@ def test_the_pause_doubles_up_to_its_limit_and_a_preemption_has_none():
 def test_a_negative_number_is_refused(field):
   with pytest.raises(configuration.ConfigurationError, match=field):
     RetryPolicy(**{field: -1})
+
+
+def test_what_ran_out_of_memory_is_not_tried_again():
+  decision = Attempts(RetryPolicy(retries=9)).ended(-9, 'try GROUPS=8')
+  assert (decision.again, decision.reason) == (False, 'try GROUPS=8')

@@ -40,6 +40,19 @@ def test_the_table_shows_every_model_and_the_largest_k(tmp_path):
   assert lines[3].split()[:3] == ['base', 'u/dval', '0.250']
 
 
+def test_a_model_that_is_the_base_is_named_below_the_table(tmp_path):
+  (tmp_path / 'report').mkdir()
+  rows = [
+    row('base', 'pass@1_greedy', 0.5) | {'same_as': None},
+    row('iteration_01', 'pass@1_greedy', 0.5) | {'same_as': 'base'},
+    row('iteration_01', 'pass@1', 0.5) | {'same_as': 'base'},
+  ]
+  text = json.dumps({'rows': rows})
+  (tmp_path / 'report' / 'results.json').write_text(text)
+  lines = terminal_table.results_table(str(tmp_path)).splitlines()
+  assert len(lines) == 4 and lines[3].startswith('iteration_01 is base: no')
+
+
 def test_the_clock_reads_as_people_do():
   assert [console.clock(s) for s in (0.4, 65, 3600, 86399)] == [
     '0:00',
@@ -55,7 +68,7 @@ def test_a_log_gets_progress_only_now_and_then(monkeypatch):
   shown.start('job')
   for i in range(100):
     assert shown.line(f'@progress {i}/100 words')
-  assert out.getvalue() == ''
+  assert out.getvalue().splitlines() == ['run     job      0:00']
   monkeypatch.setattr(console, 'QUIET_SECONDS', 0.0)
   assert shown.line('@progress 50/100 words')
   assert '50/100 words' in out.getvalue()

@@ -1,6 +1,9 @@
 """Worker processes against graders that misbehave."""
 
+import dataclasses
 import os
+import shlex
+import subprocess
 import sys
 import time
 
@@ -19,6 +22,10 @@ def grade(completion, reference, *, finish_reason=None):
   command, _, rest = completion.partition('|')
   if command == 'hang':
     time.sleep(600)
+  if command == 'raise':
+    return 1 / 0
+  if command == 'none':
+    return None
   if command == 'kill':
     os.kill(os.getpid(), signal.SIGKILL)
   if command == 'exit':
@@ -142,8 +149,6 @@ def test_a_negative_number_of_workers_is_refused():
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='PR_SET_PDEATHSIG')
 def test_a_hanging_worker_dies_with_its_parent(hostile, tmp_path):
-  import subprocess
-
   program = tmp_path / 'parent.py'
   program.write_text(
     'import os, sys\n'
@@ -171,3 +176,40 @@ def test_a_hanging_worker_dies_with_its_parent(hostile, tmp_path):
         break  # dead, and nobody has asked for its exit code
     assert time.monotonic() < deadline, 'the worker outlived its parent'
     time.sleep(0.05)
+
+
+@pytest.mark.parametrize('text', ['raise|', 'none|'])
+def test_a_grader_of_ones_own_that_raises_stops_with_its_traceback(
+  hostile, text
+):
+  given = [*items('#### 1'), *items(text), *items('#### 1')]
+  given[1] = dataclasses.replace(given[1], name='sample 3 of t/train/a')
+  with pool.Pool(hostile, num_workers=2) as workers:
+    with pytest.raises(registry.GraderError) as caught:
+      workers.grade(given)
+    said = str(caught.value)
+    # A pool that has stopped can be used again.
+    assert outcomes(workers.grade(items('#### 1'))) == [verdicts.CORRECT]
+  assert 'sample 3 of t/train/a' in said
+  if text == 'raise|':
+    assert 'hostile_grader.py", line' in said and 'ZeroDivisionError' in said
+  else:
+    assert 'no Verdict' in said
+  # The command that the error names shows the same error.
+  command = shlex.split(said.rpartition('Reproduce it: ')[2])
+  done = subprocess.run(
+    [sys.executable, *command[1:]],
+    capture_output=True,
+    text=True,
+    env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
+  )
+  assert 'ZeroDivisionError' in done.stderr or 'None' in done.stdout
+
+
+def test_the_watch_counts_what_is_graded(hostile):
+  seen = []
+  with pool.Pool(hostile, num_workers=2) as workers:
+    workers.grade(items(*(f'#### {i}' for i in range(70))), seen.append)
+  assert seen == sorted(seen) and seen[-1] == 70
+  pool.Pool(registry.get('number')).grade(items(*'ab' * 40), seen.append)
+  assert seen[-1] == 64

@@ -1,5 +1,6 @@
 """The registry of graders."""
 
+import operator
 import sys
 
 import pytest
@@ -31,12 +32,37 @@ def test_a_misspelt_grader_names_the_nearest():
     registry.get('numbr')
 
 
-def test_a_grader_that_raises_gives_a_harness_error():
-  verdict = registry.grade_with(
-    'operator:add', completion='#### 4', reference='4'
-  )
+def test_a_built_in_grader_that_raises_gives_a_harness_error(monkeypatch):
+  monkeypatch.setattr(registry, 'load', lambda path: operator.add)
+  verdict = registry.grade('number', completion='#### 4', reference='4')
   assert verdict.outcome == verdicts.HARNESS_ERROR
   assert 'TypeError' in verdict.detail
+
+
+def test_a_grader_of_your_own_that_raises_is_an_error():
+  with pytest.raises(registry.GraderError, match='TypeError'):
+    registry.grade_with('operator:add', completion='#### 4', reference='4')
+
+
+_OWN = {
+  'one_argument': ('def grade(text): pass', 'missing|too many|unexpected'),
+  'positional': ('def grade(text, answer): pass', 'finish_reason'),
+  'no_function': ('grade = 3', 'it is a int'),
+  'no_name': ('def other(a, b, *, finish_reason=None): pass', 'grade'),
+  'raises': ('1 / 0', 'ZeroDivisionError'),
+  'no_python': ('def grade(:', 'SyntaxError'),
+}
+
+
+@pytest.mark.parametrize('case', _OWN)
+def test_a_grader_of_your_own_that_cannot_be_called_is_found_before_it_is_used(
+  case, tmp_path, monkeypatch
+):
+  source, said = _OWN[case]
+  (tmp_path / f'own_{case}.py').write_text(source)
+  monkeypatch.syspath_prepend(tmp_path)
+  with pytest.raises(configuration.ConfigurationError, match=said):
+    registry.get(f'own_{case}:grade')
 
 
 @pytest.mark.parametrize('reason', ['length', 'prompt'])
@@ -100,9 +126,8 @@ def test_a_grader_of_your_own_is_found_where_the_command_is_given(
     outcomes = [one.verdict.outcome for one in workers.grade(items)]
   assert outcomes == [verdicts.CORRECT, verdicts.WRONG]
   assert registry.get('backwards:tested').reads == 'tests'
-  verdict = registry.grade('backwards:boolean', completion='', reference='')
-  assert verdict.outcome == verdicts.HARNESS_ERROR
-  assert 'no Verdict' in verdict.detail
+  with pytest.raises(registry.GraderError, match='True, which is no Verdict'):
+    registry.grade('backwards:boolean', completion='', reference='')
 
 
 def test_another_text_of_your_grader_is_another_version(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from rest_jax.artifacts import model_formats, storage
 from rest_jax.distributed import partitioning
 from rest_jax.models import network
 from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models.checkpoints import trained
 
 
 def init(model: DecoderConfig, key: jax.Array) -> Any:
@@ -77,6 +78,17 @@ def load(
 def digest(source: storage.PathLike) -> str:
   """What identifies the weights at a path, wherever they lie."""
   return _reader(source).digest(source)
+
+
+def iteration(source: storage.PathLike) -> int:
+  """The iteration of the loop that made the weights at a path.
+
+  0 is the base, whatever its format. An M-step that chose step 0 gave back the
+  policy that it had started from, and so that one's iteration.
+  """
+  if model_formats.of_weights(source).name != model_formats.TRAIN:
+    return 0
+  return trained.iteration(source)
 
 
 def _reader(source: storage.PathLike) -> ModuleType:

@@ -184,7 +184,9 @@ def test_dropped_problems_are_counted_and_shared_with_no_test_set(
   assert card.skipped == {DROPPED: 4}
   assert card.num_problems == len(ids(folder, 't/train'))
   assert sorted(manifest.statistics['skipped_rows'][DROPPED]) == sorted(shared)
-  assert f't/train: left out 4: {DROPPED} (t2, t3' in capsys.readouterr().out
+  said = capsys.readouterr().out
+  assert 'warning: 4 of ' in said
+  assert f'rows left out (t2, t3, t4, t5: {DROPPED}), of t/train' in said
   for pair in report['pairs']:
     if pair['evaluated_set'].endswith('/test'):
       assert pair['shared'] == pair['training_shared'] == 0
