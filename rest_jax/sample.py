@@ -134,7 +134,10 @@ class _Sampler:
         'model': self.model,
         'engine': self.fingerprint,
       },
-      inputs={'problems': problems, 'policy': self.policy_digest},
+      inputs={
+        'problems': task_card.prompts(problems),
+        'policy': self.policy_digest,
+      },
       version=VERSION,
       growable=('num_samples',),
       on_new_inputs='set_aside',

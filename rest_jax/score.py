@@ -5,6 +5,8 @@
 Verdicts lie in parts of the same names as the samples' and are joined to them
 by id. A part is graded again only when its samples, its problems' answers or
 the grader have changed: after an E-step has grown, only the new parts are.
+Where another version of the grader gives the verdicts of the one before, the
+folder keeps its digest, and nothing that was made of it is made again.
 """
 
 import collections
@@ -12,13 +14,23 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from rest_jax.artifacts import manifests, records, task_card
+from rest_jax.artifacts import manifests, records, task_card, twins
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.rewards import pool, registry, verdicts
 
 _VERSION = 1
 _COLUMNS = ('problem_id', 'sample_index', 'stream', 'text', 'finish_reason')
+# What later stages read of a verdict. A person reads the others.
+_RESULT = (
+  'problem_id',
+  'sample_index',
+  'stream',
+  'outcome',
+  'reward',
+  'answer',
+)
+_REMEDY = 'rest-jax rescore --gin.RUN_DIR=… grades the samples of a run again'
 # The classes that are the harness's doing, or may be: worth a look.
 _ALARMING = (verdicts.HARNESS_ERROR, verdicts.TIMEOUT)
 
@@ -89,6 +101,7 @@ def _score_task(
     semantic={'grader': grader.label},
     inputs={'samples': samples, 'problems': problems},
     version=_VERSION,
+    remedy=_REMEDY,
   ) as work:
     if work.done is not None:
       print(f'score: {verdicts_dir} is done already')
@@ -102,7 +115,8 @@ def _score_task(
         preemption.check(f'score: {verdicts_dir}')
         _score_part(work, samples, row, references, grader, workers)
     statistics = _statistics(work, samples, card, grader, alarm_rate)
-    work.finish(statistics=statistics)
+    twin = twins.of(work, lambda one: _same_verdicts(one, work))
+    work.finish(statistics=statistics, twin=twin)
   _print(verdicts_dir, statistics)
 
 
@@ -143,6 +157,20 @@ def _score_part(
   ]
   graded = workers.grade(items)
   work.write_table(name, _to_table(table, graded, grader), source=source)
+
+
+def _same_verdicts(before: manifests.Manifest, work: manifests.Work) -> bool:
+  """Whether two gradings of the same samples have the same result."""
+  if [p['name'] for p in before.parts] != [p['name'] for p in work.parts()]:
+    return False
+  return all(
+    before.table(part=row['name'], columns=_RESULT).equals(
+      records.read_part(
+        work.folder / row['name'], records.Verdict, columns=_RESULT
+      ).replace_schema_metadata(None)
+    )
+    for row in work.parts()
+  )
 
 
 def _to_table(

@@ -28,7 +28,7 @@ from rest_jax.training.hyperparameters import (
   TrainConfig,
   ValidationConfig,
 )
-from rest_jax.training.loop import Grid
+from rest_jax.training.loop import RESULT, Grid
 
 VERSION = 2  # 2: D_val is sampled with noise of 64 bits
 
@@ -96,6 +96,7 @@ def train(
     inputs=inputs,
     version=VERSION,
     on_new_inputs='set_aside',
+    holds_work=has_trained,
   ) as work:
     if work.done is None:
       grid = Grid(work.folder, examples, init_path, model, config, mesh)
@@ -115,6 +116,17 @@ def train(
       _finish(work, grid, results)
     _remove_optimizers(work.folder)
     _say_what_was_chosen(checkpoints_dir, work.done, validated=bool(dvals))
+
+
+def has_trained(folder: storage.Path) -> bool:
+  """Whether an unfinished folder holds a step that was trained and saved."""
+  for training in folder.glob('lr_*'):
+    if (training / RESULT).exists():
+      return True
+    steps = (p.name for p in training.iterdir() if p.name.isdigit())
+    if any(int(step) > 0 for step in steps):
+      return True
+  return False
 
 
 def _remove_optimizers(folder: storage.Path) -> None:

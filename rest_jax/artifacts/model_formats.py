@@ -29,7 +29,9 @@ class Format:
     suffix: of a file; None where only a folder can be in this format.
     holds: glob pattern of a file in a folder; None where only a file can be.
     weights: the module of rest_jax/models/checkpoints/ that reads weights:
-      `load(path, model, target)` and `digest(path)`. None if it holds none.
+      `load(path, model, target)`. None if it holds none.
+    bytes_of: the module of rest_jax/artifacts/ that says which bytes are the
+      weights: `digested(path)` and `digest(path)`. None: the manifest says it.
     vocabulary: the module of rest_jax/tokenizers/ that reads the tokenizer:
       `load(spec, path)` and `chat_template(path)`. None if it holds none.
   """
@@ -39,6 +41,7 @@ class Format:
   suffix: str | None = None
   holds: str | None = None
   weights: str | None = None
+  bytes_of: str | None = None
   vocabulary: str | None = None
 
   def matches(self, path: storage.PathLike) -> bool:
@@ -62,6 +65,7 @@ FORMATS = (
     described='a .gguf file',
     suffix='.gguf',
     weights='gguf',
+    bytes_of='gguf_files',
     vocabulary='gguf_vocabularies',
   ),
   Format(
@@ -69,6 +73,7 @@ FORMATS = (
     described='a folder with *.safetensors',
     holds='*.safetensors',
     weights='safetensors',
+    bytes_of='safetensors_files',
   ),
   Format(
     name='tokenizer_json',

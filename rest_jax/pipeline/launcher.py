@@ -21,7 +21,7 @@ from rest_jax.artifacts import (
   storage,
 )
 from rest_jax.config import configuration, gin_flags, gin_parser
-from rest_jax.executors import jobs
+from rest_jax.executors import changes, jobs
 from rest_jax.executors.console import Console
 from rest_jax.executors.ledger import Configuration, Ledger
 from rest_jax.executors.local import LocalExecutor
@@ -59,7 +59,19 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
   gin_flags.add(result)
   result.add_argument('--until', metavar='JOB', help='the last job to run')
   result.add_argument('--dry_run', action='store_true', help='print the plan')
+  add_redo(result)
   return result
+
+
+def add_redo(target: argparse.ArgumentParser) -> None:
+  """Adds the flag --redo."""
+  target.add_argument(
+    '--redo',
+    metavar='STAGE|JOB',
+    action='append',
+    default=[],
+    help='set aside what these have made, and make it again; comma-separated',
+  )
 
 
 def run(arguments: Sequence[str], description: str) -> int:
@@ -85,7 +97,7 @@ def launch(
 
   Args:
     program: whose plan it is.
-    flags: executor, until, dry_run and those of gin_flags.
+    flags: executor, until, dry_run, redo and those of gin_flags.
     bindings: all gin bindings of the command line, as NAME=VALUE.
     arguments: the command line, for the run's config.gin.
 
@@ -114,9 +126,16 @@ def launch(
       others=[b for b in bindings if '.' in b.partition('=')[0]],
     ),
   )
+  redo = [word for words in flags.redo for word in words.split(',')]
+  made_again = changes.Changes(ledger, whole, planned)
+  refusal = made_again.refusal(redo)
   if flags.dry_run:
     _print_plan(planned, ledger)
+    if refusal:
+      print(refusal)
     return 0
+  if refusal:
+    raise configuration.ConfigurationError(refusal)
   config = _config(run_dir, program)
   text = (
     f'# {program.name} {shlex.join(arguments)}\n# which resolves to:\n\n'
@@ -129,8 +148,10 @@ def launch(
     # accepted it, before the report, the last job, which shows it.
     if not config.exists() or job.stage == 'report':
       storage.write_bytes(config, text)
+    made_again.before(job)
 
   with leases.hold(run_dir, purpose=program.name):
+    made_again.begin(redo)
     executor = EXECUTORS[flags.executor](
       run_dir,
       _flags_of_jobs(flags, bindings),
@@ -138,6 +159,7 @@ def launch(
       Console([job.name for job in whole]),
     )
     code = executor.run(planned, before=before)
+    made_again.end()
   if code == 0 and planned[-1].stage == 'report':
     print(results_table(run_dir))
     print(f'\nreport: {run_dir}/report/index.html')
@@ -231,6 +253,23 @@ def _config(run_dir: str, program: Program) -> storage.Path:
   raise configuration.ConfigurationError(
     f'{config}: not written by rest_jax, so RUN_DIR holds something else. '
     'Set RUN_DIR to a new folder, or move that file away.'
+  )
+
+
+def command_of(run_dir: str) -> tuple[Program, list[str]]:
+  """The program that made a run, and the flags that it was given last.
+
+  Raises:
+    ConfigurationError: RUN_DIR holds no run.
+  """
+  config = storage.path(run_dir) / 'config.gin'
+  start = config.read_text().partition('\n')[0] if config.exists() else ''
+  for program in (REST_EM, BATCH):
+    if start.startswith(f'# {program.name}'):
+      return program, shlex.split(start.removeprefix(f'# {program.name}'))
+  raise configuration.ConfigurationError(
+    f'{run_dir}: there is no run (no {config.name} that a launcher wrote). Set '
+    'RUN_DIR to the folder of one.'
   )
 
 

@@ -24,11 +24,6 @@ def load(source: storage.PathLike, model: DecoderConfig, target: Any) -> Any:
   return restore(chosen_step(source) / PARAMS, target)
 
 
-def digest(source: storage.PathLike) -> str:
-  """What identifies the weights: the digest of the stage's folder."""
-  return manifests.load(source, stage='train').digest
-
-
 def chosen_step(folder: storage.PathLike) -> storage.Path:
   """The chosen step's folder inside a finished folder of the train stage."""
   manifest = manifests.load(folder, stage='train')
