@@ -263,7 +263,8 @@ def work_on(
     inputs: name to manifest (or digest) of what it reads.
     version: of the stage's code; raised when its results change.
     growable: keys of `semantic` whose number, or list, may grow.
-    on_new_inputs: what becomes of a folder whose inputs have changed.
+    on_new_inputs: what becomes of a folder whose inputs have changed. One that
+      is set aside may be made again with another configuration.
     absent: for keys of `semantic` that earlier versions did not record, what
       they stood for. (Fields of configurations need no entry: a field that was
       not recorded stands for its declared default.)
@@ -309,7 +310,12 @@ def work_on(
           remedy=remedy or _remedy(),
         )
       except fingerprints.FingerprintError:
-        if standing or (holds_work or _holds_files)(folder):
+        superseded = (
+          on_new_inputs == 'set_aside'
+          and old['inputs'] != fingerprint['inputs']
+        )
+        stands = standing or (holds_work or _holds_files)(folder)
+        if stands and not superseded:
           raise
         storage.set_aside(folder, last=(STARTED, MANIFEST))
         old = None

@@ -73,7 +73,7 @@ class Changes:
       for job in self._whole
       if job.name in self._with_behind(changed)
       and job.stage in _COSTLY
-      and _holds_work(job)
+      and any(map(_holds_work, job.outputs))
     ]
     return self._question(changed) if lost else None
 
@@ -116,7 +116,9 @@ class Changes:
     if not self._path.exists():
       return
     done = {job.name for job in self._whole if self._ledger.is_done(job)}
-    self._redo.left = [name for name in self._redo.left if name not in done]
+    # A job behind one that is not done may have to follow it yet.
+    open_ = {*self._with_behind(n for n in self._redo.left if n not in done)}
+    self._redo.left = [name for name in self._redo.left if name in open_]
     if self._redo.left:
       self._write()
     else:
@@ -162,7 +164,8 @@ class Changes:
       'them:\n'
       + '\n'.join(lines[:_LISTED])
       + (f'\n  … {len(lines) - _LISTED} more' if lines[_LISTED:] else '')
-      + f'\nThey would be made again, and what follows from them: '
+      + f'\nThey would be made again, and what depends on them, where it '
+      f'changes: '
       f'{_listed(behind) or "nothing yet"}.\nGive {flag} to set aside what '
       'they made and make it again (nothing is deleted; what comes out the '
       'same stands), restore the files, or use another RUN_DIR.'
@@ -189,7 +192,7 @@ class Changes:
   def _set_aside(self, job: Job) -> None:
     # The shortest path first: a folder takes those below it along.
     for folder in sorted(job.outputs, key=len):
-      if _is_there(folder):
+      if _holds_work(folder):
         last = (manifests.STARTED, manifests.MANIFEST)
         storage.set_aside(folder, last=last)
 
@@ -212,11 +215,9 @@ def _is_there(folder: str) -> bool:
   return storage.path(folder).exists()
 
 
-def _holds_work(job: Job) -> bool:
-  """Whether a job's folders hold more than the note that it was started."""
-  for folder in map(storage.path, job.outputs):
-    if folder.exists():
-      names = {path.name for path in folder.iterdir()} - {manifests.STARTED}
-      if any(not name.startswith('.') for name in names):
-        return True
-  return False
+def _holds_work(folder: str) -> bool:
+  """Whether a folder holds more than the note that it was started."""
+  if not _is_there(folder):
+    return False
+  names = {path.name for path in storage.path(folder).iterdir()}
+  return any(n != manifests.STARTED and not n.startswith('.') for n in names)

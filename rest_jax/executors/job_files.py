@@ -45,12 +45,14 @@ class File:
   Attributes:
     dial: what names it, such as INPUT.
     path: as it was given; of a grader 'module:function'.
+    shown: the dial that the user knows, where it is another one.
     digest: takes its digest; None where it is not there.
   """
 
   dial: str
   path: str
   digest: Callable[[file_digests.Cache], str | None]
+  shown: str = ''
 
   @property
   def key(self) -> str:
@@ -58,7 +60,7 @@ class File:
     return f'{GRADER} {self.path}' if self.dial == GRADER else self.dial
 
   def __str__(self) -> str:
-    return f'{self.path} ({self.dial})'
+    return f'{self.path} ({self.shown or self.dial})'
 
 
 def of(
@@ -85,8 +87,8 @@ def of(
     dial, _, path = argument.removeprefix(_FLAG).partition('=')
     if dial in _POLICIES and path in job.inputs:
       if not path.startswith(f'{run_dir}/'):
-        digest = weight_digests.digest
-        found[dial] = File(dial, path, _there(path, digest))
+        digest = _there(path, weight_digests.digest)
+        found[dial] = File(dial, path, digest, _policy_dial(path, bound))
   if job.stage == 'score':
     for name in _graders(job.inputs):
       found[f'{GRADER} {name}'] = File(GRADER, name, _grader(name))
@@ -104,6 +106,13 @@ def _resolved(
   except (ValueError, SyntaxError):
     value = None
   return key, value if isinstance(value, str) and value else None
+
+
+def _policy_dial(path: str, bound: Mapping[str, str]) -> str:
+  """The dial by which the user named a checkpoint."""
+  text = bound.get('BASE_CHECKPOINT_PATH', '')
+  base = _resolved('BASE_CHECKPOINT_PATH', text, bound)[1]
+  return 'BASE_CHECKPOINT_PATH' if base == path else 'CHECKPOINTS'
 
 
 def _there(
