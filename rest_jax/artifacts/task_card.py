@@ -64,9 +64,8 @@ def prompts_entry(
     card: TaskCard.to_statistics().
     vocabulary: its digest.
   """
-  told = [card[_KEY][name] for name in _SAMPLED]
   parts = [[row.id, [list(ids) for ids in row.prompt_parts]] for row in rows]
-  return {PROMPTS: manifests.digest_of([vocabulary, told, parts])}
+  return {PROMPTS: manifests.digest_of([_text(card, vocabulary), parts])}
 
 
 def prompts(problems: manifests.Manifest) -> str:
@@ -76,6 +75,17 @@ def prompts(problems: manifests.Manifest) -> str:
   again. A folder of an earlier version gives the digest of all it holds.
   """
   return problems.statistics.get(PROMPTS, problems.digest)
+
+
+def text(problems: manifests.Manifest) -> str:
+  """What identifies how ids become text: the vocabulary and what ends one."""
+  vocabulary = problems.fingerprint['inputs'].get('vocabulary')
+  return manifests.digest_of(_text(problems.statistics, vocabulary))
+
+
+def _text(card: Mapping[str, Any], vocabulary: str | None) -> list[Any]:
+  # A card of an earlier version lacks some.
+  return [vocabulary, [card[_KEY].get(name) for name in _SAMPLED]]
 
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -14,28 +14,30 @@ _LEVELS = 2  # problems/<task>/<split>: problems is set aside as a whole
 
 
 def superseded(folder: storage.PathLike) -> list[manifests.Manifest]:
-  """The finished folders that once stood in a folder's place, newest first.
+  """The finished folders that once stood in a folder's place.
 
-  A folder may have been set aside alone, or with a folder around it.
+  First those that were set aside alone, then those with a folder around them;
+  of each, the newest first.
   """
   folder = storage.path(folder)
   found, below = [], ''
   for place in (folder, *list(folder.parents)[:_LEVELS]):
-    number = 1
+    number, here = 1, []
     while (aside := storage.aside(place, number)).exists():
       one = manifests.load_if_done(aside / below if below else aside)
       if one is not None:
-        found.append(one)
+        here.append(one)
       number += 1
+    found += here[::-1]
     below = f'{place.name}/{below}'.rstrip('/')
-  return found[::-1]
+  return found
 
 
 def of(
   work: manifests.Work,
   same: Callable[[manifests.Manifest], bool] | None = None,
 ) -> manifests.Manifest | None:
-  """The newest folder that was set aside and held what this one holds.
+  """A folder that was set aside and held what this one holds.
 
   Args:
     work: a folder whose parts are all written.
