@@ -36,6 +36,7 @@ class Cache:
     """
     self.path = os.fspath(path or '')
     self._path = storage.path(path) if path else None
+    self._known: dict[str, Any] = {}
 
   def of(
     self, files: Sequence[storage.PathLike], compute: Callable[[], str]
@@ -55,10 +56,12 @@ class Cache:
     began = time.time_ns()
     name = ' '.join(str(file) for file in files)
     state = [_state(file) for file in files]
-    known = self._read()
-    entry = known.get(name)
-    if isinstance(entry, dict) and entry.get('files') == state:
-      return entry['digest']
+    # What this process has read, then what another has kept since.
+    for known in (self._known, self._read()):
+      entry = known.get(name)
+      if isinstance(entry, dict) and entry.get('files') == state:
+        self._known[name] = entry
+        return entry['digest']
     size = sum(row['bytes'] for row in state)
     if size >= _LARGE:
       print(
@@ -69,8 +72,8 @@ class Cache:
     newest = max((row['modified_ns'] for row in state), default=0)
     settled = newest < began - _SETTLED_SECONDS * 1e9
     if settled and state == [_state(file) for file in files]:
-      known = self._read() | {name: {'files': state, 'digest': digest}}
-      storage.write_json(self._path, known)
+      self._known[name] = {'files': state, 'digest': digest}
+      storage.write_json(self._path, self._read() | self._known)
     return digest
 
   def content(self, file: storage.PathLike) -> str:

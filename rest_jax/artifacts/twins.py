@@ -8,13 +8,14 @@ digest of its twin, and everything that was made of the twin stands.
 
 from collections.abc import Callable
 
-from rest_jax.artifacts import manifests, storage
+from rest_jax.artifacts import manifests, records, storage
+from rest_jax.config import configuration
 
 _LEVELS = 2  # problems/<task>/<split>: problems is set aside as a whole
 
 
 def superseded(folder: storage.PathLike) -> list[manifests.Manifest]:
-  """The finished folders that once stood in a folder's place.
+  """The finished folders that once stood in a folder's place, if whole.
 
   First those that were set aside alone, then those with a folder around them;
   of each, the newest first.
@@ -24,13 +25,22 @@ def superseded(folder: storage.PathLike) -> list[manifests.Manifest]:
   for place in (folder, *list(folder.parents)[:_LEVELS]):
     number, here = 1, []
     while (aside := storage.aside(place, number)).exists():
-      one = manifests.load_if_done(aside / below if below else aside)
+      one = _whole(aside / below if below else aside)
       if one is not None:
         here.append(one)
       number += 1
     found += here[::-1]
     below = f'{place.name}/{below}'.rstrip('/')
   return found
+
+
+def _whole(folder: storage.Path) -> manifests.Manifest | None:
+  """A folder's manifest; None where somebody has cleared it out since."""
+  try:
+    one = manifests.load_if_done(folder)
+  except configuration.ConfigurationError:
+    return None
+  return one if one is not None and one.is_whole() else None
 
 
 def of(
@@ -51,7 +61,11 @@ def of(
 
   kind = work.kind.__name__ if work.kind else None
   for one in superseded(work.folder):
-    if (one.stage, one.kind) == (work.stage, kind):
+    if (one.stage, one.kind) != (work.stage, kind):
+      continue
+    try:
       if (same or has_same_parts)(one):
         return one
+    except records.CorruptPartError:
+      continue  # a damaged part costs the work of what comes next
   return None

@@ -35,9 +35,13 @@ class EarlierSamples:
     self._manifest = _usable(work, problems)
     self._parts: dict[str, list[str]] = {}  # problem id to names of parts
     for row in self._manifest.parts if self._manifest else ():
-      table = self._manifest.table(part=row['name'], columns=['problem_id'])
+      name = row['name']
+      try:
+        table = self._manifest.table(part=name, columns=['problem_id'])
+      except records.CorruptPartError:
+        continue  # its samples are drawn again
       for problem_id in pc.unique(table['problem_id']).to_pylist():
-        self._parts.setdefault(problem_id, []).append(row['name'])
+        self._parts.setdefault(problem_id, []).append(name)
     self._table = functools.lru_cache(4)(self._read)
 
   def split(

@@ -59,3 +59,17 @@ def test_what_another_stage_made_or_nobody_finished_is_no_twin(folder):
   first = make(folder, settings=2)
   (storage.set_aside(folder) / 'manifest.json').unlink()
   assert make(folder, settings=3).digest != first.digest
+
+
+@pytest.mark.parametrize('how', ['no part', 'no manifest', 'broken manifest'])
+def test_a_folder_that_was_cleared_out_is_no_twin(folder, how):
+  make(folder, settings=1)
+  aside = storage.set_aside(folder)
+  if how == 'no part':
+    (aside / records.part_name(0, 1)).unlink()
+  elif how == 'no manifest':
+    (aside / 'manifest.json').unlink()
+  else:
+    (aside / 'manifest.json').write_text('{')
+  assert twins.superseded(folder) == []
+  make(folder, settings=2)
