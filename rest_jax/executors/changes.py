@@ -99,17 +99,19 @@ class Changes:
   def before(self, job: Job) -> None:
     """Sets aside what a job has made, if it is to make it again."""
     name = job.name
-    if name in self._redo.again:
+    aside = name in self._redo.again
+    if not aside and name in self._redo.left:
+      # Sampling and training set their folders aside themselves, where they
+      # find that their inputs have changed. The others write in place.
+      same = job.stage in _COSTLY or self._ledger.has_same_inputs(job)
+      aside = not same or bool(self._ledger.changed(job))
+    if aside:
       self._set_aside(job)
+    self._ledger.begin(job, anew=aside)
+    if name in self._redo.again:
       self._redo.again.remove(name)
       self._ledger.again.discard(name)
       self._write()
-    elif name in self._redo.left and job.stage not in _COSTLY:
-      # Sampling and training set their own folders aside, and only where they
-      # find that they have to be made again. The others write in place.
-      if not self._ledger.has_same_inputs(job):
-        self._set_aside(job)
-    self._ledger.begin(job)
 
   def end(self) -> None:
     """Forgets what has been made again."""

@@ -134,11 +134,17 @@ class Ledger:
       and file.digest(self.cache) not in (None, recorded[file.key])
     ]
 
-  def begin(self, job: Job) -> None:
-    """Notes the files that a job is about to use."""
+  def begin(self, job: Job, *, anew: bool = False) -> None:
+    """Notes the files that a job is about to use.
+
+    Args:
+      job: that is about to start.
+      anew: whether what it had made before was set aside; else the record of
+        what stands is kept until the job has ended.
+    """
     self._begun[job.name] = files = self.files(job)
-    old = self.read(job) or {}
-    if old.get('exit_code') != 0:  # else the record of what stands is kept
+    old = {} if anew else self.read(job) or {}
+    if old.get('exit_code') != 0:
       fields = {'name': job.name, 'stage': job.stage, 'seconds': 0.0}
       unknown = {'exit_code': None, 'files': files}
       storage.write_json(self._path(job), fields | old | unknown)

@@ -44,8 +44,15 @@ class Run:
       job('report', 'report', [at('base/score'), at('base/train')]),
     ]
 
-  def launch(self, *redo, fails=None, until=None):
-    """Whether it ran to its end; the refusal where it must not start."""
+  def launch(self, *redo, fails=None, until=None, killed=False):
+    """Whether it ran to its end; the refusal where it must not start.
+
+    Args:
+      redo: the words of --redo.
+      fails: the job that fails as soon as it has started.
+      until: the last job by name.
+      killed: whether the launcher dies with the job that fails.
+    """
     self.made, self.kept = [], []
     bound = {k: repr(v) for k, v in self.bindings.items()}
     ledger = Ledger(str(self.folder), Configuration(bindings=bound, others=[]))
@@ -67,7 +74,8 @@ class Run:
       self.make(job)
       ledger.write(job, before=standing, seconds=1.0, exit_code=0)
       self.made.append(job.name)
-    found.end()
+    if not killed:
+      found.end()
     return not fails
 
   def make(self, job):
@@ -199,17 +207,38 @@ def test_without_samples_nothing_is_asked(run, tmp_path):
 
 
 @pytest.mark.parametrize('again', [(), ('prepare',)])
+@pytest.mark.parametrize('killed', [False, True])
 @pytest.mark.parametrize('stop', ALL[1:])
 def test_an_interrupted_redo_goes_on_with_the_flag_or_without(
-  run, tmp_path, again, stop
+  run, tmp_path, again, stop, killed
 ):
   (tmp_path / 'rows.jsonl').write_text('two')
-  assert run.launch('prepare', fails=stop) is False
+  assert run.launch('prepare', fails=stop, killed=killed) is False
   assert run.launch(*again) is True
   assert run.made == ALL[ALL.index(stop) :]
   assert not (run.folder / 'prepare.superseded-2').exists()
   assert not (run.folder / 'ledger' / 'redo.json').exists()
   assert (run.folder / 'base' / 'score.superseded-1').exists()
+
+
+@pytest.mark.parametrize('killed', [False, True])
+def test_a_second_edit_during_a_redo_is_made_again_too(run, tmp_path, killed):
+  (tmp_path / 'rows.jsonl').write_text('two')
+  run.launch('prepare', fails='base/sample', killed=killed)
+  (tmp_path / 'rows.jsonl').write_text('three')
+  assert run.launch('prepare') is True
+  assert run.made == ALL
+  assert (run.folder / 'prepare.superseded-2').exists()
+
+
+def test_what_a_killed_redo_has_half_made_is_gone_on_with(run, tmp_path):
+  (tmp_path / 'model.gguf').write_text('other')
+  run.launch('sample', fails='base/sample', killed=True)
+  half = run.folder / 'base' / 'sample' / 'part'
+  storage.write_bytes(half, b'half of the samples')
+  assert run.launch() is True
+  assert half.exists()
+  assert not (run.folder / 'base' / 'sample.superseded-2').exists()
 
 
 def test_redo_covers_the_jobs_behind_and_no_others(run, tmp_path):
