@@ -36,6 +36,7 @@ _BESIDE = (
 )
 _FLAG = '--gin.'
 GRADER = 'GRADER'
+_DIGITS = 32  # of a file's digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +94,34 @@ def of(
     for name in _graders(job.inputs):
       found[f'{GRADER} {name}'] = File(GRADER, name, _grader(name))
   return list(found.values())
+
+
+def stated(job: Job) -> dict[str, str]:
+  """What the folders that a job has made say of its files; by File.key.
+
+  It is for records of an earlier version, which name no files.
+  """
+  found = {}
+  for folder in job.outputs:
+    try:
+      manifest = manifests.load_if_done(folder)
+    except configuration.ConfigurationError:
+      continue
+    if manifest is None or manifest.stage != job.stage:
+      continue
+    semantic = manifest.fingerprint['semantic']
+    inputs = manifest.fingerprint['inputs']
+    said = {
+      'POLICY_DIR': inputs.get('policy'),
+      'INIT_PATH': inputs.get('init'),
+      'INPUT': semantic.get('input_sha256', '')[:_DIGITS],
+      'INPUT_TEST': semantic.get('input_test_sha256', '')[:_DIGITS],
+    }
+    if job.stage == 'score':
+      label = semantic['grader']
+      said[f'{GRADER} {label.rpartition("/")[0]}'] = label
+    found |= {key: digest for key, digest in said.items() if digest}
+  return found
 
 
 def _resolved(

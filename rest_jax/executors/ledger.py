@@ -126,7 +126,9 @@ class Ledger:
     A file that is not there any more counts as unchanged: a finished run does
     not need it, and a job that does says so.
     """
-    recorded = (self.read(job) or {}).get('files') or {}
+    recorded = (self.read(job) or {}).get('files')
+    if recorded is None:
+      recorded = job_files.stated(job)
     return [
       file
       for file in self.configuration.files(job, self.run_dir)

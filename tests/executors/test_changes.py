@@ -349,6 +349,47 @@ def test_a_changed_grader_names_rescore(own, tmp_path):
   assert found.refusal(['score']) is None
 
 
+@pytest.mark.parametrize(
+  'stage, semantic, inputs, dial',
+  [
+    ('sample', {}, {'policy': '{}'}, 'POLICY_DIR'),
+    ('train', {}, {'init': '{}'}, 'INIT_PATH'),
+    ('prepare', {'input_sha256': '{}' + 32 * '0'}, {}, 'TASK'),
+  ],
+)
+def test_runs_of_an_earlier_version_are_compared_with_their_manifests(
+  tmp_path, stage, semantic, inputs, dial
+):
+  path = tmp_path / 'm.gguf'
+  path.write_text('weights')
+  digest = file_digests.content(path)
+  out = f'{tmp_path}/run/out'
+  with manifests.work_on(
+    out,
+    stage=stage,
+    kind=None,
+    semantic={key: value.format(digest) for key, value in semantic.items()},
+    inputs={key: value.format(digest) for key, value in inputs.items()},
+    version=1,
+  ) as work:
+    work.finish()
+  value = '%INPUT' if dial == 'TASK' else path
+  job = Job(
+    name='a',
+    stage=stage,
+    arguments=(f'--gin.{dial}={value}',),
+    inputs=(str(path),),
+    outputs=(out,),
+  )
+  bindings = {'INPUT': repr(str(path))}
+  ledger = Ledger(
+    f'{tmp_path}/run', Configuration(bindings=bindings, others=[])
+  )
+  assert ledger.changed(job) == []
+  path.write_text('garbage')
+  assert [file.path for file in ledger.changed(job)] == [str(path)]
+
+
 def test_a_vocabulary_is_its_file_and_the_files_beside_it(tmp_path):
   folder = tmp_path / 'model'
   folder.mkdir()
