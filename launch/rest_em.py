@@ -5,13 +5,16 @@
 
 Give the same command again after a crash, a kill or a preemption: it goes on
 where it stopped. A larger NUM_ITERATIONS, NUM_SAMPLES or EVAL_SAMPLES extends
-the run; any other change is refused by the stage that it would change.
+the run; any other change is refused by the stage that it would change, and so
+is a changed file that a finished job has used.
 
     --model=PATH --problems=FILE.jsonl
                                   your own, with gin/runs/own_problems.gin
     --until=iteration_01/select   stops there (and leaves out what that does
                                   not need); a folder's name means all its jobs
     --dry_run                     prints the plan and what is left to do
+    --redo=STAGE or --redo=JOB    sets aside what these have made, and makes it
+                                  and what it changes again
 """
 
 import os

@@ -39,6 +39,7 @@ COMMANDS = {
     'grading_sheet',
     'a sheet for exams that a person grades, and back',
   ),
+  'rescore': ('rescore', "grade a run's samples again, sampling nothing"),
   'check-task': ('check_task', 'try the tests of code problems on references'),
   'tasks': ('tasks', 'list the tasks that come with the package'),
   'models': ('models', 'list what can be a base model'),
@@ -95,6 +96,13 @@ def parser() -> argparse.ArgumentParser:
     default='local',
     help='evaluate with CHECKPOINTS: what runs its jobs',
   )
+  result.add_argument(
+    '--redo',
+    metavar='STAGE|JOB',
+    action='append',
+    default=[],
+    help='evaluate with CHECKPOINTS: set aside and make again',
+  )
   result.add_argument('--tfds_data_dir', help='where TFDS keeps its data')
   result.add_argument(
     '--seqio_additional_cache_dirs', default='', help='comma-separated'
@@ -147,8 +155,9 @@ def run(arguments: Sequence[str]) -> int:
 
     if launcher.is_batch(flags, bindings):
       return launcher.run_batch(flags, bindings, arguments)
-  if flags.until:
-    parser().error('--until belongs to evaluate with CHECKPOINTS')
+  for name in ('until', 'redo'):
+    if getattr(flags, name):
+      parser().error(f'--{name} belongs to evaluate with CHECKPOINTS')
   from rest_jax.config import configuration, gin_parser
 
   read = {

@@ -10,7 +10,8 @@ Everything downstream reads token ids from here; no text is encoded again.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -22,6 +23,7 @@ from rest_jax.artifacts import (
   run_paths,
   storage,
   task_card,
+  twins,
 )
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
@@ -156,9 +158,12 @@ def _problems(
       source = manifests.digest_of([work.fingerprint, name, part, parts])
       some = rows[part * _PROBLEMS_PER_PART : (part + 1) * _PROBLEMS_PER_PART]
       work.write(records.part_name(part, parts), some, source=source)
+    card = _card(problem_set, config, vocabulary, run, rows).to_statistics()
+    twin = twins.of(work, lambda one: _same_problems(one, work, card))
     return work.finish(
       statistics={
-        **_card(problem_set, config, vocabulary, run, rows).to_statistics(),
+        **card,
+        **_prompts(rows, card, vocabulary, twin),
         'num_shots': len(texts.exemplars),
         'num_shots_asked': config.num_shots,
         'longest_prompt': max(
@@ -169,7 +174,32 @@ def _problems(
         'num_read': problem_set.num_read,
       },
       recorded={'vocabulary': vocabulary.spec, 'rest_jax': VERSION},
+      twin=twin,
     )
+
+
+def _same_problems(
+  before: manifests.Manifest, work: manifests.Work, card: Mapping[str, Any]
+) -> bool:
+  """Whether a folder that was set aside is what later stages would see now."""
+  ours = manifests.content_of(work.parts())
+  return (
+    manifests.content_of(before.parts) == ours
+    and task_card.same(before.statistics, card)
+    and before.fingerprint['inputs'] == work.fingerprint['inputs']
+  )
+
+
+def _prompts(
+  rows: Sequence[records.Problem],
+  card: Mapping[str, Any],
+  vocabulary: vocabularies.Vocabulary,
+  twin: manifests.Manifest | None,
+) -> dict[str, str]:
+  """The digest of all that sampling depends on; see task_card.prompts."""
+  if twin is not None and task_card.PROMPTS not in twin.statistics:
+    return {}  # its samples name the digest of the whole folder
+  return task_card.prompts_entry(rows, card, vocabulary.digest)
 
 
 def _card(

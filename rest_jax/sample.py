@@ -4,7 +4,8 @@
 
 A killed sampling goes on with the first missing part. Asking for more samples
 of a finished folder samples only those; each sample's identity (DESIGN: seed,
-stream, iteration, problem, index) makes the two the same.
+stream, iteration, problem, index) makes the two the same. So does a problem
+that was added: sampling/earlier_samples.py.
 """
 
 import time
@@ -22,6 +23,7 @@ from rest_jax.distributed import multihost, partitioning, preemption
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import requests, sampling_engine
+from rest_jax.sampling.earlier_samples import TEXT, EarlierSamples
 from rest_jax.sampling.streams import EngineConfig, Stream
 from rest_jax.tokenizers import vocabulary_checks
 
@@ -218,7 +220,10 @@ class _Sampler:
         'model': self.model,
         'engine': self.fingerprint,
       },
-      inputs={'problems': problems, 'policy': self.policy_digest},
+      inputs={
+        'problems': task_card.prompts(problems),
+        'policy': self.policy_digest,
+      },
       version=VERSION,
       growable=('num_samples',),
       on_new_inputs='set_aside',
@@ -250,6 +255,7 @@ class _Sampler:
         blocks.append(stream.num_samples)
     rows = problems.records()
     digest = manifests.digest_of(self.fingerprint)
+    earlier = EarlierSamples(work, problems, stream.few_shot)
     for name, chunk, indices in _parts(
       rows, self.config.problems_per_part, blocks
     ):
@@ -262,11 +268,13 @@ class _Sampler:
       )
       if not work.has(name, source=source):
         multihost.check_preemption(f'sample: {name}')
-        made = self._part(problems, chunk, indices, stream, iteration, digest)
-        work.write(name, made, source=source)
+        kept, missing = earlier.split(chunk, indices)
+        made = self._part(problems, missing, indices, stream, iteration, digest)
+        work.write(name, _sorted([*kept, *made]), source=source)
         tokens += sum(len(row.token_ids) for row in made)
       self.progress.part(len(chunk) * len(indices))
-    self._finish(work, blocks, rows, tokens, time.monotonic() - started)
+    text = task_card.text(problems)
+    self._finish(work, blocks, rows, tokens, time.monotonic() - started, text)
 
   def _part(
     self,
@@ -277,10 +285,12 @@ class _Sampler:
     iteration: int,
     digest: str,
   ) -> list[records.Sample]:
-    """The samples of one part, in the order of problem ids and indices."""
+    """The samples of these problems; none of none."""
+    if not chunk:
+      return []
     asked = requests.requests(chunk, indices, stream.few_shot)
     prompts = {request.problem_id: request.prompt for request in asked}
-    made = [
+    return [
       requests.to_sample(
         completion,
         stream=stream.name,
@@ -292,7 +302,6 @@ class _Sampler:
         asked, stream=stream, iteration=iteration, watch=self.progress
       )
     ]
-    return sorted(made, key=lambda row: (row.problem_id, row.sample_index))
 
   def _finish(
     self,
@@ -301,6 +310,7 @@ class _Sampler:
     rows: Sequence[records.Problem],
     tokens: int,
     seconds: float,
+    text: str,
   ) -> None:
     reasons, total = multihost.from_writer(lambda: _counts(work))
     work.finish(
@@ -315,6 +325,7 @@ class _Sampler:
         'seconds': round(seconds, 3),
         'tokens_per_second': round(tokens / max(seconds, 1e-9), 1),
         'engine': self.fingerprint,
+        TEXT: text,
       },
     )
     if reasons.get('prompt'):
@@ -324,6 +335,10 @@ class _Sampler:
         f"{self.config.max_decode_length} tokens in the model's max_length = "
         f'{self.model.max_length}'
       )
+
+
+def _sorted(rows: Sequence[records.Sample]) -> list[records.Sample]:
+  return sorted(rows, key=lambda row: (row.problem_id, row.sample_index))
 
 
 def _counts(work: manifests.Work) -> tuple[dict[str, int], int]:

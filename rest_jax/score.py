@@ -5,6 +5,8 @@
 Verdicts lie in parts of the same names as the samples' and are joined to them
 by id. A part is graded again only when its samples, its problems' answers or
 the grader have changed: after an E-step has grown, only the new parts are.
+Where another version of the grader gives the verdicts of the one before, the
+folder keeps its digest, and nothing that was made of it is made again.
 """
 
 import collections
@@ -18,6 +20,7 @@ from rest_jax.artifacts import (
   progress_lines,
   records,
   task_card,
+  twins,
 )
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
@@ -26,6 +29,16 @@ from rest_jax.rewards import pool, registry, verdicts
 _VERSION = 1
 _WHY = ('outcome', 'detail')
 _COLUMNS = ('problem_id', 'sample_index', 'stream', 'text', 'finish_reason')
+# What later stages read of a verdict. A person reads the others.
+_RESULT = (
+  'problem_id',
+  'sample_index',
+  'stream',
+  'outcome',
+  'reward',
+  'answer',
+)
+_REMEDY = 'rest-jax rescore --gin.RUN_DIR=… grades the samples of a run again'
 # The classes that are the harness's doing, or may be: worth a look.
 _ALARMING = (verdicts.HARNESS_ERROR, verdicts.TIMEOUT)
 
@@ -129,6 +142,7 @@ def _score_task(
     semantic={'grader': grader.label},
     inputs={'samples': samples, 'problems': problems},
     version=_VERSION,
+    remedy=_REMEDY,
   ) as work:
     if work.done is not None:
       print(f'score: {verdicts_dir} is done already')
@@ -153,7 +167,8 @@ def _score_task(
         progress.part(row['rows'], kept=kept)
     statistics = _statistics(work, samples, card, grader, alarm_rate)
     _require_a_verdict(work, statistics)
-    work.finish(statistics=statistics)
+    twin = twins.of(work, lambda one: _same_verdicts(one, work))
+    work.finish(statistics=statistics, twin=twin)
   _print(verdicts_dir, statistics)
 
 
@@ -235,6 +250,20 @@ def _discard(work: manifests.Work) -> None:
   """Deletes the verdicts of a folder that is not finished."""
   for row in work.parts():
     (work.folder / row['name']).unlink()
+
+
+def _same_verdicts(before: manifests.Manifest, work: manifests.Work) -> bool:
+  """Whether two gradings of the same samples have the same result."""
+  if [p['name'] for p in before.parts] != [p['name'] for p in work.parts()]:
+    return False
+  return all(
+    before.table(part=row['name'], columns=_RESULT).equals(
+      records.read_part(
+        work.folder / row['name'], records.Verdict, columns=_RESULT
+      ).replace_schema_metadata(None)
+    )
+    for row in work.parts()
+  )
 
 
 def _to_table(

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import manifests, records, twins
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.evaluation import difficulty_bins
@@ -96,7 +96,7 @@ def select(
     choose = _choose_human if human else _choose_samples
     statistics = choose(work, tasks, config, difficulty_dir)
     shared = overlaps.statistics(work.folder, work.parts(), tasks)
-    work.finish(statistics=statistics.to_json() | shared)
+    work.finish(statistics=statistics.to_json() | shared, twin=twins.of(work))
   overlaps.show(shared)
   # Last, because the launcher shows a job's last line.
   selection_statistics.show(statistics)

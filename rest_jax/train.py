@@ -15,11 +15,11 @@ from typing import Any
 
 import jax
 
-from rest_jax.artifacts import manifests, run_paths, storage
+from rest_jax.artifacts import manifests, run_paths, storage, weight_digests
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import policies, trained
+from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import requests
 from rest_jax.sampling.streams import EngineConfig, Stream
 from rest_jax.tokenizers import vocabulary_checks
@@ -30,7 +30,7 @@ from rest_jax.training.hyperparameters import (
   TrainConfig,
   ValidationConfig,
 )
-from rest_jax.training.loop import Grid
+from rest_jax.training.loop import RESULT, Grid
 
 VERSION = 2  # 2: D_val is sampled with noise of 64 bits
 
@@ -105,6 +105,7 @@ def train(
     inputs=inputs,
     version=VERSION,
     on_new_inputs='set_aside',
+    holds_work=has_trained,
   ) as work:
     if work.done is None:
       grid = Grid(
@@ -130,6 +131,17 @@ def train(
     _say_where_untrained(checkpoints_dir, work.done)
 
 
+def has_trained(folder: storage.Path) -> bool:
+  """Whether an unfinished folder holds a step that was trained and saved."""
+  for training in folder.glob('lr_*'):
+    if (training / RESULT).exists():
+      return True
+    steps = (p.name for p in training.iterdir() if p.name.isdigit())
+    if any(int(step) > 0 for step in steps):
+      return True
+  return False
+
+
 def _remove_optimizers(folder: storage.Path) -> None:
   """Deletes the optimisers' states: they are needed only to resume."""
   if multihost.is_writer():
@@ -153,12 +165,12 @@ def _say_where_untrained(
 ) -> None:
   """Warns where the M-step gave back the policy that it had started from."""
   statistics = done.statistics
-  if trained.SAME_AS not in statistics:
+  if weight_digests.SAME_AS not in statistics:
     return
   name = storage.path(checkpoints_dir).parent.name
   number = run_paths.iteration_number(name)
   name = name if number is None else f'iteration {number}'
-  start = statistics[trained.SAME_AS]['iteration']
+  start = statistics[weight_digests.SAME_AS]['iteration']
   start = f'iteration {start}' if start else 'the base'
   steps = sum(one['validations'][-1][0] for one in statistics['trainings'])
   multihost.say(
@@ -209,7 +221,7 @@ def _finish(
   chosen = results[best]
   same_as = {}
   if start and chosen['best_step'] == 0:
-    same_as[trained.SAME_AS] = {
+    same_as[weight_digests.SAME_AS] = {
       'digest': policies.digest(start),
       'iteration': policies.iteration(start),
     }

@@ -10,7 +10,13 @@ import sys
 import pytest
 
 from rest_jax import prepare
-from rest_jax.artifacts import fingerprints, manifests, records, task_card
+from rest_jax.artifacts import (
+  fingerprints,
+  manifests,
+  records,
+  storage,
+  task_card,
+)
 from rest_jax.config import configuration
 from rest_jax.tasks import jsonl, prompts
 from rest_jax.tasks.synthetic import arithmetic
@@ -216,6 +222,77 @@ def test_own_problems_need_no_corpus_and_keep_their_counts(tmp_path, capsys):
   path.write_text(path.read_text() + '\n{"question": "a", "answer": 1}')
   with pytest.raises(fingerprints.FingerprintError, match='input_sha256'):
     prepare.prepare(run_dir=str(tmp_path / 'r'), tasks=[own], seed=0)
+
+
+def own_manifests(tmp_path, rows, **fields):
+  """Prepares rows, after what stands was set aside; manifests by split."""
+  folder = storage.path(tmp_path) / 'r' / 'problems'
+  if folder.exists():
+    storage.set_aside(folder)
+  path = tmp_path / 'p.jsonl'
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  own = jsonl.JsonlConfig(
+    input=str(path), vocabulary='bytes', num_shots=0, **fields
+  )
+  prepare.prepare(run_dir=str(tmp_path / 'r'), tasks=[own], seed=0)
+  return {
+    split: manifests.load(folder / 'own' / split)
+    for split in ('train', 'dval', 'test')
+  }
+
+
+def identities(found, of):
+  return {split: of(manifest) for split, manifest in found.items()}
+
+
+def test_an_edit_changes_only_the_splits_and_the_parts_that_it_touches(
+  tmp_path,
+):
+  rows = [{'id': i, 'question': f'{i}?', 'answer': i} for i in range(40)]
+  first = own_manifests(tmp_path, rows)
+  touched = next(int(p.id.rpartition('/')[2]) for p in first['train'].records())
+
+  def differing(found, of):
+    before, after = identities(first, of), identities(found, of)
+    return {split for split in before if before[split] != after[split]}
+
+  def digest(manifest):
+    return manifest.digest
+
+  # Other bytes, the same rows.
+  found = own_manifests(tmp_path, [*rows[::-1]][::-1] + [{'id': 'no question'}])
+  assert differing(found, digest) == set()
+  # An answer: the prompts stay, and with them the samples.
+  rows[touched]['answer'] = 99
+  found = own_manifests(tmp_path, rows)
+  assert differing(found, digest) == {'train'}
+  assert differing(found, task_card.prompts) == set()
+  # A grader and a stop string are on every card; the stop ends a sample.
+  found = own_manifests(tmp_path, rows, grader='exact')
+  assert differing(found, digest) == {'train', 'dval', 'test'}
+  assert differing(found, task_card.prompts) == set()
+  stop = prompts.PromptTemplate(stop=('!',))
+  found = own_manifests(tmp_path, rows, prompt=stop)
+  assert differing(found, task_card.prompts) == {'train', 'dval', 'test'}
+  # A question.
+  rows[touched]['question'] = 'another one?'
+  found = own_manifests(tmp_path, rows)
+  assert 'train' in differing(found, task_card.prompts)
+
+
+def test_problems_of_an_earlier_version_keep_their_samples(tmp_path):
+  """Their manifests name no digest of the prompts, and samples another one."""
+  rows = [{'id': i, 'question': f'{i}?', 'answer': i} for i in range(40)]
+  first = own_manifests(tmp_path, rows)
+  for manifest in first.values():
+    path = manifest.folder / 'manifest.json'
+    value = json.loads(path.read_text())
+    del value['statistics']['prompts']
+    path.write_text(json.dumps(value))
+  again = own_manifests(tmp_path, rows)
+  assert identities(again, task_card.prompts) == identities(
+    first, lambda manifest: manifest.digest
+  )
 
 
 def test_only_the_training_split_keeps_human_solutions(tmp_path):

@@ -205,6 +205,39 @@ def test_another_policy_sets_the_old_samples_aside(run, tmp_path):
   assert second.digest != first.digest
 
 
+def test_an_added_problem_is_sampled_and_no_other(run, generated, tmp_path):
+  some = {key: QUESTIONS[key] for key in '134'}
+  run(questions=some)
+  generated.clear()
+  grown = run()
+  assert {problem for problem, _ in generated} == {'t/train/0', 't/train/2'}
+  assert (tmp_path / 'samples.superseded-1/manifest.json').exists()
+  assert rows(grown) == rows(run('undisturbed'))
+
+
+@pytest.mark.parametrize(
+  'changed',
+  [{'questions': QUESTIONS | {'3': 'Another:'}}, {'stop': ('x',)}],
+)
+def test_a_changed_problem_is_sampled_again(run, generated, changed):
+  run()
+  generated.clear()
+  again = run(**changed)
+  asked = {problem for problem, _ in generated}
+  assert asked == {
+    f't/train/{i}' for i in ('3' if 'questions' in changed else QUESTIONS)
+  }
+  assert rows(again) == rows(run('undisturbed', **changed))
+
+
+def test_samples_that_redo_set_aside_are_drawn_anew(run, generated, tmp_path):
+  first = run()
+  generated.clear()
+  (tmp_path / 'samples').rename(tmp_path / 'samples.superseded-1')
+  assert run().digest == first.digest
+  assert len(generated) == 8 * len(QUESTIONS)
+
+
 def test_a_prompt_too_long_is_counted_and_said(run, capsys):
   questions = QUESTIONS | {'long': 'x' * 60}
   manifest = run(questions=questions)

@@ -198,6 +198,41 @@ def test_another_grader_on_the_same_folder_is_refused(run):
     run({'b': '2', 'a': '1 '}, PARTS, grader='exact')
 
 
+def test_another_version_of_a_grader_names_the_command(run, monkeypatch):
+  run({'b': '2', 'a': '1'}, PARTS)
+  another_version(monkeypatch)
+  with pytest.raises(fingerprints.FingerprintError, match='rest-jax rescore'):
+    run({'b': '2', 'a': '1'}, PARTS)
+
+
+def another_version(monkeypatch):
+  """An upgrade has brought a grader with another version of the same name."""
+  row = registry.REGISTRY['number']
+  newer = dataclasses.replace(row, version='newer')
+  monkeypatch.setitem(registry.REGISTRY, 'number', newer)
+
+
+@pytest.mark.parametrize('differs', [False, True])
+def test_the_same_verdicts_of_a_newer_grader_keep_the_digest(
+  run, monkeypatch, tmp_path, differs
+):
+  _, before = run({'b': '2', 'a': '1'}, PARTS)
+  another_version(monkeypatch)
+  (tmp_path / 'verdicts').rename(tmp_path / 'verdicts.superseded-1')
+  if differs:
+    grade = pool.Pool.grade
+
+    def other(self, items):
+      first, *rest = grade(self, items)
+      changed = dataclasses.replace(first.verdict, answer='another')
+      return [dataclasses.replace(first, verdict=changed), *rest]
+
+    monkeypatch.setattr(pool.Pool, 'grade', other)
+  found, after = run({'b': '2', 'a': '1'}, PARTS)
+  assert {v.grader for v in found.values()} == {'number/newer'}
+  assert (after.digest != before.digest) == differs
+
+
 def test_an_interrupted_scoring_goes_on_and_gives_the_same(
   run, monkeypatch, graded_counts
 ):

@@ -13,7 +13,7 @@ import pytest
 import tiny_run
 
 from rest_jax import train
-from rest_jax.artifacts import fingerprints, manifests, records
+from rest_jax.artifacts import fingerprints, manifests, records, storage
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning, preemption
 from rest_jax.models.checkpoints import policies, trained
@@ -440,6 +440,39 @@ def test_another_semantic_binding_is_refused_with_the_differences(run):
   assert 'iteration: stands as 1, asked for 2' in str(error.value)
   # How often it is saved is no part of the result.
   run(config=dataclasses.replace(config, save_every=1, log_every=1))
+
+
+@pytest.mark.parametrize(
+  'saved, counts',
+  [
+    ([], False),
+    (['lr_0.01/metrics.jsonl', 'validation/lr_0.01/step_0/samples'], False),
+    (['lr_0.01/0/params', 'lr_0.01/tensorboard/events'], False),
+    (['lr_0.01/0/params', 'lr_0.01/5/params'], True),
+    (['lr_0.01/0/params', 'lr_0.01/result.json'], True),
+  ],
+)
+def test_work_is_a_step_that_was_trained_and_saved(tmp_path, saved, counts):
+  for name in ['started.json', *saved]:
+    storage.write_bytes(tmp_path / name, b'{}')
+  assert train.has_trained(storage.path(tmp_path)) == counts
+
+
+def test_a_training_without_a_step_takes_another_configuration(
+  run, tmp_path, monkeypatch
+):
+  """As after the first step ran out of memory."""
+
+  def fail(*_):
+    raise MemoryError
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop.train_step, 'put_batch', fail)
+    with pytest.raises(MemoryError):
+      run(config=dataclasses.replace(CONFIG, max_steps=2))
+  config = dataclasses.replace(CONFIG, max_steps=2, row_length=24)
+  assert run(config=config).statistics['chosen_step'] == 2
+  assert (tmp_path / 'iteration_01/checkpoints.superseded-1').exists()
 
 
 def test_other_examples_set_the_old_checkpoints_aside(run, tmp_path):

@@ -47,7 +47,7 @@ def problems(folder, questions, *, answer='7', stop=(), card=None):
     stage='prepare',
     kind=records.Problem,
     semantic={},
-    inputs={'questions': manifests.digest_of([questions, answer])},
+    inputs={'questions': manifests.digest_of([questions, answer, list(stop)])},
     version=1,
   ) as work:
     rows = [

@@ -26,6 +26,7 @@ def continued(
   absent: Mapping[str, Any],
   where: Any,
   growable: Sequence[str] = (),
+  remedy: str = '',
 ) -> dict[str, Any]:
   """The semantic part under which a folder that stands is continued.
 
@@ -40,6 +41,7 @@ def continued(
     absent: for keys of `semantic` that `old` may lack, what they stood for.
     where: the folder, for the error.
     growable: keys of the semantic bindings that may grow.
+    remedy: how to make the folder again, for the error.
 
   Raises:
     FingerprintError: `new` changes more than it may.
@@ -47,12 +49,23 @@ def continued(
   recorded = old['semantic']
   known = configuration.with_declared_defaults(recorded, semantic)
   known = json.loads(json.dumps({**absent, **known}))
-  compare({**old, 'semantic': known}, new, where=where, growable=growable)
+  compare(
+    {**old, 'semantic': known},
+    new,
+    where=where,
+    growable=growable,
+    remedy=remedy,
+  )
   return _without_new_keys(new['semantic'], recorded)
 
 
 def compare(
-  old: Mapping, new: Mapping, *, where: Any, growable: Sequence[str] = ()
+  old: Mapping,
+  new: Mapping,
+  *,
+  where: Any,
+  growable: Sequence[str] = (),
+  remedy: str = '',
 ) -> None:
   """Raises FingerprintError where `new` changes more than it may.
 
@@ -61,6 +74,7 @@ def compare(
     new: the one asked for.
     where: shown in the error.
     growable: keys of the semantic bindings that may grow.
+    remedy: how to make the folder again.
   """
   lines = []
   before, after = old['semantic'], new['semantic']
@@ -76,7 +90,8 @@ def compare(
     raise FingerprintError(
       f'{where}: made with another configuration:\n'
       + '\n'.join(lines)
-      + f'\nUse another RUN_DIR, or restore these bindings{may}.'
+      + f'\nRestore these bindings{may}, use another RUN_DIR, or make it '
+      f'again: {remedy or f"delete {where}, then give the same command"}.'
     )
 
 

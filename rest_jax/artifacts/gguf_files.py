@@ -7,8 +7,18 @@ import functools
 import os
 from typing import Any
 
-from rest_jax.artifacts import storage
+from rest_jax.artifacts import file_digests, storage
 from rest_jax.config import configuration
+
+
+def digested(path: storage.Path) -> list[storage.Path]:
+  """The files that `digest` depends on: the file itself."""
+  return [path]
+
+
+def digest(path: storage.PathLike) -> str:
+  """What identifies the weights: the bytes of the file."""
+  return file_digests.content(path)
 
 
 def open_reader(source: storage.PathLike) -> Any:

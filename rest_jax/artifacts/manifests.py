@@ -10,14 +10,20 @@ digests of its input folders, the version of the stage's code. A folder that
 stands under the same fingerprint is done. One whose bindings differ is refused
 with the list of differences, except that the growable bindings may grow. One
 whose inputs have changed since (because they grew) is made again: in place
-where that is cheap, else after the old folder was set aside.
+where that is cheap, else after the old folder was set aside. A folder that was
+started and holds no work yet takes any configuration.
+
+A folder that is made again, and turns out to hold what one that was set aside
+held (its twin, twins.py), takes over that one's digest: what was made of it
+stands.
 """
 
 import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -88,6 +94,11 @@ def digest_of(value: Any) -> str:
   """A short digest of a JSON-ready value."""
   text = json.dumps(value, sort_keys=True, separators=(',', ':'))
   return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def content_of(parts: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+  """What identifies the records of some parts."""
+  return [[part['name'], part['content']] for part in parts]
 
 
 def load(folder: storage.PathLike, *, stage: str | None = None) -> Manifest:
@@ -191,6 +202,7 @@ class Work:
     statistics: Mapping[str, Any] | None = None,
     recorded: Mapping[str, Any] | None = None,
     content: Any = None,
+    twin: Manifest | None = None,
   ) -> Manifest:
     """Writes the manifest: from now on the folder is done.
 
@@ -198,6 +210,7 @@ class Work:
       statistics: deterministic results.
       recorded: times, versions, the mesh.
       content: for folders without parts, what identifies their content.
+      twin: a folder that was set aside and held the same; see twins.py.
     """
     self._check()
     parts = self.parts()
@@ -209,9 +222,9 @@ class Work:
       'stage': self.stage,
       'kind': self.kind.__name__ if self.kind else None,
       'fingerprint': fingerprint,
-      'digest': digest_of(
-        [fingerprint, [[p['name'], p['content']] for p in parts], content]
-      ),
+      'digest': twin.digest
+      if twin is not None
+      else digest_of([fingerprint, content_of(parts), content]),
       'parts': parts,
       'statistics': json.loads(json.dumps(statistics or {})),
       'recorded': json.loads(json.dumps(recorded or {})),
@@ -237,6 +250,8 @@ def work_on(
   growable: Sequence[str] = (),
   on_new_inputs: Literal['remake', 'set_aside'] = 'remake',
   absent: Mapping[str, Any] | None = None,
+  holds_work: Callable[[storage.Path], bool] | None = None,
+  remedy: str = '',
 ) -> Iterator[Work]:
   """Holds a stage's output folder, and says what is left to do in it.
 
@@ -248,10 +263,15 @@ def work_on(
     inputs: name to manifest (or digest) of what it reads.
     version: of the stage's code; raised when its results change.
     growable: keys of `semantic` whose number, or list, may grow.
-    on_new_inputs: what becomes of a folder whose inputs have changed.
+    on_new_inputs: what becomes of a folder whose inputs have changed. One that
+      is set aside may be made again with another configuration.
     absent: for keys of `semantic` that earlier versions did not record, what
       they stood for. (Fields of configurations need no entry: a field that was
       not recorded stands for its declared default.)
+    holds_work: whether an unfinished folder holds anything that is not made
+      again in seconds; by default, whether it holds any file.
+    remedy: how a refused folder is made again, for the error; by default the
+      flag of the launcher, where it has started this process.
 
   Yields:
     A Work; where its `done` is set there is nothing to do.
@@ -276,17 +296,30 @@ def work_on(
     old = None
     if standing is not None:
       old = standing.fingerprint
-    elif (folder / STARTED).exists() and _holds_work(folder):
+    elif (folder / STARTED).exists() and _holds_files(folder):
       old = storage.read_json(folder / STARTED)
     if old is not None:
-      fingerprint['semantic'] = fingerprints.continued(
-        old,
-        fingerprint,
-        semantic=semantic,
-        absent=absent or {},
-        where=folder,
-        growable=growable,
-      )
+      try:
+        fingerprint['semantic'] = fingerprints.continued(
+          old,
+          fingerprint,
+          semantic=semantic,
+          absent=absent or {},
+          where=folder,
+          growable=growable,
+          remedy=remedy or _remedy(),
+        )
+      except fingerprints.FingerprintError:
+        superseded = (
+          on_new_inputs == 'set_aside'
+          and old['inputs'] != fingerprint['inputs']
+        )
+        stands = standing or (holds_work or _holds_files)(folder)
+        if stands and not superseded:
+          raise
+        storage.set_aside(folder, last=(STARTED, MANIFEST))
+        old = None
+    if old is not None:
       if old == fingerprint and standing is not None:
         if standing.is_whole():
           work.done = standing
@@ -301,7 +334,13 @@ def work_on(
     yield work
 
 
-def _holds_work(folder: storage.Path) -> bool:
+def _remedy() -> str:
+  """How the launcher makes this process's folder again; '' without one."""
+  job = os.environ.get(leases.JOB)
+  return job and f'--redo={job} sets it aside first' or ''
+
+
+def _holds_files(folder: storage.Path) -> bool:
   """Whether a folder that was started holds anything that could be lost."""
   names = {path.name for path in folder.iterdir()}
   return any(name != STARTED and not name.startswith('.') for name in names)

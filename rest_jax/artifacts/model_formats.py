@@ -30,9 +30,11 @@ class Format:
     suffix: of a file; None where only a folder can be in this format.
     holds: glob pattern of a file in a folder; None where only a file can be.
     weights: the module of rest_jax/models/checkpoints/ that reads weights:
-      `load(path, model, target)` and `digest(path)`. None if it holds none.
+      `load(path, model, target)`. None if it holds none.
     network: the module of rest_jax/models/checkpoints/ that reads, without
       jax, which network the weights are of: `network(path)`.
+    bytes_of: the module of rest_jax/artifacts/ that says which bytes are the
+      weights: `digested(path)` and `digest(path)`. None: the manifest says it.
     vocabulary: the module of rest_jax/tokenizers/ that reads the tokenizer:
       `load(spec, path)` and `chat_template(path)`. None if it holds none.
   """
@@ -43,6 +45,7 @@ class Format:
   holds: str | None = None
   weights: str | None = None
   network: str | None = None
+  bytes_of: str | None = None
   vocabulary: str | None = None
 
   def matches(self, path: storage.PathLike) -> bool:
@@ -68,6 +71,7 @@ FORMATS = (
     suffix='.gguf',
     weights='gguf',
     network='gguf_config',
+    bytes_of='gguf_files',
     vocabulary='gguf_vocabularies',
   ),
   Format(
@@ -76,6 +80,7 @@ FORMATS = (
     holds='*.safetensors',
     weights='safetensors',
     network='hf_config',
+    bytes_of='safetensors_files',
   ),
   Format(
     name='tokenizer_json',

@@ -58,6 +58,16 @@ def digest(folder: storage.Path) -> str:
   return total.hexdigest()[:32]
 
 
+def digested(folder: storage.Path) -> list[storage.Path]:
+  """The files that `digest` depends on.
+
+  Raises:
+    ConfigurationError: as `files`.
+  """
+  index = folder / INDEX
+  return [*files(folder), *([index] if index.exists() else [])]
+
+
 def files(folder: storage.Path) -> list[storage.Path]:
   """The files of a folder whose tensors count, by name.
 

@@ -168,7 +168,7 @@ def set_aside(folder: PathLike, *, last: Sequence[str] = ()) -> epath.Path:
   folder = path(folder)
   number = 1
   while True:
-    target = folder.parent / f'{folder.name}.superseded-{number}'
+    target = aside(folder, number)
     begun = last and not any((target / name).exists() for name in last)
     if not target.exists() or (is_remote(folder) and begun):
       break
@@ -178,6 +178,12 @@ def set_aside(folder: PathLike, *, last: Sequence[str] = ()) -> epath.Path:
   else:
     shutil.move(os.fspath(folder), os.fspath(target))
   return target
+
+
+def aside(folder: PathLike, number: int) -> epath.Path:
+  """Where the folder is that was set aside as the `number`-th; from 1."""
+  folder = path(folder)
+  return folder.parent / f'{folder.name}.superseded-{number}'
 
 
 def _move_objects(

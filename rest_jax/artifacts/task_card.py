@@ -5,13 +5,17 @@ score, select, train and report read it from there.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts import manifests
+from rest_jax.artifacts import manifests, records
 from rest_jax.config import configuration
 
-_KEY = 'task'  # of the manifest's statistics
+_KEY, PROMPTS = 'task', 'prompts'  # of the manifest's statistics
+# What sampling reads of a card, beside the vocabulary, wherever that lies.
+_SAMPLED = ('vocab_size', 'eos_ids', 'bos_id', 'stop')
+_ALL = (*_SAMPLED, 'task', 'split', 'grader', 'eos_id')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,46 @@ class TaskCard:
   def to_statistics(self) -> dict[str, Any]:
     """The entry of a manifest's statistics that holds the card."""
     return {_KEY: dataclasses.asdict(self)}
+
+
+def prompts_entry(
+  rows: Sequence[records.Problem], card: Mapping[str, Any], vocabulary: str
+) -> dict[str, str]:
+  """The entry of a manifest's statistics that holds the prompts' digest.
+
+  Args:
+    rows: the problems.
+    card: TaskCard.to_statistics().
+    vocabulary: its digest.
+  """
+  parts = [[row.id, [list(ids) for ids in row.prompt_parts]] for row in rows]
+  return {PROMPTS: manifests.digest_of([_text(card, vocabulary), parts])}
+
+
+def prompts(problems: manifests.Manifest) -> str:
+  """What identifies the prompts of a folder of problems, for sampling.
+
+  Another answer or grader gives the same: the samples stand, and are graded
+  again. A folder of an earlier version gives the digest of all it holds.
+  """
+  return problems.statistics.get(PROMPTS, problems.digest)
+
+
+def text(problems: manifests.Manifest) -> str:
+  """What identifies how ids become text: the vocabulary and what ends one."""
+  vocabulary = problems.fingerprint['inputs'].get('vocabulary')
+  return manifests.digest_of(_text(problems.statistics, vocabulary))
+
+
+def _text(card: Mapping[str, Any], vocabulary: str | None) -> list[Any]:
+  # A card of an earlier version lacks some.
+  return [vocabulary, [card[_KEY].get(name) for name in _SAMPLED]]
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+  """Whether two manifests' statistics hold the same for later stages."""
+  one, other = (json.loads(json.dumps(card[_KEY])) for card in (one, other))
+  return all(one.get(name) == other.get(name) for name in _ALL)
 
 
 def of(problems: manifests.Manifest, dial: str = 'PROBLEMS_DIRS') -> TaskCard:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rest_jax.artifacts import manifests, storage
+from rest_jax.artifacts import manifests, storage, task_card
 from rest_jax.commands import points_table
 from rest_jax.config import configuration
 from rest_jax.evaluation import intervals
@@ -96,7 +96,8 @@ def export(
   """
   samples = manifests.load(samples_dir, stage='sample')
   problems = manifests.load(problems_dir, stage='prepare')
-  if samples.fingerprint['inputs']['problems'] != problems.digest:
+  drawn_for = samples.fingerprint['inputs']['problems']
+  if drawn_for not in (problems.digest, task_card.prompts(problems)):
     raise configuration.ConfigurationError(
       f'{samples_dir}: not samples of {problems_dir}, or those have changed '
       'since. Name the folder of problems that was sampled.'

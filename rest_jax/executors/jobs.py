@@ -5,7 +5,7 @@ An executor knows no algorithm, and a plan knows no machine.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from rest_jax.config import configuration
@@ -67,19 +67,44 @@ class Job:
   outputs: tuple[str, ...] = ()
 
 
+def named(jobs: Sequence[Job], word: str) -> list[str]:
+  """The names of the jobs that a word means: a name, or how names begin.
+
+  Raises:
+    ConfigurationError: it means none.
+  """
+  found = [job.name for job in jobs if f'{job.name}/'.startswith(f'{word}/')]
+  if not found:
+    known = ', '.join(job.name for job in jobs)
+    raise configuration.ConfigurationError(
+      f'no job is named {word!r}. The plan has: {known}.'
+    )
+  return found
+
+
+def behind(jobs: Sequence[Job], names: Iterable[str]) -> list[str]:
+  """The jobs that need one of these, directly or through others; in order.
+
+  Args:
+    jobs: of a plan, each behind the jobs that it needs.
+    names: of some of them, which are not part of the result.
+  """
+  reached = set(names)
+  found = []
+  for job in jobs:
+    if job.name not in reached and reached.intersection(job.needs):
+      reached.add(job.name)
+      found.append(job.name)
+  return found
+
+
 def until(jobs: Sequence[Job], last: str) -> tuple[Job, ...]:
   """The jobs up to `last`, whatever it does not need left out.
 
   Raises:
     ConfigurationError: no job has this name, or a name that begins so.
   """
-  named = [job.name for job in jobs if f'{job.name}/'.startswith(f'{last}/')]
-  if not named:
-    known = ', '.join(job.name for job in jobs)
-    raise configuration.ConfigurationError(
-      f'no job is named {last!r}. The plan has: {known}.'
-    )
-  wanted = set(named)
+  wanted = set(named(jobs, last))
   for job in reversed(jobs):
     if job.name in wanted:
       wanted.update(job.needs)

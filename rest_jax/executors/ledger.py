@@ -1,9 +1,11 @@
 """The launcher's record of a job: RUN_DIR/jobs/<name>.json.
 
-A job is skipped if its record has the same configuration, the same inputs and
-the same outputs, and these are complete. Any other job is started, and its
-stage finds out whether there is something to do (artifacts/manifests.py). A
-record that is wrong or lost therefore costs seconds, never a result.
+A job is skipped if its record has the same configuration, the same inputs, the
+same files of the user's (job_files.py) and the same outputs, and these are
+complete. Any other job is started, and its stage finds out whether there is
+something to do (artifacts/manifests.py). A record that is wrong or lost
+therefore costs seconds, never a result. What a changed file leads to is decided
+in changes.py, before the first job.
 """
 
 import dataclasses
@@ -14,9 +16,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from rest_jax import __version__
-from rest_jax.artifacts import manifests, storage
+from rest_jax.artifacts import file_digests, manifests, storage
 from rest_jax.config import gin_names, packaged_gin
+from rest_jax.executors import job_files
 from rest_jax.executors.jobs import Job
+
+FOLDER = 'ledger'  # of RUN_DIR: what is known of more than one job
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,17 +49,31 @@ class Configuration:
       run_dir: the run's folder.
     """
     text = [_stage_text(job.stage), *job.arguments]
-    reached = gin_names.reached(' '.join(text), self.bindings)
-    reached.pop('RUN_DIR', None)
-    value = [text, sorted(reached.items())]
+    value = [text, sorted(self._reached(job).items())]
     line = json.dumps([__version__, value, list(self.others)]).replace(
       f'{run_dir}/', '$RUN/'
     )
     return hashlib.sha256(line.encode()).hexdigest()[:32]
 
+  def files(self, job: Job, run_dir: str) -> list[job_files.File]:
+    """The user's files that this job depends on; see job_files.py."""
+    return job_files.of(job, self._reached(job), self.bindings, run_dir)
+
+  def _reached(self, job: Job) -> dict[str, str]:
+    """The bindings that the stage's gin file and the arguments refer to."""
+    text = [_stage_text(job.stage), *job.arguments]
+    reached = gin_names.reached(' '.join(text), self.bindings)
+    reached.pop('RUN_DIR', None)
+    return reached
+
 
 class Ledger:
-  """The records of a run's jobs."""
+  """The records of a run's jobs.
+
+  Attributes:
+    cache: digests of the user's files.
+    again: names of jobs that count as not done, whatever is recorded.
+  """
 
   def __init__(self, run_dir: str, configuration: Configuration):
     """Reads nothing yet.
@@ -65,22 +84,72 @@ class Ledger:
     """
     self.run_dir = run_dir
     self.configuration = configuration
+    self.cache = file_digests.Cache(f'{run_dir}/{FOLDER}/files.json')
+    self.again: set[str] = set()
+    self._begun: dict[str, dict[str, str]] = {}
 
   def is_done(self, job: Job) -> bool:
     """Whether there is nothing to start."""
     record = self.read(job)
     return (
       record is not None
+      and job.name not in self.again
       and record.get('exit_code') == 0
       and record.get('digest') == self.digest(job)
       and record.get('inputs') == self._digests(job.inputs)
       and record.get('outputs') == self._digests(job.outputs)
       and None not in record['outputs'].values()
+      and self._has_same_files(job, record.get('files'))
     )
 
   def digest(self, job: Job) -> str:
     """Configuration.digest of a job of this run."""
     return self.configuration.digest(job, self.run_dir)
+
+  def has_same_inputs(self, job: Job) -> bool:
+    """Whether the folders that a job reads are those of its record."""
+    record = self.read(job) or {}
+    return record.get('inputs') == self._digests(job.inputs)
+
+  def files(self, job: Job) -> dict[str, str]:
+    """Digests of the user's files that a job depends on and that are there."""
+    found = {}
+    for file in self.configuration.files(job, self.run_dir):
+      digest = file.digest(self.cache)
+      if digest is not None:
+        found[file.key] = digest
+    return found
+
+  def changed(self, job: Job) -> list[job_files.File]:
+    """The files that are not what they were when the job used them.
+
+    A file that is not there any more counts as unchanged: a finished run does
+    not need it, and a job that does says so.
+    """
+    recorded = (self.read(job) or {}).get('files')
+    if recorded is None:
+      recorded = job_files.stated(job)
+    return [
+      file
+      for file in self.configuration.files(job, self.run_dir)
+      if file.key in recorded
+      and file.digest(self.cache) not in (None, recorded[file.key])
+    ]
+
+  def begin(self, job: Job, *, anew: bool = False) -> None:
+    """Notes the files that a job is about to use.
+
+    Args:
+      job: that is about to start.
+      anew: whether what it had made before was set aside; else the record of
+        what stands is kept until the job has ended.
+    """
+    self._begun[job.name] = files = self.files(job)
+    old = {} if anew else self.read(job) or {}
+    if old.get('exit_code') != 0:
+      fields = {'name': job.name, 'stage': job.stage, 'seconds': 0.0}
+      unknown = {'exit_code': None, 'files': files}
+      storage.write_json(self._path(job), fields | old | unknown)
 
   def outputs(self, job: Job) -> dict[str, str | None]:
     """Folder to the digest of its manifest, None where it is not done."""
@@ -116,7 +185,7 @@ class Ledger:
       return  # refused: what was done before still stands
     if exit_code == 0 and outputs == before and 'seconds' in old:
       seconds = old['seconds']
-    elif old.get('exit_code', 0) != 0:
+    elif old.get('exit_code', 0) != 0:  # None: it was killed, or runs first
       seconds += old.get('seconds', 0.0)
     storage.write_json(
       self._path(job),
@@ -125,11 +194,19 @@ class Ledger:
         'stage': job.stage,
         'digest': self.digest(job),
         'inputs': self._digests(job.inputs),
+        'files': self._begun.pop(job.name, None) or self.files(job),
         'outputs': outputs,
         'seconds': round(seconds, 3),
         'exit_code': exit_code,
       },
     )
+
+  def _has_same_files(self, job: Job, recorded: Mapping | None) -> bool:
+    """Whether the files that are there are those of the record."""
+    if recorded is None:  # of an earlier version: the stage finds out
+      return False
+    now = self.files(job)
+    return all(recorded.get(key) == digest for key, digest in now.items())
 
   def _path(self, job: Job) -> storage.Path:
     return storage.path(self.run_dir) / 'jobs' / f'{job.name}.json'

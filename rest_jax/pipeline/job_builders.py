@@ -95,7 +95,13 @@ class PlanBuilder:
       bindings={},
       inputs=[],
       outputs=dict.fromkeys(
-        [*splits[0], *splits[1], *self._eval_problems(), *examples]
+        [
+          self.paths.at('problems'),  # about the vocabulary
+          *splits[0],
+          *splits[1],
+          *self._eval_problems(),
+          *examples,
+        ]
       ),
     )
 

@@ -21,7 +21,7 @@ from rest_jax.artifacts import (
   storage,
 )
 from rest_jax.config import configuration, gin_flags, gin_parser
-from rest_jax.executors import jobs
+from rest_jax.executors import changes, jobs
 from rest_jax.executors.console import Console
 from rest_jax.executors.ledger import Configuration, Ledger
 from rest_jax.executors.local import LocalExecutor
@@ -69,7 +69,19 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
   gin_flags.add(result)
   result.add_argument('--until', metavar='JOB', help='the last job to run')
   result.add_argument('--dry_run', action='store_true', help='print the plan')
+  add_redo(result)
   return result
+
+
+def add_redo(target: argparse.ArgumentParser) -> None:
+  """Adds the flag --redo."""
+  target.add_argument(
+    '--redo',
+    metavar='STAGE|JOB',
+    action='append',
+    default=[],
+    help='set aside what these have made, and make it again; comma-separated',
+  )
 
 
 def run(
@@ -101,7 +113,7 @@ def launch(
 
   Args:
     program: whose plan it is.
-    flags: executor, until, dry_run and those of gin_flags.
+    flags: executor, until, dry_run, redo and those of gin_flags.
     bindings: all gin bindings of the command line, as NAME=VALUE.
     arguments: the command line, for the run's config.gin.
 
@@ -138,6 +150,7 @@ class _Launch:
       bindings=bindings,
       search_paths=gin_flags.search_paths(flags),
     )
+    self._redo = [word for words in flags.redo for word in words.split(',')]
     launch_checks.check_paths(self._automatic.context)
     self._derived = self._automatic.before_plan()
     # What was derived is read like any other gin file, so it must be written;
@@ -165,6 +178,7 @@ class _Launch:
         others=[b for b in self._bindings if '.' in b.partition('=')[0]],
       ),
     )
+    self._changes = changes.Changes(self._ledger, self._whole, self._planned)
     self._text = (
       f'# {self._program.name} {shlex.join(self._arguments)}\n'
       f'# which resolves to:\n\n{gin_parser.config_text()}'
@@ -184,14 +198,21 @@ class _Launch:
     self._check()
     print(self._text.decode())
     _print_plan(self._planned, self._ledger, self._automatic.devices())
+    refusal = self._changes.refusal(self._redo)
+    if refusal:
+      print(refusal)
     _print_derived(self._derived, self._automatic.pending)
 
   def run(self) -> int:
     """Runs what is not done yet; returns the exit code."""
+    refusal = self._changes.refusal(self._redo)
+    if refusal:
+      raise configuration.ConfigurationError(refusal)
     config = _config(self.run_dir, self._program)
     _print_derived(self._derived, [])
     self._check()
     with leases.hold(self.run_dir, purpose=self._program.name):
+      self._changes.begin(self._redo)
       self._automatic.write()
       code, done = 0, 0
       if self._automatic.pending:
@@ -202,10 +223,12 @@ class _Launch:
           _print_derived(self._automatic.after_prepare(), [])
           self._automatic.write()
           self._resolve()
+          self._changes.begin([])  # with the rest of what was asked for
           self._tell_needs()
           storage.write_bytes(config, self._text)
       if code == 0:
         code = self._execute(self._planned[done:], config)
+      self._changes.end()
     if code == 0 and self._planned[-1].stage == 'report':
       print(results_table(self.run_dir))
       print(f'\nreport: {self.run_dir}/report/index.html')
@@ -227,6 +250,7 @@ class _Launch:
       # accepted it, before the report, the last job, which shows it.
       if not config.exists() or job.stage == 'report':
         storage.write_bytes(config, self._text)
+      self._changes.before(job)
 
     executor = EXECUTORS[self._flags.executor](
       self.run_dir,
@@ -319,6 +343,23 @@ def _config(run_dir: str, program: Program) -> storage.Path:
   raise configuration.ConfigurationError(
     f'{config}: not written by rest_jax, so RUN_DIR holds something else. '
     'Set RUN_DIR to a new folder, or move that file away.'
+  )
+
+
+def command_of(run_dir: str) -> tuple[Program, list[str]]:
+  """The program that made a run, and the flags that it was given last.
+
+  Raises:
+    ConfigurationError: RUN_DIR holds no run.
+  """
+  config = storage.path(run_dir) / 'config.gin'
+  start = config.read_text().partition('\n')[0] if config.exists() else ''
+  for program in (REST_EM, BATCH):
+    if start.startswith(f'# {program.name}'):
+      return program, shlex.split(start.removeprefix(f'# {program.name}'))
+  raise configuration.ConfigurationError(
+    f'{run_dir}: there is no run (no {config.name} that a launcher wrote). Set '
+    'RUN_DIR to the folder of one.'
   )
 
 

@@ -9,18 +9,16 @@ import contextlib
 import dataclasses
 import difflib
 import functools
-import hashlib
 import importlib
 import inspect
 import os
-import pathlib
 import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from rest_jax.config import configuration
-from rest_jax.rewards import verdicts
+from rest_jax.rewards import grader_sources, verdicts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,6 +132,21 @@ def get(name: str) -> Grader:
   )
 
 
+def label(name: str) -> str | None:
+  """Name and version of a grader, as Grader.label, without importing it.
+
+  Args:
+    name: as of `get`.
+
+  Returns:
+    None where there is no such grader, or its file is not found.
+  """
+  if name in REGISTRY:
+    return REGISTRY[name].label
+  version = grader_sources.version(name) if ':' in name else None
+  return None if version is None else f'{name}/{version}'
+
+
 @functools.cache
 def _own(path: str) -> Grader:
   """A row for a user's 'module:function'; another text, another version."""
@@ -153,10 +166,9 @@ def _own(path: str) -> Grader:
       f'imported:\n{_last_lines(error)}'
     ) from error
   _check_call(path, function)
-  source = pathlib.Path(inspect.getfile(inspect.unwrap(function)))
   return Grader(
     name=path,
-    version=hashlib.sha256(source.read_bytes()).hexdigest()[:8],
+    version=grader_sources.version(path) or 'unknown',
     path=path,
     bounded=False,
     reads=getattr(function, 'reads', 'answer'),

@@ -141,6 +141,46 @@ def test_a_folder_that_was_only_started_takes_any_configuration(folder):
   assert done.fingerprint['semantic'] == {'a': 2}
 
 
+def test_what_a_stage_does_not_count_as_work_is_set_aside(folder):
+  """A training that saved nothing but its step 0 takes any configuration."""
+  how = {'holds_work': lambda place: (place / 'step_1').exists()}
+  with pytest.raises(KeyError):
+    stage(folder, semantic={'a': 1}, stop=1, **how)
+  done = stage(folder, semantic={'a': 2}, **how)
+  assert done.fingerprint['semantic'] == {'a': 2}
+  aside = folder.parent / 'verdicts.superseded-1'
+  assert (aside / records.part_name(0, 3)).exists()
+  with pytest.raises(fingerprints.FingerprintError):
+    stage(folder, semantic={'a': 3}, **how)  # a finished folder is refused
+  other = folder.parent / 'other'
+  with pytest.raises(KeyError):
+    stage(other, semantic={'a': 1}, stop=1, **how)
+  storage.write_bytes(other / 'step_1', b'')
+  with pytest.raises(fingerprints.FingerprintError):
+    stage(other, semantic={'a': 2}, **how)
+
+
+def test_what_is_set_aside_for_its_inputs_takes_another_configuration(folder):
+  how = {'on_new_inputs': 'set_aside'}
+  stage(folder, semantic={'a': 1}, inputs={'samples': 'one'}, **how)
+  new = stage(folder, semantic={'a': 2}, inputs={'samples': 'two'}, **how)
+  assert new.fingerprint['semantic'] == {'a': 2}
+  assert (folder.parent / 'verdicts.superseded-1' / 'manifest.json').exists()
+
+
+def test_a_refusal_says_how_the_folder_is_made_again(folder, monkeypatch):
+  stage(folder, semantic={'a': 1})
+  for job, said in (
+    ('', f'delete {folder}'),
+    ('base/score', '--redo=base/score '),
+  ):
+    monkeypatch.setenv(leases.JOB, job)
+    with pytest.raises(fingerprints.FingerprintError, match=said):
+      stage(folder, semantic={'a': 2})
+  with pytest.raises(fingerprints.FingerprintError, match='again: call X'):
+    stage(folder, semantic={'a': 2}, remedy='call X')
+
+
 def test_growable_bindings_grow_and_do_not_shrink(folder):
   grow = {'growable': ('n', 'tasks')}
   stage(folder, semantic={'n': 2, 'tasks': ['a']}, **grow)

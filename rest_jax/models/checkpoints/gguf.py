@@ -6,7 +6,6 @@ rows in llama.cpp's order; here they are put back.
 """
 
 import dataclasses
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -68,15 +67,6 @@ def read_params(
     return _half_split(matrix, pairs[name]) if name in pairs else matrix
 
   return weights.stack(get, config)
-
-
-def digest(source: storage.PathLike) -> str:
-  """What identifies the weights: the bytes of the file."""
-  total = hashlib.sha256()
-  with storage.path(source).open('rb') as stream:
-    while block := stream.read(1 << 24):
-      total.update(block)
-  return total.hexdigest()[:32]
 
 
 def check(reader: Any, source: Any, config: DecoderConfig) -> None:

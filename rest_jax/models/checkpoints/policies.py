@@ -13,8 +13,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from rest_jax.artifacts import model_formats, storage
-from rest_jax.distributed import partitioning
+from rest_jax.artifacts import (
+  file_digests,
+  model_formats,
+  storage,
+  weight_digests,
+)
+from rest_jax.distributed import multihost, partitioning
 from rest_jax.models import network
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import trained
@@ -76,8 +81,14 @@ def load(
 
 
 def digest(source: storage.PathLike) -> str:
-  """What identifies the weights at a path, wherever they lie."""
-  return _reader(source).digest(source)
+  """What identifies the weights at a path, wherever they lie.
+
+  Collective: process 0 alone reads the files, and only those that have changed
+  since this run last read them.
+  """
+  return multihost.from_writer(
+    lambda: weight_digests.digest(source, file_digests.of_this_process())
+  )
 
 
 def iteration(source: storage.PathLike) -> int:

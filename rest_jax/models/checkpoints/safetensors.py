@@ -87,11 +87,6 @@ def read_params(
   return weights.stack(get, config)
 
 
-def digest(source: storage.PathLike) -> str:
-  """What identifies the weights: the bytes of the files that count."""
-  return safetensors_files.digest(storage.path(source))
-
-
 def _named(name: str, layer: int | None) -> str:
   if layer is None:
     return f'{_WHOLE_NAMES[name]}.weight'

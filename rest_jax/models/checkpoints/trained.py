@@ -2,14 +2,16 @@
 
 from typing import Any
 
-from rest_jax.artifacts import manifests, run_paths, storage
+from rest_jax.artifacts import (
+  manifests,
+  run_paths,
+  storage,
+  weight_digests,
+)
 from rest_jax.config import configuration
 from rest_jax.models.architecture import DecoderConfig, RopeScaling
 
 PARAMS = 'params'  # the item of a checkpoint that holds the weights
-# Of the statistics, where step 0 was chosen: {'digest', 'iteration'} of the
-# policy that the training started from, which is the one that it gave.
-SAME_AS = 'same_as'
 
 
 def network(source: storage.PathLike) -> DecoderConfig:
@@ -47,16 +49,6 @@ def load(source: storage.PathLike, model: DecoderConfig, target: Any) -> Any:
   return restore(chosen_step(source) / PARAMS, target)
 
 
-def digest(source: storage.PathLike) -> str:
-  """What identifies the weights: the digest of the stage's folder.
-
-  Where the M-step chose step 0 they are those that it started from, and have
-  the digest of these.
-  """
-  manifest = manifests.load(source, stage='train')
-  return manifest.statistics.get(SAME_AS, {}).get('digest', manifest.digest)
-
-
 def same_as(source: storage.PathLike) -> str | None:
   """The model that an M-step gave back unchanged: base or iteration_NN.
 
@@ -67,7 +59,7 @@ def same_as(source: storage.PathLike) -> str | None:
     None where it holds no checkpoint of the train stage, or a trained one.
   """
   manifest = manifests.load_if_done(source)
-  found = manifest.statistics.get(SAME_AS) if manifest else None
+  found = manifest.statistics.get(weight_digests.SAME_AS) if manifest else None
   if found is None:
     return None
   number = found['iteration']
@@ -78,7 +70,9 @@ def iteration(source: storage.PathLike) -> int:
   """The iteration of the loop that made the weights; 0: the base, or SFT."""
   manifest = manifests.load(source, stage='train')
   own = manifest.fingerprint['semantic']['iteration']
-  return manifest.statistics.get(SAME_AS, {}).get('iteration', own)
+  return manifest.statistics.get(weight_digests.SAME_AS, {}).get(
+    'iteration', own
+  )
 
 
 def chosen_step(folder: storage.PathLike) -> storage.Path:

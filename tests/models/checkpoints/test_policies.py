@@ -1,6 +1,7 @@
 """Where a policy's weights are found, and what identifies them."""
 
 import dataclasses
+import os
 import re
 
 import jax
@@ -9,8 +10,9 @@ import published_llama as published
 import pytest
 import tiny_run
 
+from rest_jax.artifacts import file_digests, safetensors_files, storage
 from rest_jax.config import configuration
-from rest_jax.distributed import partitioning
+from rest_jax.distributed import multihost, partitioning
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies, trained
 
@@ -54,6 +56,25 @@ def test_a_digest_follows_the_weights_and_not_their_place(tmp_path, folder):
   other = published.write_safetensors(tmp_path / 'other', found)
   digest = policies.digest(folder)
   assert digest == policies.digest(again) != policies.digest(other)
+
+
+def test_weights_are_read_by_one_process_and_once_for_a_run(
+  tmp_path, folder, monkeypatch
+):
+  told = []
+
+  def from_writer(function):
+    told.append(function())
+    return 'of process 0'
+
+  monkeypatch.setattr(multihost, 'from_writer', from_writer)
+  monkeypatch.setenv(file_digests.CACHE, str(tmp_path / 'files.json'))
+  for file in storage.path(folder).iterdir():
+    os.utime(file, (1_000, 1_000))
+  assert policies.digest(folder) == 'of process 0'
+  monkeypatch.setattr(safetensors_files, 'digest', None)  # no second time
+  policies.digest(folder)
+  assert told[0] == told[1]
 
 
 def test_a_place_without_weights_says_what_may_be_there(tmp_path):

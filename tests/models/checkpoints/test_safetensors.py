@@ -8,6 +8,7 @@ import pytest
 
 from rest_jax.config import configuration
 from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models.checkpoints import policies
 from rest_jax.models.checkpoints import safetensors as ours
 
 TOKENS = [5, 1, 63, 30, 30, 2]
@@ -89,7 +90,7 @@ def write_index(folder, found, files=1):
 def test_the_index_says_which_file_counts(tmp_path):
   found = published.matrices(tied=True)
   folder = published.write_safetensors(tmp_path / 'm', found, files=2)
-  before = ours.digest(folder)
+  before = policies.digest(folder)
   stale(tmp_path, 'm', 'zz-old.safetensors')
   with pytest.raises(configuration.ConfigurationError) as caught:
     ours.read_params(folder, network())
@@ -99,7 +100,7 @@ def test_the_index_says_which_file_counts(tmp_path):
   np.testing.assert_array_equal(
     embedding(folder), found['model.embed_tokens.weight']
   )
-  assert ours.digest(folder) == before
+  assert policies.digest(folder) == before
 
 
 def test_an_index_that_does_not_fit_its_files_is_refused(tmp_path):
