@@ -161,9 +161,9 @@ def graded_counts(monkeypatch):
   counts = []
   original = pool.Pool.grade
 
-  def spy(self, items):
+  def spy(self, items, *rest):
     counts.append(len(items))
-    return original(self, items)
+    return original(self, items, *rest)
 
   monkeypatch.setattr(pool.Pool, 'grade', spy)
   return counts
@@ -222,8 +222,8 @@ def test_the_same_verdicts_of_a_newer_grader_keep_the_digest(
   if differs:
     grade = pool.Pool.grade
 
-    def other(self, items):
-      first, *rest = grade(self, items)
+    def other(self, items, *more):
+      first, *rest = grade(self, items, *more)
       changed = dataclasses.replace(first.verdict, answer='another')
       return [dataclasses.replace(first, verdict=changed), *rest]
 

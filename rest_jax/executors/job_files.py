@@ -173,7 +173,16 @@ def _vocabulary(path: str, cache: file_digests.Cache) -> str:
   if row is not None and row.weights:
     return weight_digests.digest(place, cache)  # one file that holds both
   folder = place if place.is_dir() else place.parent
-  names = [*_BESIDE, *(file.name for file in sorted(folder.glob('*.model')))]
+  # Of formats that are one file, with a tokenizer and nothing else.
+  single = [
+    row for row in model_formats.FORMATS if not (row.holds or row.weights)
+  ]
+  tokenizers = [
+    file.name
+    for file in sorted(folder.iterdir())
+    if any(row.matches(file) for row in single)
+  ]
+  names = [*_BESIDE, *tokenizers]
   if not place.is_dir():
     names = [place.name, *(name for name in _BESIDE if name != place.name)]
   files = [folder / name for name in names if (folder / name).exists()]

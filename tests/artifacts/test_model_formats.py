@@ -15,7 +15,9 @@ def test_every_reader_that_the_table_names_is_there():
   pytest.importorskip('gguf')
   for row in model_formats.FORMATS:
     for package, module, functions in (
-      ('models.checkpoints', row.weights, ('load', 'digest')),
+      ('models.checkpoints', row.weights, ('load',)),
+      ('models.checkpoints', row.network, ('network',)),
+      ('artifacts', row.bytes_of, ('digested', 'digest')),
       ('tokenizers', row.vocabulary, ('load', 'chat_template')),
     ):
       if module is not None:
