@@ -86,7 +86,7 @@ class TensorBoard:
         storage.write_bytes(self._remote / source.name, source.read_bytes())
       except OSError as error:
         multihost.say(
-          f'train: WARNING: TensorBoard events are not up to date: {error}'
+          f'warning: TensorBoard events are not up to date: {error}'
         )
 
   def close(self) -> None:
@@ -154,6 +154,6 @@ class WeightsAndBiases:
     self._run = None
     reason = ' '.join(str(error).split()).rstrip('.') or repr(error)
     multihost.say(
-      f'train: WARNING: Weights & Biases shows nothing from here on: {reason}. '
+      f'warning: Weights & Biases shows nothing from here on: {reason}. '
       'Run `wandb login`, or set WANDB_MODE=offline.'
     )
