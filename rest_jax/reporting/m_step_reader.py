@@ -95,10 +95,12 @@ def rates(
   for key, manifest in found.items():
     rate = manifest.recorded.get('tokens_per_second')
     if manifest.stage == 'sample' and rate:
-      model = run_paths.model_folder(key)
-      stage = _SAMPLE_JOBS.get(key.removeprefix(f'{model}/').split('/')[0])
+      folder = run_paths.model_folder(key)
+      stage = _SAMPLE_JOBS.get(key.removeprefix(f'{folder}/').split('/')[0])
+      # The jobs of a checkpoint of a batch, models/NAME, are NAME/sample_eval.
+      job = f'{folder.rpartition("/")[2]}/{stage}'
       seconds = manifest.recorded.get('seconds') or 1.0
-      drawn.setdefault(f'{model}/{stage}', []).append((rate, seconds))
+      drawn.setdefault(job, []).append((rate, seconds))
   for job, pairs in drawn.items():
     result[job] = sum(r * s for r, s in pairs) / sum(s for _, s in pairs)
   for model in models:

@@ -161,8 +161,7 @@ def _newest_log(logs: storage.Path) -> tuple[str, str, tuple[str, ...]]:
 
 
 def _files(folder: storage.Path, suffix: str) -> list[storage.Path]:
-  """The files of jobs such as `report` or `models/NAME/evaluate`."""
+  """The files of jobs such as `report` or `base/evaluate`."""
   if not folder.exists():
     return []
-  levels = (f'*{suffix}', f'*/*{suffix}', f'*/*/*{suffix}')
-  return sorted(path for level in levels for path in folder.glob(level))
+  return sorted([*folder.glob(f'*{suffix}'), *folder.glob(f'*/*{suffix}')])

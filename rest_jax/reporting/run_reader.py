@@ -187,8 +187,7 @@ def _seconds(jobs: storage.Path) -> dict[str, float]:
   result = {}
   if not jobs.exists():
     return result
-  levels = ('*.json', '*/*.json', '*/*/*.json')  # models/NAME/evaluate
-  for source in sorted(one for level in levels for one in jobs.glob(level)):
+  for source in sorted([*jobs.glob('*.json'), *jobs.glob('*/*.json')]):
     try:
       value = storage.read_json(source)
     except ValueError:

@@ -154,6 +154,6 @@ class WeightsAndBiases:
     self._run = None
     reason = ' '.join(str(error).split()).rstrip('.') or repr(error)
     multihost.say(
-      f'train: WARNING: Weights & Biases shows nothing from here on: {reason}. '
+      f'warning: Weights & Biases shows nothing from here on: {reason}. '
       'Run `wandb login`, or set WANDB_MODE=offline.'
     )

@@ -83,6 +83,13 @@ def test_the_rate_of_a_job_is_that_of_all_its_tokens_and_all_its_seconds(
       f'base/evaluation/{task}/greedy/samples',
       recorded={'seconds': seconds, 'tokens_per_second': tokens / seconds},
     )
+  # A checkpoint of a batch is called by its name, as its jobs are.
+  writer.evaluation('models/x', 0.5, sampled=False, tasks=['a'])
+  recorded(
+    writer.folder,
+    'models/x/evaluation/a/greedy/samples',
+    recorded={'seconds': 2.0, 'tokens_per_second': 7.0},
+  )
   writer.training('iteration_01')
   lines = ''.join(
     f'{{"step": {step}, "loss": 1.0, "tokens_per_second": {rate}}}\n'
@@ -96,4 +103,5 @@ def test_the_rate_of_a_job_is_that_of_all_its_tokens_and_all_its_seconds(
   assert run.rates == {
     'base/sample_eval': pytest.approx(2_000 / 40),
     'iteration_01/train': 900.0,
+    'x/sample_eval': pytest.approx(7.0),
   }

@@ -63,7 +63,7 @@ def test_events_that_cannot_be_uploaded_do_not_stop_a_training(
   log.write(1, {'loss': 1.0})
   store.fault('POST.*tensorboard', times=10**6, status=status)
   log.flush()
-  assert 'WARNING: TensorBoard' in capsys.readouterr().out
+  assert 'warning: TensorBoard' in capsys.readouterr().out
   assert 'bucket/lr/metrics.jsonl' in store.objects
   store.fault_nothing()
   log.flush()
@@ -173,7 +173,7 @@ def test_a_service_that_is_away_costs_a_warning(tmp_path, fake, capsys):
   log.flush()
   log.close()
   said = capsys.readouterr().out
-  assert said.count('WARNING: Weights & Biases') == 1
+  assert said.count('warning: Weights & Biases') == 1
   assert 'the service is away' in said
   text = (log.folder / 'metrics.jsonl').read_text()
   assert [json.loads(line)['step'] for line in text.splitlines()] == [
