@@ -140,6 +140,7 @@ def _what_fits(
   topology: topologies.Topology,
 ) -> str:
   """The first change of dials that fits, found by compiling; in a sentence."""
+  print('preflight: does not fit; compiling with other dials', flush=True)
   remat = '--gin.architecture.DecoderConfig.remat=full'
   changed = {} if model.remat == 'full' else {remat: None}
   model = dataclasses.replace(model, remat='full')

@@ -161,7 +161,7 @@ def graded_counts(monkeypatch):
   counts = []
   original = pool.Pool.grade
 
-  def spy(self, items):
+  def spy(self, items, *watch):
     counts.append(len(items))
     return original(self, items)
 
