@@ -177,6 +177,7 @@ def run(arguments: Sequence[str]) -> int:
     for name, value in bound.items():
       print(f'#   {name} = {value!r}')
     return 0
+  texts = gin_parser.bindings()  # _require_job reads the files anew
   _require_job(stage, read)
   try:
     function(**bound)
@@ -185,7 +186,7 @@ def run(arguments: Sequence[str]) -> int:
 
     if not memory_errors.is_out_of_memory(error):
       raise
-    text = memory_errors.told(stage, gin_parser.bindings(), str(error))
+    text = memory_errors.told(stage, texts, str(error))
     raise configuration.ConfigurationError(text) from error
   return 0
 

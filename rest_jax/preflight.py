@@ -126,7 +126,7 @@ def _needed(text: str) -> str:
   """What XLA says of the memory that a program needs, in one clause."""
   found = re.search(r'Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT])', text)
   if not found:
-    return 'the compiler ran out of device memory'
+    return f'the compiler says: {" ".join(text.split())[:160]}'
   used, unit, limit, of = found.groups()
   return f'needs {used} {unit}iB per chip, a chip has {limit} {of}iB'
 
@@ -140,15 +140,18 @@ def _what_fits(
   topology: topologies.Topology,
 ) -> str:
   """The first change of dials that fits, found by compiling; in a sentence."""
+  print('preflight: does not fit; compiling with other dials', flush=True)
   remat = '--gin.architecture.DecoderConfig.remat=full'
-  changed = {} if model.remat == 'full' else {remat: None}
+  changed = [] if model.remat == 'full' else [remat]
   model = dataclasses.replace(model, remat='full')
   share = config.batch_rows // (mesh.shape['data'] * mesh.shape['fsdp'])
   limit = topology.generation.hbm_bytes
-  for microbatches in (config.microbatches, share):
-    if microbatches != config.microbatches:
-      changed[f'--gin.MICROBATCHES={microbatches}'] = None
-    if not changed:
+  now = config.microbatches
+  for microbatches in sorted({now, max(now, min(8 * now, share)), share}):
+    dials = [*changed]
+    if microbatches != now:
+      dials.append(f'--gin.MICROBATCHES={microbatches}')
+    if not dials:
       continue
     tried = dataclasses.replace(config, microbatches=microbatches)
     try:
@@ -159,7 +162,7 @@ def _what_fits(
       continue
     needed = memory_bytes(compiled)['total']
     if needed <= limit:
-      return f'With {" ".join(changed)} it fits: {needed / 2**30:.2f} GiB.'
+      return f'With {" ".join(dials)} it fits: {needed / 2**30:.2f} GiB.'
   return (
     'Neither remat nor MICROBATCHES makes it fit: lower ROW_LENGTH, raise '
     'MESH_FSDP or MESH_TENSOR, or set PREFLIGHT_TOPOLOGY to more chips or to '

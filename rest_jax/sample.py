@@ -25,7 +25,7 @@ from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import requests, sampling_engine
 from rest_jax.sampling.earlier_samples import TEXT, EarlierSamples
 from rest_jax.sampling.streams import EngineConfig, Stream
-from rest_jax.tokenizers import vocabulary_checks
+from rest_jax.tokenizers import vocabularies, vocabulary_checks
 
 VERSION = 2  # 2: noise of 64 bits, never infinite
 
@@ -164,7 +164,8 @@ class _Sampler:
     self.mesh = partitioning.make_mesh(mesh)
     self.fingerprint = sampling_engine.fingerprint(model, config, self.mesh)
     self._params = None
-    self._vocabularies: set[str] = set()  # that fit the policy
+    # Those that fit the policy.
+    self._vocabularies: dict[str, vocabularies.Vocabulary] = {}
     self._engines: dict[Any, sampling_engine.Engine] = {}
 
   def engine(self, problems: manifests.Manifest) -> sampling_engine.Engine:
@@ -172,12 +173,11 @@ class _Sampler:
     card = task_card.of(problems)
     key = (card.vocabulary, card.eos_ids, card.stop)
     if card.vocabulary not in self._vocabularies:
+      vocabulary = requests.vocabulary_of(problems)
       vocabulary_checks.require_of_checkpoint(
-        requests.vocabulary_of(problems),
-        self.policy_dir,
-        self.model.vocab_size,
+        vocabulary, self.policy_dir, self.model.vocab_size
       )
-      self._vocabularies.add(card.vocabulary)
+      self._vocabularies[card.vocabulary] = vocabulary
     if self._params is None:
       self.progress.phase('loading the weights')
       self._params = policies.load(
@@ -189,7 +189,7 @@ class _Sampler:
         self._params,
         self.config,
         self.mesh,
-        requests.text_of(problems),
+        requests.text_of(problems, self._vocabularies[card.vocabulary]),
       )
     return self._engines[key]
 

@@ -29,10 +29,18 @@ def vocabulary_of(problems: manifests.Manifest) -> vocabularies.Vocabulary:
   return vocabulary_files.load(card.vocabulary, base=problems.folder)
 
 
-def text_of(problems: manifests.Manifest) -> Text:
-  """What the engine must know of the text of a folder of problems."""
+def text_of(
+  problems: manifests.Manifest,
+  vocabulary: vocabularies.Vocabulary | None = None,
+) -> Text:
+  """What the engine must know of the text of a folder of problems.
+
+  Args:
+    problems: the folder.
+    vocabulary: of the folder, where it has been loaded.
+  """
   card = task_card.of(problems)
-  vocabulary = vocabulary_of(problems)
+  vocabulary = vocabulary or vocabulary_of(problems)
   return Text(
     decode=vocabulary.decode,
     vocab_size=vocabulary.size,

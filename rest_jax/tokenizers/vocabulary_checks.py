@@ -61,6 +61,8 @@ def require_of_checkpoint(
     require_fits(vocabulary, vocab_size)
   if model_formats.of_weights(checkpoint).name == model_formats.TRAIN:
     return
+  if vocabulary_files.resolve(str(checkpoint)) == vocabulary.spec:
+    return  # it is the checkpoint's own, read from there
   own = _own(checkpoint)
   if own is not None:
     problem = _difference(vocabulary, own)
