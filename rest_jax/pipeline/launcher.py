@@ -138,7 +138,8 @@ def launch(
     raise configuration.ConfigurationError(refusal)
   config = _config(run_dir, program)
   text = (
-    f'# {program.name} {shlex.join(arguments)}\n# which resolves to:\n\n'
+    f'# {program.name} {shlex.join(_repeatable(arguments))}\n'
+    f'# which resolves to:\n\n'
     f'{gin_parser.config_text()}'
   ).encode()
 
@@ -271,6 +272,17 @@ def command_of(run_dir: str) -> tuple[Program, list[str]]:
     f'{run_dir}: there is no run (no {config.name} that a launcher wrote). Set '
     'RUN_DIR to the folder of one.'
   )
+
+
+def _repeatable(arguments: Sequence[str]) -> list[str]:
+  """A command line without --redo, which is for one launch."""
+  iterator, result = iter(arguments), []
+  for argument in iterator:
+    if argument == '--redo':
+      next(iterator, None)
+    elif not argument.startswith('--redo='):
+      result.append(argument)
+  return result
 
 
 def _flags_of_jobs(
