@@ -14,7 +14,7 @@ own flags come behind it. Start it in the folder where you started that one.
 from collections.abc import Sequence
 
 from rest_jax.config import configuration, gin_flags
-from rest_jax.pipeline import launcher
+from rest_jax.pipeline import launcher, own_run
 
 _WORDS = {'evaluate', '--run_mode=evaluate'}  # of rest-jax evaluate
 
@@ -39,11 +39,14 @@ def run(arguments: Sequence[str]) -> int:
   before = [argument for argument in before if argument not in _WORDS]
   known, earlier = gin_flags.split(before)
   stood = parser.parse_args(known)
+  stood.gin_file, earlier = own_run.expand(
+    stood, [*stood.gin_bindings, *earlier]
+  )
   for name in ('gin_file', 'gin_search_paths'):
     if not getattr(flags, name):
       setattr(flags, name, getattr(stood, name))
   flags.redo = flags.redo or ['score']
-  everything = [*stood.gin_bindings, *earlier, *flags.gin_bindings, *bindings]
+  everything = [*earlier, *flags.gin_bindings, *bindings]
   command = [
     *(f'--gin_file={name}' for name in flags.gin_file),
     *(f'--gin.{binding}' for binding in everything),

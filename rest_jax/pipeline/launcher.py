@@ -180,7 +180,7 @@ class _Launch:
     )
     self._changes = changes.Changes(self._ledger, self._whole, self._planned)
     self._text = (
-      f'# {self._program.name} {shlex.join(self._arguments)}\n'
+      f'# {self._program.name} {shlex.join(_repeatable(self._arguments))}\n'
       f'# which resolves to:\n\n{gin_parser.config_text()}'
     ).encode()
 
@@ -361,6 +361,17 @@ def command_of(run_dir: str) -> tuple[Program, list[str]]:
     f'{run_dir}: there is no run (no {config.name} that a launcher wrote). Set '
     'RUN_DIR to the folder of one.'
   )
+
+
+def _repeatable(arguments: Sequence[str]) -> list[str]:
+  """A command line without --redo, which is for one launch."""
+  iterator, result = iter(arguments), []
+  for argument in iterator:
+    if argument == '--redo':
+      next(iterator, None)
+    elif not argument.startswith('--redo='):
+      result.append(argument)
+  return result
 
 
 def _flags_of_jobs(

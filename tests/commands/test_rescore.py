@@ -60,6 +60,11 @@ def test_a_folder_without_a_run_is_refused(tmp_path, launched):
   assert not launched
 
 
+def test_redo_is_no_part_of_a_runs_command():
+  given = ['--redo', 'train', '--gin_file=a.gin', '--redo=score', '--until=x']
+  assert launcher._repeatable(given) == ['--gin_file=a.gin', '--until=x']
+
+
 def test_redo_belongs_to_launchers():
   with pytest.raises(SystemExit):
     main.run(['score', '--redo=score', '--gin.RUN_DIR=x'])
