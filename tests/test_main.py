@@ -179,8 +179,8 @@ def test_a_stage_alone_says_how_a_run_calls_it(stage):
 def test_without_a_gin_file_the_run_files_are_listed():
   code, _, error = run('prepare', '--gin.RUN_DIR=x')
   assert code == 2
-  assert 'runs/own_problems.gin     ReST^EM on your own problems, from' in error
-  assert 'runs/math.gin ' in error and '--input=problems.jsonl' in error
+  assert 'runs/own_problems.gin   ReST^EM on your own problems, from' in error
+  assert 'runs/math.gin ' in error and '--input=FILE.jsonl' in error
 
 
 def test_a_file_at_the_place_of_a_folder_is_named_in_one_line(tmp_path):
