@@ -155,7 +155,7 @@ def _graded(
           completion=row['completion'],
           reference=row['reference'],
           finish_reason=row.get('finish_reason'),
-          name=f'the row {row["id"]!r}',
+          name=f'the row {json_lines.dumps(row["id"])}',
         )
         for row in chunk
       ]
