@@ -66,6 +66,8 @@ EXTRAS = {
     'protobuf>=6.31,<7',
     'sentencepiece>=0.2,<0.2.3',
   ],
+  # losses and rewards on Weights & Biases: --gin.TRACKERS=[wandb]
+  'wandb': ['wandb>=0.19.10,<0.32'],
   # a second opinion on math answers, for the tests and the benchmark only
   'oracle': ['math-verify[antlr4_13_2]>=0.9,<0.10'],
   'dev': [

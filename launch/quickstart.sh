@@ -45,6 +45,8 @@ elif [[ $run_dir != /* && $run_dir != *://* ]]; then
 fi
 
 . launch/environment.sh ''
+echo "the environment is ${PYTHON%/bin/python}; to use it yourself:" \
+  ". ${PYTHON%/python}/activate"
 export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
 exec "$PYTHON" launch/rest_em.py --executor=local \
   --gin_file="runs/$task.gin" --gin.RUN_DIR="$run_dir" \

@@ -31,7 +31,7 @@ class Needs(NamedTuple):
 
   Attributes:
     sampling_seconds: of all E-steps and evaluations.
-    training_seconds: of all M-steps.
+    training_seconds: of all M-steps, where half of the samples are right.
     training_bytes: memory of one device in training.
     disk_bytes: below RUN_DIR, at most.
   """
@@ -87,7 +87,7 @@ def of_run(
   weights = 4 * model.num_parameters
   return Needs(
     sampling_seconds=iterations * e_step + (1 + 4 * iterations) * greedy,
-    training_seconds=iterations * dials['MAX_STEPS'] * step,
+    training_seconds=iterations * dials['MAX_STEPS'] / 2 * step,
     training_bytes=sizes.training_bytes(
       model,
       devices,
@@ -105,7 +105,7 @@ def lines(needs: Needs, machine: Machine) -> list[str]:
   """For a person."""
   return [
     f'need  sampling {_time(needs.sampling_seconds)}, training '
-    f'{_time(needs.training_seconds)} at most (a rough guess, for {machine})',
+    f'{_time(needs.training_seconds)} (a rough guess, for {machine})',
     f'need  memory for training {needs.training_bytes / _GIB:.1f} GiB of '
     f'{machine.device_bytes / _GIB:.1f}; disk up to '
     f'{needs.disk_bytes / _GIB:.1f} GiB',

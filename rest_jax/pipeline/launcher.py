@@ -9,7 +9,10 @@ command resumes an interrupted run. One launcher at a time holds RUN_DIR.
 
 import argparse
 import dataclasses
+import os
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -232,6 +235,7 @@ class _Launch:
     if code == 0 and self._planned[-1].stage == 'report':
       print(results_table(self.run_dir))
       print(f'\nreport: {self.run_dir}/report/index.html')
+      print(f'in a browser: {_command()} view {self.run_dir}')
     return code
 
   def _tell_needs(self) -> None:
@@ -361,6 +365,14 @@ def command_of(run_dir: str) -> tuple[Program, list[str]]:
     f'{run_dir}: there is no run (no {config.name} that a launcher wrote). Set '
     'RUN_DIR to the folder of one.'
   )
+
+
+def _command() -> str:
+  """How this environment's rest-jax is called from the user's shell."""
+  found = os.path.join(sys.prefix, 'bin', 'rest-jax')
+  if shutil.which('rest-jax') or not os.path.exists(found):
+    return 'rest-jax'
+  return os.path.relpath(found)
 
 
 def _repeatable(arguments: Sequence[str]) -> list[str]:

@@ -28,7 +28,7 @@ BEFORE_PLAN = (
   *('MODEL', 'CHAT', 'NUM_SHOTS', 'GRADER', 'NUM_ITERATIONS'),
   *('NUM_SAMPLES', 'MAX_DECODE_LENGTH', 'LEARNING_RATES'),
 )
-_EPOCHS = 3
+_EPOCHS = 2
 _VALIDATIONS = 4  # of an M-step, after the one of step 0
 _SHOTS = 4
 # Learning rates of adamw: the more parameters, the smaller the step. Full
@@ -111,7 +111,7 @@ def _extent(machine: Machine) -> dict[str, Dial]:
   on_cpu = machine.kind == 'cpu'
   return {
     'NUM_ITERATIONS': Dial(2 if on_cpu else 3, reason),
-    'NUM_SAMPLES': Dial(8 if on_cpu else 32, reason),
+    'NUM_SAMPLES': Dial(4 if on_cpu else 32, reason),
     'MAX_DECODE_LENGTH': Dial(96 if on_cpu else 512, reason),
   }
 
@@ -136,13 +136,14 @@ def schedule(
   example = statistics.fmean(prompts.train or [1]) + asked.max_decode_length / 2
   examples = kept * len(prompts.train)
   steps = max(4, math.ceil(_EPOCHS * examples * example / (row * rows)))
-  every = max(1, steps // _VALIDATIONS)
+  # Half of the samples are not expected to be right.
+  every = max(1, steps // 2 // _VALIDATIONS)
   many = f'{len(prompts.train)} problems, at most {kept} solutions of each'
   return {
     'MAX_EPOCHS': Dial(_EPOCHS, 'of the kept solutions'),
     'MAX_STEPS': Dial(steps, f'{_EPOCHS} epochs of {many}'),
     'WARMUP_STEPS': Dial(max(1, steps // 10), 'a tenth of the steps'),
-    'DVAL_EVERY': Dial(every, f'{_VALIDATIONS} validations at most'),
+    'DVAL_EVERY': Dial(every, f'about {_VALIDATIONS} validations'),
     'SAVE_EVERY': Dial(
       max(every, 100), 'a step is saved where it is validated'
     ),
