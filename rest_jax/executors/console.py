@@ -42,9 +42,9 @@ class Console:
     self._state = _JobState()
     self._live: rich.live.Live | None = None
 
-  def plan(self, jobs: int) -> None:
-    """Says how many jobs will be started or kept, in order."""
-    self._number, self._jobs, self._name = 0, jobs, ''
+  def plan(self, jobs: int, done: int = 0) -> None:
+    """Says how many jobs there are, and how many of them were before."""
+    self._number, self._jobs, self._name = done, jobs, ''
 
   def start(self, name: str) -> None:
     """Begins a job's line; the same name again is another attempt."""

@@ -63,17 +63,21 @@ class LocalExecutor:
     jobs: Sequence[Job],
     *,
     before: Callable[[Job], None] = lambda job: None,
+    done: int = 0,
+    total: int | None = None,
   ) -> int:
     """Runs the jobs in their order; stops at the first that fails.
 
     Args:
       jobs: each behind the jobs that it needs.
       before: called with each job that is about to start.
+      done: jobs of the launch that were run before these.
+      total: jobs of the launch, where these are only some of them.
 
     Returns:
       An exit code of exit_codes.py.
     """
-    self.console.plan(len(jobs))
+    self.console.plan(total or len(jobs), done)
     with self._signals():
       for job in jobs:
         if self.ledger.is_done(job):

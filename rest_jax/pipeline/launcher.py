@@ -221,7 +221,7 @@ class _Launch:
       if self._automatic.pending:
         # Sizes follow from the problems, which prepare, the first job, writes.
         first = [job for job in self._planned if job.stage == 'prepare']
-        code, done = self._execute(first, config), len(first)
+        code, done = self._execute(first, config, 0), len(first)
         if code == 0 and len(self._planned) > done:
           _print_derived(self._automatic.after_prepare(), [])
           self._automatic.write()
@@ -230,7 +230,7 @@ class _Launch:
           self._tell_needs()
           storage.write_bytes(config, self._text)
       if code == 0:
-        code = self._execute(self._planned[done:], config)
+        code = self._execute(self._planned[done:], config, done)
       self._changes.end()
     if code == 0 and self._planned[-1].stage == 'report':
       print(results_table(self.run_dir))
@@ -247,7 +247,9 @@ class _Launch:
     for line in estimates.lines(needs, self._automatic.devices()):
       print(line)
 
-  def _execute(self, planned: Sequence[jobs.Job], config: storage.Path) -> int:
+  def _execute(
+    self, planned: Sequence[jobs.Job], config: storage.Path, done: int
+  ) -> int:
     def before(job: jobs.Job) -> None:
       leases.check_all()  # another launcher may have taken the run over
       # A changed configuration replaces config.gin only once the stages have
@@ -262,7 +264,9 @@ class _Launch:
       self._ledger,
       Console([job.name for job in self._whole]),
     )
-    return executor.run(planned, before=before)
+    return executor.run(
+      planned, before=before, done=done, total=len(self._planned)
+    )
 
 
 def is_batch(flags: argparse.Namespace, bindings: Sequence[str]) -> bool:
