@@ -174,7 +174,7 @@ def checked_value(where: str, value: Any, hint: Any) -> Any:
       raise ConfigurationError(f'{where}: got {value!r}; allowed: {allowed}.')
     return value
   if origin in (tuple, Sequence):
-    if isinstance(value, (str, int, float)) and args[-1] is Ellipsis:
+    if isinstance(value, (int, float)) and args[-1] is Ellipsis:
       value = (value,)  # LEARNING_RATES=3e-4: a list of one
     if isinstance(value, str) or not isinstance(value, Sequence):
       raise _type_error(where, value, hint)

@@ -35,9 +35,8 @@ def carve(
 
   The hash is of the question, not the id, so that two copies of a question lie
   on the same side. Adding a problem later does not move the others. There is
-  one exception: where the hash gives the split less than three quarters of its
-  share, as it may among few problems, it gets those with the smallest hashes
-  too.
+  one exception: where the hash gives the split less than half of its share, as
+  it may among few problems, it gets those with the smallest hashes too.
 
   Args:
     rows: the problems.
@@ -53,7 +52,7 @@ def carve(
   ]
   wanted = max(1, round(share * len(values)))
   limit = share
-  if sum(value < share for value in values) < 0.75 * wanted:
+  if sum(value < share for value in values) < 0.5 * wanted:
     # The smallest that is left out, in the order of the hashes.
     limit = [*sorted(values), 1.0][wanted]
   sides: tuple[list[Row], list[Row]] = ([], [])

@@ -72,7 +72,9 @@ def test_a_library_is_not_searched(folder):
 
 
 def test_the_label_is_that_of_the_verdicts(folder):
-  (folder / 'plain.py').write_text('def grade(): pass\n')
+  (folder / 'plain.py').write_text(
+    'def grade(completion, reference, *, finish_reason=None): pass\n'
+  )
   assert registry.get('plain:grade').label == registry.label('plain:grade')
   assert registry.label('number') == registry.get('number').label
 

@@ -151,6 +151,22 @@ def test_a_problem_keeps_its_split_when_others_come_and_go(tmp_path):
   assert keys(moved.sets[0]) != keys(some.sets[0])
 
 
+@pytest.mark.parametrize('seed', range(20))
+def test_of_few_problems_each_split_gets_at_least_half_its_share(
+  tmp_path, seed
+):
+  texts = read(
+    write(tmp_path / 'few.jsonl', good(60)),
+    seed=seed,
+    num_shots=0,
+    test_share=0.2,
+    dval_share=0.15,
+  )
+  train, dval, test = (len(one.rows) for one in texts.sets)
+  assert train + dval + test == 60
+  assert test >= 6 and dval >= 3
+
+
 def test_a_test_question_is_never_trained_on_nor_shown(tmp_path):
   train = good(50)
   test = [
