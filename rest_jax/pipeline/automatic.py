@@ -63,7 +63,7 @@ class Automatic:
   search_paths: Sequence[str]
   entries: dict[str, str] = dataclasses.field(default_factory=dict)
   context: dict[str, Any] = dataclasses.field(default_factory=dict)
-  _work: tuple[sizes.Asked, sizes.Prompts] | None = None
+  _work: tuple[sizes.Asked, sizes.Prompts, str] | None = None
 
   def __post_init__(self):
     self.context = self._macros(_CONTEXT)
@@ -151,12 +151,14 @@ class Automatic:
         bindings=self.bindings,
         search_paths=self.search_paths,
       )
-    asked = sizes.sizes(**bound)
+    asked = dataclasses.replace(
+      sizes.sizes(**bound), derives_remat='MODEL' in self._asked
+    )
     prompts = self._prompts()
     sizes.require_room(asked, prompts)
-    self._work = asked, prompts
     found = sizes.derive(asked, prompts, self.devices())
     found |= own_defaults.schedule(asked, prompts, found)
+    self._work = asked, prompts, found['REMAT'].value
     if 'MODEL' in self._asked:
       for field in ('remat', 'decode_loop'):
         found[f'{_MODEL_FIELDS}{field}'] = found[field.upper()]
@@ -180,10 +182,13 @@ class Automatic:
         bindings=self.bindings,
         search_paths=self.search_paths,
       )
+    asked, prompts, remat = self._work
     return estimates.of_run(
-      *self._work,
+      asked,
+      prompts,
       self.devices(),
       dials,
+      remat=remat,
       iterations=dials.pop('NUM_ITERATIONS', 0),
       cores=len(os.sched_getaffinity(0)),
     )

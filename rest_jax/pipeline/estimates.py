@@ -48,6 +48,7 @@ def of_run(
   machine: Machine,
   dials: Mapping[str, int],
   *,
+  remat: str,
   iterations: int,
   cores: int,
 ) -> Needs:
@@ -59,6 +60,7 @@ def of_run(
     machine: the devices.
     dials: GROUPS, LANES, GREEDY_GROUPS, BATCH_ROWS, ROW_LENGTH, MICROBATCHES,
       MAX_STEPS.
+    remat: what the backward pass recomputes.
     iterations: of the loop.
     cores: of a CPU.
   """
@@ -93,7 +95,7 @@ def of_run(
       devices,
       tokens // dials['MICROBATCHES'] // devices,
       dials['ROW_LENGTH'],
-      dials.get('REMAT', 'none'),
+      remat,
     ),
     # While an M-step runs: the weights and the optimiser's state of two steps;
     # afterwards the weights of one.

@@ -57,6 +57,7 @@ class Asked:
     max_decode_length: of a completion, in tokens.
     solutions_kept: of a problem at most, as training examples; or for each
       task.
+    derives_remat: whether MODEL's remat is open; else the model's own counts.
     prompt_bucket, lanes, row_length, batch_rows: what the user has set; 'auto'
       is derived, and row_length None is the model's max_length.
   """
@@ -69,6 +70,7 @@ class Asked:
   lanes: Size = AUTO
   row_length: Size | None = AUTO
   batch_rows: Size = AUTO
+  derives_remat: bool = True
 
 
 @configuration.checked
@@ -270,7 +272,7 @@ def _training(
     step = min(_STEP_TOKENS[machine.kind], tokens / _STEPS_PER_EPOCH)
     rows = 2 ** max(0, round(math.log2(max(1, step / row))))
     rows = _whole(rows, machine.devices)
-  microbatches, remat, needed = _fitted(model, machine, rows, row)
+  microbatches, remat, needed = _fitted(asked, machine, rows, row)
   return {
     'ROW_LENGTH': Dial(
       row, f'prompt and completion have up to {longest} tokens'
@@ -290,17 +292,18 @@ def _training(
 
 
 def _fitted(
-  model: DecoderConfig, machine: Machine, rows: int, length: int
+  asked: Asked, machine: Machine, rows: int, length: int
 ) -> tuple[int, str, float]:
   """(microbatches, remat, bytes of a device) of a step that fits.
 
   As few microbatches as fit without recomputing, down to one row at a time on
   each device; else as few as fit with it.
   """
+  model = asked.model
   usable = machine.device_bytes * _USABLE
   # Rows that do not divide are computed by every device.
   shards = machine.devices if rows % machine.devices == 0 else 1
-  for remat in ('none', 'full'):
+  for remat in ('none', 'full') if asked.derives_remat else (model.remat,):
     for microbatches in _divisors(rows // shards):
       tokens = rows // shards // microbatches * length  # of a device
       needed = training_bytes(model, machine.devices, tokens, length, remat)
@@ -309,8 +312,8 @@ def _fitted(
         return microbatches, remat, needed
   raise configuration.ConfigurationError(
     f'training: {model.num_parameters / 1e9:.2f} G parameters and one row of '
-    f'{length} tokens need {needed / _GIB:.1f} GiB of a device even with '
-    f"remat = 'full'; {machine} has {usable / _GIB:.1f} to use. Lower "
+    f'{length} tokens need {needed / _GIB:.1f} GiB of a device with '
+    f'remat = {remat!r}; {machine} has {usable / _GIB:.1f} to use. Lower '
     "ROW_LENGTH or MAX_DECODE_LENGTH, take OPTIMIZER = 'adafactor', or more "
     'devices (TOPOLOGY, MESH_FSDP).'
   )

@@ -22,6 +22,7 @@ def needs(machine=None, iterations=2, **changes):
     prompts,
     machine,
     dials | {'MAX_STEPS': 50},
+    remat=dials['REMAT'],
     iterations=iterations,
     cores=2,
   )

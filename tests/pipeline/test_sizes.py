@@ -132,3 +132,16 @@ def test_rows_that_do_not_divide_over_the_devices_are_allowed():
   simulated = dataclasses.replace(LAPTOP, devices=8)
   found = values(asked(batch_rows=6, row_length=512), prompts(), simulated)
   assert 6 % found['MICROBATCHES'] == 0
+
+
+def test_the_remat_of_a_model_that_is_set_decides_the_microbatches():
+  """What would fit only with recomputation is not counted on."""
+  machine = dataclasses.replace(LAPTOP, device_bytes=4 * GIB)
+  full = dataclasses.replace(SMOLLM2, remat='full')
+  kept = asked(full, derives_remat=False)
+  found = values(kept, prompts(), machine)
+  assert found['REMAT'] == 'full'
+  tight = dataclasses.replace(LAPTOP, device_bytes=3 * GIB)
+  values(kept, prompts(), tight)  # fits
+  with pytest.raises(configuration.ConfigurationError, match="remat = 'none'"):
+    values(asked(derives_remat=False), prompts(), tight)
