@@ -156,8 +156,6 @@ class _Launch:
     self._redo = [word for words in flags.redo for word in words.split(',')]
     launch_checks.check_paths(self._automatic.context)
     self._derived = self._automatic.before_plan()
-    # What was derived is read like any other gin file, so it must be written;
-    # in a folder of its own where nothing of the run may be.
     self._resolve()
 
   def _resolve(self) -> None:
