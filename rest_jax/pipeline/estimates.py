@@ -1,8 +1,8 @@
 """What a run will need, before it starts: memory, disk and a rough time.
 
-Time is counted from floating-point operations and from the bytes of weights
-that each decoded token reads, at the share of a device's speed that such
-programs usually reach. It is right to a factor of two or three at best, and
+Time is counted from floating-point operations, from the bytes of weights that
+each decoded token reads and from the choice among the vocabulary's ids, at the
+share of a device's speed that these programs were seen to reach. It is right to a factor of two or three at best, and
 says whether a run takes minutes, hours or days.
 """
 
@@ -19,11 +19,14 @@ from rest_jax.pipeline import sizes
 
 _GIB = 2**30
 # By kind of device: floating-point operations and bytes of memory a second
-# that are reached. A CPU's are those of one core with AVX2 and of its socket's
-# share; an H100's and a v5e's for the others.
-_FLOPS = {'cpu': 15e9, 'gpu': 250e12, 'tpu': 80e12}
-_BYTES = {'cpu': 8e9, 'gpu': 2e12, 'tpu': 0.6e12}
-_ENDS_EARLY = 0.6  # of max_decode_length, for the longest sample of a batch
+# that are reached, and seconds to choose a token, by ids of the vocabulary. A
+# CPU's are those of one core with AVX2 and of its socket's share; a GPU's were
+# measured on an H100 (tests/benchmarks), a TPU's are guessed for a v5e.
+_FLOPS = {'cpu': 15e9, 'gpu': 75e12, 'tpu': 80e12}
+_BYTES = {'cpu': 8e9, 'gpu': 1e12, 'tpu': 0.6e12}
+_CHOICE = {'cpu': 6e-9, 'gpu': 0.4e-9, 'tpu': 0.1e-9}
+# Of max_decode_length, for the longest sample of a batch.
+_LONGEST = 0.9
 
 
 class Needs(NamedTuple):
@@ -69,12 +72,14 @@ def of_run(
   flops = _FLOPS[kind] * (cores if kind == 'cpu' else devices)
   width = 2 if model.dtype == 'bfloat16' else 4
   reading = model.num_parameters * width / (_BYTES[kind] * devices)
-  steps = _ENDS_EARLY * asked.max_decode_length
+  choice = _CHOICE[kind] / devices * model.vocab_size
+  steps = _LONGEST * asked.max_decode_length
 
   def decoding(number: int, rows: int, prompt: float) -> float:
     """Seconds for `number` samples, `rows` of them at once."""
     batches = math.ceil(number / rows)
     step = max(reading, 2 * model.num_parameters * rows / flops)
+    step += choice * rows
     prefill = 2 * model.num_parameters * prompt * rows / flops
     return batches * (steps * step + prefill)
 
