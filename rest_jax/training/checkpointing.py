@@ -4,6 +4,9 @@
 
 Two steps are kept: the newest, to resume from, and the best by D_val. Others
 are deleted once a newer save is complete.
+
+On a CPU a save is not in the background: the same cores would write it, and
+while it reads the state a step cannot reuse the state's memory.
 """
 
 import json
@@ -17,29 +20,41 @@ from rest_jax.models.checkpoints.trained import PARAMS
 from rest_jax.training.train_step import TrainState
 
 OPTIMIZER, PROGRESS = 'optimizer', 'progress'
+_COPIED_GB = 0.25  # on a CPU: of the state, while it is written
 
 
 class Saver:
   """Saves and restores one training's state and progress."""
 
-  def __init__(self, folder: storage.PathLike):
+  def __init__(self, folder: storage.PathLike, largest_bytes: int = 0):
     """Opens the folder.
 
     Args:
       folder: of this training; made if missing.
+      largest_bytes: of one array of the state.
     """
     self._folder = storage.path(folder)
     self._best: int | None = None  # of the newest save; unknown at first
     self._folder.mkdir(parents=True, exist_ok=True)
-    options = ocp.CheckpointManagerOptions(
-      create=True,
-      cleanup_tmp_directories=True,
-      enable_async_checkpointing=True,
-    )
+    on_cpu = jax.default_backend() == 'cpu'
+    limits = {}
+    if on_cpu:
+      # Copies of all arrays at once would be as large as the state. Orbax
+      # refuses an array that is not smaller than the limit.
+      limits['save_concurrent_gb'] = max(_COPIED_GB, 1.1e-9 * largest_bytes)
+    arrays = ocp.StandardCheckpointHandler
     self._manager = ocp.CheckpointManager(
       storage.absolute(folder),
-      options=options,
-      item_names=(PARAMS, OPTIMIZER, PROGRESS),
+      options=ocp.CheckpointManagerOptions(
+        create=True,
+        cleanup_tmp_directories=True,
+        enable_async_checkpointing=not on_cpu,
+      ),
+      item_handlers={
+        PARAMS: arrays(**limits),
+        OPTIMIZER: arrays(**limits),
+        PROGRESS: ocp.JsonCheckpointHandler(),
+      },
     )
 
   def save(self, state: TrainState, progress: dict, *, best: int) -> None:

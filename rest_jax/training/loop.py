@@ -115,7 +115,11 @@ class Grid:
     """
     name = f'lr_{optimizer.learning_rate!r}'
     folder = self.folder / name
-    with contextlib.closing(Saver(folder)) as saver:
+    largest = max(
+      leaf.size * leaf.dtype.itemsize
+      for leaf in jax.tree.leaves(policies.abstract(self.model, self.mesh))
+    )
+    with contextlib.closing(Saver(folder, largest)) as saver:
       # This training had already finished, where the stage was stopped in a
       # later one of the grid.
       result = multihost.from_writer(

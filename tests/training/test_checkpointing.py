@@ -12,7 +12,7 @@ from rest_jax.config import configuration
 from rest_jax.distributed import partitioning
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies, trained
-from rest_jax.training import optimizers, train_step
+from rest_jax.training import checkpointing, optimizers, train_step
 from rest_jax.training.checkpointing import OPTIMIZER, Saver
 from rest_jax.training.hyperparameters import OptimizerConfig
 
@@ -76,6 +76,15 @@ def test_a_state_comes_back_bit_by_bit_with_its_progress(tmp_path):
   assert bits(found) == bits(state(3))
   assert read == progress
   assert int(found.step) == 3
+
+
+def test_an_array_above_the_limit_of_copies_is_saved(tmp_path, monkeypatch):
+  monkeypatch.setattr(checkpointing, '_COPIED_GB', 1e-9)
+  largest = max(leaf.nbytes for leaf in jax.tree.leaves(state(3).params))
+  saver = Saver(tmp_path, largest)
+  saver.save(state(3), {}, best=3)
+  saver.close()
+  assert bits(restore(tmp_path)[0]) == bits(state(3))
 
 
 def test_a_state_comes_back_from_an_object_store(bucket, store):
