@@ -217,11 +217,9 @@ class Pool:
       waiting.append([culprit])
       return
     hung = worker.failure == 'timeout'
-    verdict = verdicts.Verdict(
-      outcome=verdicts.TIMEOUT if hung else verdicts.HARNESS_ERROR,
-      reward=0.0,
-      answer=None,
-      detail=f'the grader took over {self._item_seconds:g} s, {_ATTEMPTS} times'
+    verdict = verdicts.without_answer(
+      verdicts.TIMEOUT if hung else verdicts.HARNESS_ERROR,
+      f'the grader took over {self._item_seconds:g} s, {_ATTEMPTS} times'
       if hung
       else f'the grader died {_ATTEMPTS} times ({reason})',
     )
