@@ -36,6 +36,7 @@ from rest_jax.reporting import (
   run_samples,
   sample_browser,
 )
+from rest_jax.reporting.articles import Article, problem_of
 
 LIMITS = sample_browser.Limits(characters=20_000)
 MAX_PROBLEMS = 50  # in one answer
@@ -120,7 +121,7 @@ class LiveRun:
       anchor: of its article.
       whole: with all of its completions.
     """
-    problem_id = run_samples.problem_of(anchor)
+    problem_id = problem_of(anchor)
     with self._lock:
       samples = self._read_run()
       split = '/'.join(problem_id.split('/')[:2])
@@ -171,7 +172,7 @@ class LiveRun:
     return self._samples
 
 
-def _html(article: run_samples.Article) -> str:
+def _html(article: Article) -> str:
   return page.render_macro('article', 'article', article, LIMITS.characters)
 
 
