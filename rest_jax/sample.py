@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rest_jax.artifacts import manifests, records, task_card
+from rest_jax.artifacts import manifests, records, stage_work, task_card
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
 from rest_jax.models.architecture import DecoderConfig
@@ -190,7 +190,7 @@ class _Sampler:
 
   def _work(
     self,
-    work: manifests.Work,
+    work: stage_work.Work,
     problems: manifests.Manifest,
     stream: Stream,
     iteration: int,
@@ -253,7 +253,7 @@ class _Sampler:
 
   def _finish(
     self,
-    work: manifests.Work,
+    work: stage_work.Work,
     blocks: Sequence[int],
     rows: Sequence[records.Problem],
     tokens: int,

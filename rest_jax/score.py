@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from rest_jax.artifacts import manifests, records, task_card, twins
+from rest_jax.artifacts import manifests, records, stage_work, task_card, twins
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.rewards import (
@@ -103,7 +103,7 @@ def _score_task(
   card = task_card.of(problems)
   grader = registry.get(card.grader)
   progress.words = f'{card.task}/{card.split} by {grader.name}'
-  with manifests.work_on(
+  with stage_work.work_on(
     verdicts_dir,
     stage='score',
     kind=records.Verdict,
@@ -143,7 +143,7 @@ def _score_task(
 
 
 def _score_part(
-  work: manifests.Work,
+  work: stage_work.Work,
   samples: manifests.Manifest,
   row: Mapping,
   references: Mapping[str, str | None],
@@ -186,7 +186,7 @@ def _score_part(
   return False
 
 
-def _require_a_verdict(work: manifests.Work, statistics: Mapping) -> None:
+def _require_a_verdict(work: stage_work.Work, statistics: Mapping) -> None:
   """Raises where no sample got a verdict because the grader always failed.
 
   The parts are deleted, so that the same command grades again.
@@ -216,13 +216,13 @@ def _require_a_verdict(work: manifests.Work, statistics: Mapping) -> None:
   )
 
 
-def _discard(work: manifests.Work) -> None:
+def _discard(work: stage_work.Work) -> None:
   """Deletes the verdicts of a folder that is not finished."""
   for row in work.parts():
     (work.folder / row['name']).unlink()
 
 
-def _same_verdicts(before: manifests.Manifest, work: manifests.Work) -> bool:
+def _same_verdicts(before: manifests.Manifest, work: stage_work.Work) -> bool:
   """Whether two gradings of the same samples have the same result."""
   if [p['name'] for p in before.parts] != [p['name'] for p in work.parts()]:
     return False

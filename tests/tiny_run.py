@@ -3,7 +3,7 @@
 import contextlib
 import os
 
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import manifests, records, stage_work
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.sampling.streams import EngineConfig, Stream
 
@@ -42,7 +42,7 @@ def fresh(model, *, seed):
 
 def problems(folder, questions, *, answer='7', stop=(), card=None):
   """Writes {key: question} as a finished folder of the task t."""
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage='prepare',
     kind=records.Problem,
@@ -81,7 +81,7 @@ def problems(folder, questions, *, answer='7', stop=(), card=None):
 def examples(folder, pairs, weights=None):
   """Writes [(prompt, target)] as a finished folder of Examples."""
   weights = weights or [1.0] * len(pairs)
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage='select',
     kind=records.Example,

@@ -3,7 +3,7 @@
 import collections
 from collections.abc import Mapping
 
-from rest_jax.artifacts import manifests, records, task_card
+from rest_jax.artifacts import manifests, records, stage_work, task_card
 from rest_jax.rewards import registry, verdicts
 
 # The classes that are the harness's doing, or may be: worth a look.
@@ -11,7 +11,7 @@ _ALARMING = (verdicts.HARNESS_ERROR, verdicts.TIMEOUT)
 
 
 def count(
-  work: manifests.Work,
+  work: stage_work.Work,
   samples: manifests.Manifest,
   card: task_card.TaskCard,
   grader: registry.Grader,

@@ -6,7 +6,7 @@ of each problem to 32 has the blocks 0-8 and 8-32, each with parts of its own.
 
 from collections.abc import Iterator, Sequence
 
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import records, stage_work
 
 
 def planned(
@@ -26,7 +26,7 @@ def planned(
       yield name, chunk, range(low, high)
 
 
-def counts(work: manifests.Work) -> tuple[dict[str, int], int]:
+def counts(work: stage_work.Work) -> tuple[dict[str, int], int]:
   """(samples by finish reason, tokens) of all parts."""
   reasons: dict[str, int] = {}
   total = 0
