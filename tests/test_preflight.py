@@ -10,24 +10,15 @@ import types
 
 import jax
 import pytest
+import small_networks
 
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning
 from rest_jax.executors import topologies
-from rest_jax.models.architecture import DecoderConfig
 from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig
 
 GIB = 2**30
-MODEL = DecoderConfig(
-  vocab_size=512,
-  num_layers=2,
-  embed_dim=256,
-  num_heads=4,
-  num_kv_heads=4,
-  head_dim=64,
-  mlp_dim=768,
-  max_length=384,
-)
+MODEL = small_networks.network(embed_dim=256, num_heads=4, num_kv_heads=4)
 
 
 class XlaRuntimeError(Exception):

@@ -3,21 +3,13 @@
 import contextlib
 import os
 
+import small_networks
+
 from rest_jax.artifacts import manifests, records, stage_work
-from rest_jax.models.architecture import DecoderConfig
 from rest_jax.sampling.streams import EngineConfig, Stream
 
 EOS = 256
-MODEL = DecoderConfig(
-  vocab_size=264,
-  num_layers=1,
-  embed_dim=16,
-  num_heads=2,
-  num_kv_heads=2,
-  head_dim=8,
-  mlp_dim=32,
-  max_length=48,
-)
+MODEL = small_networks.network(vocab_size=264, max_length=48)
 ENGINE = EngineConfig(
   groups=4,
   lanes=4,

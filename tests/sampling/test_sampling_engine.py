@@ -13,23 +13,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_networks
 import tiny_run
 
 from rest_jax.distributed import partitioning
 from rest_jax.models import decoding, network
-from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import identity, sampling_engine, token_choice
 from rest_jax.sampling.requests import Request, Text
 from rest_jax.sampling.streams import EngineConfig, Stream
 
-MODEL = DecoderConfig(
+MODEL = small_networks.network(
   vocab_size=64,
   num_layers=2,
   embed_dim=32,
   num_heads=4,
-  num_kv_heads=2,
-  head_dim=8,
   mlp_dim=64,
   max_length=64,
 )
