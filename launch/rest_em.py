@@ -25,12 +25,12 @@ if os.path.isdir(os.path.join(_ROOT, 'rest_jax')):
   sys.path.insert(1, _ROOT)  # a checkout runs its own code, installed or not
 
 from rest_jax import main  # noqa: E402
-from rest_jax.pipeline import launcher  # noqa: E402
+from rest_jax.pipeline import launcher, run_command  # noqa: E402
 
 if __name__ == '__main__':
   sys.exit(
     main.exit_code(
-      lambda: launcher.run(sys.argv[1:], __doc__, launcher.REST_EM.name),
-      launcher.REST_EM.name,
+      lambda: launcher.run(sys.argv[1:], __doc__, run_command.REST_EM.name),
+      run_command.REST_EM.name,
     )
   )

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rest_jax.artifacts import manifests, run_paths, storage
+from rest_jax.artifacts import manifests, run_paths, stage_work, storage
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.evaluation import grouping, metrics, results
@@ -105,7 +105,7 @@ def evaluate(
     'iteration': iteration if _is_iteration(model_name) else None,
     'same_as': trained.same_as(checkpoint) if checkpoint else None,
   }
-  with manifests.work_on(
+  with stage_work.work_on(
     results_dir,
     stage='evaluate',
     kind=None,

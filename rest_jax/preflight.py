@@ -13,7 +13,7 @@ import dataclasses
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 # Before jax is imported: no TPU is here, and libtpu must not look for one.
@@ -25,7 +25,6 @@ os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5litepod-8')
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
 
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning  # noqa: E402
@@ -33,17 +32,11 @@ from rest_jax.executors import memory_errors, topologies  # noqa: E402
 from rest_jax.models.architecture import DecoderConfig  # noqa: E402
 from rest_jax.models.checkpoints import policies  # noqa: E402
 from rest_jax.training import (
+  collectives,  # noqa: E402
   optimizers,  # noqa: E402
   train_step,  # noqa: E402
 )
 from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig  # noqa: E402
-
-GATHER_BY_SUM = 'all-gather by all-reduce'
-_COLLECTIVE = re.compile(
-  r' (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)'
-  r'(?:-start)?\('
-)
-_SHAPE = re.compile(r'\b([a-z]+\d+)\[([\d,]*)\]')
 
 
 @configuration.checked
@@ -98,16 +91,18 @@ def preflight(
   limit = named.generation.hbm_bytes
   for name, value in needed.items():
     print(f'  {name:12}{value / 2**30:8.2f} GiB per chip')
-  found = list(collectives(compiled.as_text()))
-  for line in summary(found):
+  found = list(collectives.read(compiled.as_text()))
+  for line in collectives.summary(found):
     print(f'  {line}')
-  summed = [shapes for name, shapes in found if name == GATHER_BY_SUM]
+  summed = [
+    shapes for name, shapes in found if name == collectives.GATHER_BY_SUM
+  ]
   if any(dtype[0] not in 'su' for shapes in summed for dtype, _ in shapes):
     print(
-      f'  {GATHER_BY_SUM} moves twice the bytes of an all-gather; another '
-      'split of MESH_DATA x MESH_FSDP may avoid it'
+      f'  {collectives.GATHER_BY_SUM} moves twice the bytes of an all-gather; '
+      'another split of MESH_DATA x MESH_FSDP may avoid it'
     )
-  wrong = gathered_activations(found, model, rows, length, grid)
+  wrong = collectives.gathered_activations(found, model, rows, length, grid)
   if wrong:
     raise configuration.ConfigurationError(
       'preflight: activations are gathered, so a sharding rule is missing:\n  '
@@ -277,79 +272,3 @@ def memory_bytes(compiled: Any) -> dict[str, int]:
     'code': analysis.generated_code_size_in_bytes,
   }
   return parts | {'total': sum(parts.values())}
-
-
-Shapes = tuple[tuple[str, tuple[int, ...]], ...]  # (dtype, dimensions) of each
-
-
-def collectives(hlo: str) -> Iterator[tuple[str, Shapes]]:
-  """(operation, shapes) of every collective in optimised HLO.
-
-  The shapes are those on the left of the operation; an asynchronous start
-  gives a tuple of its operands and its results. On some slices the compiler
-  gathers by an all-reduce: each chip writes its share into zeros, and all are
-  summed. That is an all-gather too, and named so; an all-reduce within a
-  fusion all-reduce-scatter is a reduce-scatter.
-  """
-  computation = ''
-  for line in hlo.splitlines():
-    if line.endswith('{') and not line.startswith(' '):
-      computation = line.removeprefix('ENTRY ').lstrip('%')
-    found = _COLLECTIVE.search(line)
-    if not found or ' = ' not in line[: found.start()]:
-      continue
-    shapes = tuple(
-      (dtype, tuple(int(n) for n in shape.split(',') if n))
-      for dtype, shape in _SHAPE.findall(line[: found.start()])
-    )
-    operands = line[found.end() :].partition('), ')[0]
-    operation = found.group(1)
-    if operation == 'all-reduce' and 'dynamic-update-slice' in operands:
-      operation = GATHER_BY_SUM
-    if computation.startswith('all-reduce-scatter'):
-      operation = 'reduce-scatter'
-    if shapes:
-      yield operation, shapes
-
-
-def summary(found: Sequence[tuple[str, Shapes]]) -> list[str]:
-  """One line per kind of collective: how often, and the largest array."""
-  lines = []
-  for operation in sorted({name for name, _ in found}):
-    entries = [shapes for name, shapes in found if name == operation]
-    dtype, largest = max(
-      (array for shapes in entries for array in shapes),
-      key=lambda array: np.prod(array[1]),
-    )
-    lines.append(
-      f'{operation}: {len(entries)} in the program, the largest array is '
-      f'{dtype}{list(largest)} (a loop body is counted once)'
-    )
-  return lines
-
-
-def gathered_activations(
-  found: Sequence[tuple[str, Shapes]],
-  model: DecoderConfig,
-  rows: int,
-  length: int,
-  mesh: jax.sharding.Mesh,
-) -> list[str]:
-  """The all-gathers whose result is an activation, not a parameter.
-
-  An activation holds a chip's share of rows x length tokens, or more, times
-  a width; a gathered parameter has no such dimension.
-  """
-  share = rows // (mesh.shape['data'] * mesh.shape['fsdp'])
-  widths = {model.embed_dim, model.mlp_dim, model.head_dim, model.vocab_size}
-  tokens = {length, share * length, rows * length}
-  wrong = []
-  for operation, shapes in found:
-    if operation not in ('all-gather', GATHER_BY_SUM):
-      continue
-    for dtype, shape in shapes:
-      if len(shape) < 2 or dtype[0] in 'su':
-        continue  # token ids are small: the embedding's lookup gathers them
-      if tokens & (set(shape) - widths) and np.prod(shape) > share * length:
-        wrong.append(f'{operation} {dtype}{list(shape)}')
-  return wrong

@@ -21,6 +21,7 @@ from rest_jax.artifacts import (
   progress_lines,
   records,
   run_paths,
+  stage_work,
   storage,
   task_card,
   twins,
@@ -140,7 +141,7 @@ def _problems(
   folder = run / 'problems' / name[0] / name[1]
   semantic = {'seed': seed, 'task': config, **config.inputs()}
   semantic |= reader.semantic(name[1])
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage='prepare',
     kind=records.Problem,
@@ -179,7 +180,7 @@ def _problems(
 
 
 def _same_problems(
-  before: manifests.Manifest, work: manifests.Work, card: Mapping[str, Any]
+  before: manifests.Manifest, work: stage_work.Work, card: Mapping[str, Any]
 ) -> bool:
   """Whether a folder that was set aside is what later stages would see now."""
   ours = manifests.content_of(work.parts())
@@ -246,7 +247,7 @@ def _corpus(
   seed: int,
 ) -> manifests.Manifest:
   """Writes the pretraining corpus: whole documents, every token a target."""
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage='prepare',
     kind=records.Example,

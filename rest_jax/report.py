@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts import manifests, run_paths, storage
+from rest_jax.artifacts import manifests, run_paths, stage_work, storage
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.evaluation import comparison, results
@@ -80,7 +80,7 @@ def report(*, run_dir: str) -> None:
     )
   folder = storage.path(run_dir) / 'report'
   found = run_reader.find(run_dir)
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage='report',
     kind=None,

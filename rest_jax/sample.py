@@ -9,21 +9,17 @@ that was added: sampling/earlier_samples.py.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from rest_jax.artifacts import (
-  manifests,
-  progress_lines,
-  records,
-  task_card,
-)
+from rest_jax.artifacts import manifests, records, stage_work, task_card
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
-from rest_jax.sampling import requests, sampling_engine
+from rest_jax.sampling import requests, sample_parts, sampling_engine
 from rest_jax.sampling.earlier_samples import TEXT, EarlierSamples
+from rest_jax.sampling.sampling_progress import Progress
 from rest_jax.sampling.streams import EngineConfig, Stream
 from rest_jax.tokenizers import vocabularies, vocabulary_checks
 
@@ -80,7 +76,7 @@ def sample(
     for folder, name in zip(problems_dirs, stream_names, strict=True)
   )
   sampler = _Sampler(
-    policy_dir, iteration, model, engine, mesh, _Progress(total)
+    policy_dir, iteration, model, engine, mesh, Progress(total)
   )
   for problems_dir, samples_dir, name in zip(
     problems_dirs, samples_dirs, stream_names, strict=True
@@ -94,54 +90,6 @@ def _num_samples(problems_dir: str, stream: Stream) -> int:
   return card.num_problems * stream.of_task(card.task).num_samples
 
 
-class _Progress(sampling_engine.Watch):
-  """Tells how many samples of the whole job are drawn, and how fast."""
-
-  def __init__(self, total: int):
-    """Tells nothing yet.
-
-    Args:
-      total: samples of all streams and folders of the job.
-    """
-    self._meter = progress_lines.Meter(total, multihost.say)
-    self._done = 0  # samples of finished parts, also of an earlier attempt
-    self._tokens = self._of_part = 0  # decoded here
-    self._words = self._rate = ''
-    # Samples, tokens and clock that the rate is reckoned from.
-    self._first: tuple[float, int, float] | None = None
-
-  def begin(self, words: str) -> None:
-    """Names what is sampled next: a stream, and the task and split."""
-    self._words, self._rate, self._first = words, '', None
-    self.part(0)
-
-  def part(self, samples: int) -> None:
-    """A part of so many samples is there."""
-    self._done += samples
-    self._tokens, self._of_part = self._tokens + self._of_part, 0
-    self._meter.at(self._done, f'{self._words}{self._rate}', now=True)
-
-  def phase(self, words: str) -> None:
-    """Tells what is done that is no sampling."""
-    self._first = None
-    self._meter.phase(words)
-
-  def compiling(self, program: str) -> None:
-    self.phase(f'compiling {program}')
-
-  def decoded(self, samples: float, tokens: int) -> None:
-    self._of_part = tokens
-    here = (self._done + samples, self._tokens + tokens, time.monotonic())
-    first = self._first = self._first or here
-    seconds = here[2] - first[2]
-    if seconds > 0:
-      self._rate = (
-        f', {(here[0] - first[0]) / seconds:.3g} samples/s, '
-        f'{(here[1] - first[1]) / seconds:,.0f} tokens/s'
-      )
-    self._meter.at(here[0], f'{self._words}{self._rate}')
-
-
 class _Sampler:
   """The policy, loaded when the first folder turns out to need it."""
 
@@ -152,7 +100,7 @@ class _Sampler:
     model: DecoderConfig,
     config: EngineConfig,
     mesh: partitioning.MeshConfig,
-    progress: _Progress,
+    progress: Progress,
   ):
     self.progress = progress
     self.policy_dir, self.iteration = policy_dir, iteration
@@ -242,7 +190,7 @@ class _Sampler:
 
   def _work(
     self,
-    work: manifests.Work,
+    work: stage_work.Work,
     problems: manifests.Manifest,
     stream: Stream,
     iteration: int,
@@ -256,7 +204,7 @@ class _Sampler:
     rows = problems.records()
     digest = manifests.digest_of(self.fingerprint)
     earlier = EarlierSamples(work, problems, stream.few_shot)
-    for name, chunk, indices in _parts(
+    for name, chunk, indices in sample_parts.planned(
       rows, self.config.problems_per_part, blocks
     ):
       source = manifests.digest_of(
@@ -270,7 +218,7 @@ class _Sampler:
         multihost.check_preemption(f'sample: {name}')
         kept, missing = earlier.split(chunk, indices)
         made = self._part(problems, missing, indices, stream, iteration, digest)
-        work.write(name, _sorted([*kept, *made]), source=source)
+        work.write(name, sample_parts.in_order([*kept, *made]), source=source)
         tokens += sum(len(row.token_ids) for row in made)
       self.progress.part(len(chunk) * len(indices))
     text = task_card.text(problems)
@@ -305,14 +253,14 @@ class _Sampler:
 
   def _finish(
     self,
-    work: manifests.Work,
+    work: stage_work.Work,
     blocks: Sequence[int],
     rows: Sequence[records.Problem],
     tokens: int,
     seconds: float,
     text: str,
   ) -> None:
-    reasons, total = multihost.from_writer(lambda: _counts(work))
+    reasons, total = multihost.from_writer(lambda: sample_parts.counts(work))
     work.finish(
       statistics={
         'problems': len(rows),
@@ -335,37 +283,3 @@ class _Sampler:
         f"{self.config.max_decode_length} tokens in the model's max_length = "
         f'{self.model.max_length}'
       )
-
-
-def _sorted(rows: Sequence[records.Sample]) -> list[records.Sample]:
-  return sorted(rows, key=lambda row: (row.problem_id, row.sample_index))
-
-
-def _counts(work: manifests.Work) -> tuple[dict[str, int], int]:
-  """(samples by finish reason, tokens) of all parts."""
-  reasons: dict[str, int] = {}
-  total = 0
-  for row in work.parts():
-    table = records.read_part(
-      work.folder / row['name'],
-      records.Sample,
-      expected=row,
-      columns=['finish_reason', 'logprobs'],
-    )
-    for entry in table['finish_reason'].value_counts().to_pylist():
-      reasons[entry['values']] = (
-        reasons.get(entry['values'], 0) + (entry['counts'])
-      )
-    total += len(table['logprobs'].combine_chunks().values)
-  return reasons, total
-
-
-def _parts(
-  problems: Sequence[records.Problem], size: int, blocks: Sequence[int]
-) -> Iterator[tuple[str, Sequence[records.Problem], range]]:
-  """(name, problems, sample indices) of every part of a folder."""
-  chunks = [problems[i : i + size] for i in range(0, len(problems), size)]
-  for low, high in zip(blocks, blocks[1:], strict=False):
-    for number, chunk in enumerate(chunks):
-      name = records.part_name(number, len(chunks), first_sample=low)
-      yield name, chunk, range(low, high)

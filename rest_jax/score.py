@@ -10,21 +10,20 @@ folder keeps its digest, and nothing that was made of it is made again.
 """
 
 import collections
-import time
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from rest_jax.artifacts import (
-  manifests,
-  progress_lines,
-  records,
-  task_card,
-  twins,
-)
+from rest_jax.artifacts import manifests, records, stage_work, task_card, twins
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
-from rest_jax.rewards import pool, registry, verdicts
+from rest_jax.rewards import (
+  grading_progress,
+  pool,
+  registry,
+  verdict_statistics,
+  verdicts,
+)
 
 _VERSION = 1
 _WHY = ('outcome', 'detail')
@@ -39,8 +38,6 @@ _RESULT = (
   'answer',
 )
 _REMEDY = 'rest-jax rescore --gin.RUN_DIR=… grades the samples of a run again'
-# The classes that are the harness's doing, or may be: worth a look.
-_ALARMING = (verdicts.HARNESS_ERROR, verdicts.TIMEOUT)
 
 
 @configuration.checked
@@ -80,7 +77,7 @@ def score(
       f'score: got item_seconds {item_seconds} and alarm_rate {alarm_rate}; '
       'allowed: item_seconds > 0 and 0 <= alarm_rate <= 1.'
     )
-  progress = _Progress(samples_dirs)
+  progress = grading_progress.Progress(samples_dirs)
   for dirs in zip(samples_dirs, problems_dirs, verdicts_dirs, strict=True):
     _score_task(
       *dirs,
@@ -91,35 +88,6 @@ def score(
     )
 
 
-class _Progress:
-  """Tells how many samples of the whole job are graded, and how fast."""
-
-  def __init__(self, samples_dirs: Sequence[str]):
-    total = sum(
-      row['rows']
-      for folder in samples_dirs
-      for row in manifests.load(folder, stage='sample').parts
-    )
-    self._meter = progress_lines.Meter(
-      total, lambda line: print(line, flush=True)
-    )
-    self._done = self._kept = 0
-    self._began = time.monotonic()
-    self.words = ''
-
-  def part(self, rows: int, *, kept: bool) -> None:
-    """A part of so many samples is graded, or was before."""
-    self._done += rows
-    self._kept += rows if kept else 0
-    self.graded(0)
-
-  def graded(self, samples: int) -> None:
-    """So many samples of the running part are graded."""
-    done = self._done + samples
-    rate = (done - self._kept) / max(time.monotonic() - self._began, 1e-9)
-    self._meter.at(done, f'{self.words}, {rate:,.3g} samples/s')
-
-
 def _score_task(
   samples_dir: str,
   problems_dir: str,
@@ -128,14 +96,14 @@ def _score_task(
   num_workers: int,
   item_seconds: float,
   alarm_rate: float,
-  progress: _Progress,
+  progress: grading_progress.Progress,
 ) -> None:
   samples = manifests.load(samples_dir, stage='sample')
   problems = manifests.load(problems_dir)
   card = task_card.of(problems)
   grader = registry.get(card.grader)
   progress.words = f'{card.task}/{card.split} by {grader.name}'
-  with manifests.work_on(
+  with stage_work.work_on(
     verdicts_dir,
     stage='score',
     kind=records.Verdict,
@@ -165,21 +133,23 @@ def _score_task(
           _discard(work)
           raise
         progress.part(row['rows'], kept=kept)
-    statistics = _statistics(work, samples, card, grader, alarm_rate)
+    statistics = verdict_statistics.count(
+      work, samples, card, grader, alarm_rate
+    )
     _require_a_verdict(work, statistics)
     twin = twins.of(work, lambda one: _same_verdicts(one, work))
     work.finish(statistics=statistics, twin=twin)
-  _print(verdicts_dir, statistics)
+  verdict_statistics.show(verdicts_dir, statistics)
 
 
 def _score_part(
-  work: manifests.Work,
+  work: stage_work.Work,
   samples: manifests.Manifest,
   row: Mapping,
   references: Mapping[str, str | None],
   grader: registry.Grader,
   workers: pool.Pool,
-  progress: _Progress,
+  progress: grading_progress.Progress,
 ) -> bool:
   """Grades one part; returns whether it was graded before."""
   name = row['name']
@@ -216,7 +186,7 @@ def _score_part(
   return False
 
 
-def _require_a_verdict(work: manifests.Work, statistics: Mapping) -> None:
+def _require_a_verdict(work: stage_work.Work, statistics: Mapping) -> None:
   """Raises where no sample got a verdict because the grader always failed.
 
   The parts are deleted, so that the same command grades again.
@@ -246,13 +216,13 @@ def _require_a_verdict(work: manifests.Work, statistics: Mapping) -> None:
   )
 
 
-def _discard(work: manifests.Work) -> None:
+def _discard(work: stage_work.Work) -> None:
   """Deletes the verdicts of a folder that is not finished."""
   for row in work.parts():
     (work.folder / row['name']).unlink()
 
 
-def _same_verdicts(before: manifests.Manifest, work: manifests.Work) -> bool:
+def _same_verdicts(before: manifests.Manifest, work: stage_work.Work) -> bool:
   """Whether two gradings of the same samples have the same result."""
   if [p['name'] for p in before.parts] != [p['name'] for p in work.parts()]:
     return False
@@ -293,69 +263,3 @@ def _references(
   return dict(
     zip(table['id'].to_pylist(), table[grader.reads].to_pylist(), strict=True)
   )
-
-
-def _statistics(
-  work: manifests.Work,
-  samples: manifests.Manifest,
-  card: task_card.TaskCard,
-  grader: registry.Grader,
-  alarm_rate: float,
-) -> dict:
-  """Counts of classes by stream, mean reward, and the alarm if there is one."""
-  counts = collections.defaultdict(collections.Counter)
-  reward = collections.Counter()
-  for row in samples.parts:
-    table = records.read_part(
-      work.folder / row['name'],
-      records.Verdict,
-      columns=['stream', 'outcome', 'reward'],
-    )
-    groups = table.group_by(['stream', 'outcome']).aggregate(
-      [('reward', 'sum'), ('reward', 'count')]
-    )
-    for group in groups.to_pylist():
-      stream = group['stream']
-      counts[stream][group['outcome']] += group['reward_count']
-      reward[stream] += group['reward_sum']
-  totals = {stream: sum(classes.values()) for stream, classes in counts.items()}
-  alarms = [
-    f'{counts[stream][name]} of {total} samples of {stream} are {name}'
-    for stream, total in sorted(totals.items())
-    for name in _ALARMING
-    if counts[stream][name] > alarm_rate * total
-  ]
-  return {
-    'task': card.task,
-    'split': card.split,
-    'grader': grader.label,
-    'samples': sum(totals.values()),
-    'classes': {
-      stream: {name: counts[stream][name] for name in verdicts.OUTCOMES}
-      for stream in sorted(counts)
-    },
-    'mean_reward': {s: reward[s] / totals[s] for s in sorted(totals)},
-    'alarm': '; '.join(alarms) or None,
-  }
-
-
-def _print(verdicts_dir: str, statistics: Mapping) -> None:
-  where = f'{statistics["task"]}/{statistics["split"]}'
-  for stream, classes in statistics['classes'].items():
-    total = sum(classes.values())
-    print(f'{where}, stream {stream}: {total} samples')
-    for name, count in classes.items():
-      if count:
-        print(f'  {name:14}{count:9}{count / total:9.2%}')
-    if waiting := classes[verdicts.UNGRADED]:
-      print(f'  {waiting} wait for a person: rest-jax grading-sheet --export')
-  if statistics['alarm']:
-    print(
-      f'warning: ALARM: {statistics["alarm"]}. The grader or the machine is at '
-      'fault, not the model: read the column detail of the verdicts in '
-      f'{verdicts_dir}'
-    )
-  rates = ', '.join(
-    f'{stream} {rate:.4f}' for stream, rate in statistics['mean_reward'].items()
-  )
-  print(f'score: {where}: mean reward {rates or "of nothing"}')

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rest_jax.artifacts import manifests, records, twins
+from rest_jax.artifacts import manifests, records, stage_work, twins
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.evaluation import difficulty_bins
@@ -79,7 +79,7 @@ def select(
     for i, problems in enumerate(problems_dirs)
   ]
   overlaps = SolutionOverlap(eval_problems_dirs, overlap_ngram)
-  with manifests.work_on(
+  with stage_work.work_on(
     examples_dir,
     stage='select',
     kind=records.Example,
@@ -103,7 +103,7 @@ def select(
 
 
 def _choose_samples(
-  work: manifests.Work,
+  work: stage_work.Work,
   tasks: Sequence[TaskInputs],
   config: SelectionConfig,
   difficulty_dir: str | None,
@@ -155,7 +155,7 @@ def _choose_samples(
 
 
 def _choose_human(
-  work: manifests.Work,
+  work: stage_work.Work,
   tasks: Sequence[TaskInputs],
   config: SelectionConfig,
   difficulty_dir: str | None,

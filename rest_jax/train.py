@@ -15,7 +15,13 @@ from typing import Any
 
 import jax
 
-from rest_jax.artifacts import manifests, run_paths, storage, weight_digests
+from rest_jax.artifacts import (
+  manifests,
+  run_paths,
+  stage_work,
+  storage,
+  weight_digests,
+)
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
 from rest_jax.models.architecture import DecoderConfig
@@ -202,7 +208,7 @@ def _check(
 
 
 def _finish(
-  work: manifests.Work,
+  work: stage_work.Work,
   grid: Grid,
   results: Sequence[Mapping[str, Any]],
   start: str | None,

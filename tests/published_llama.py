@@ -9,6 +9,8 @@ import json
 
 import numpy as np
 
+from rest_jax.models.architecture import DecoderConfig
+
 V, LAYERS, D, HEADS, KV_HEADS, E, F = 64, 3, 32, 4, 2, 8, 64
 THETA, EPSILON = 500.0, 1e-5
 SIZES = {
@@ -23,6 +25,11 @@ SIZES = {
   'rope_theta': THETA,
   'norm_epsilon': EPSILON,
 }
+
+
+def network(tied=True, **changes):
+  """The DecoderConfig that reads these matrices, but for the changes."""
+  return DecoderConfig(**SIZES | changes, tie_embeddings=tied)
 
 
 def matrices(*, tied, seed=0):

@@ -13,7 +13,7 @@ import published_llama as published
 import pytest
 
 from rest_jax import main
-from rest_jax.artifacts import manifests
+from rest_jax.artifacts import stage_work
 from rest_jax.config import configuration
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.pipeline import launch_checks, launcher
@@ -84,7 +84,7 @@ def folder(tmp_path, monkeypatch, bucket):
     '{"id": 1, "completion": "\\\\boxed{3}", "reference": "3"}\n'
   )
   for path in _checkpoints():
-    with manifests.work_on(
+    with stage_work.work_on(
       tmp_path / path,
       stage='train',
       kind=None,

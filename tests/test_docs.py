@@ -11,7 +11,7 @@ import tokenize
 import pytest
 
 from rest_jax import main, score
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import manifests, records, stage_work
 
 _BLOCK = re.compile(
   r'(?:^`(?P<name>[\w.]+)`:\n\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```',
@@ -80,7 +80,7 @@ def test_the_grader_of_the_page_scores_a_run(example, tmp_path):
 
 def write_samples(folder, problem_id, texts):
   """A finished folder of samples of one problem."""
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage='sample',
     kind=records.Sample,

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from rest_jax import evaluate
-from rest_jax.artifacts import fingerprints, manifests, records
+from rest_jax.artifacts import fingerprints, manifests, records, stage_work
 from rest_jax.config import configuration
 from rest_jax.evaluation import comparison, difficulty_bins
 from rest_jax.rewards import verdicts
@@ -18,7 +18,7 @@ SAMPLED = {'name': 'eval/sampled', 'temperature': 1.0, 'top_p': 0.95}
 
 
 def write(folder, stage, kind, rows, *, semantic=None, inputs=None, **more):
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage=stage,
     kind=kind,

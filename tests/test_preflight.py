@@ -1,63 +1,164 @@
-"""What preflight reads from compiled programs, and a small compile."""
+"""Preflight: what it advises where a step does not fit; a small compile."""
 
+import dataclasses
+import importlib
 import importlib.util
 import os
 import subprocess
 import sys
+import types
 
+import jax
 import pytest
+import small_networks
 
-HLO = """
-%all-reduce-scatter.7 (param_0: f32[4096,512]) -> f32[64,512] {
-  %ar.0 = f32[4096,512]{1,0} all-reduce(%param_0), to_apply=%add
-  ROOT %ds = f32[64,512]{1,0} dynamic-slice(%ar.0, %i, %j)
-}
+from rest_jax.config import configuration
+from rest_jax.distributed import partitioning
+from rest_jax.executors import topologies
+from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig
 
-ENTRY %main (p.1: bf16[64,14336]) -> f32[8,2048] {
-  %all-gather.1 = bf16[4096,14336]{1,0:T(8,128)(2,1)} all-gather(%p.1), channel_id=1
-  %ag = (bf16[16,4096]{1,0}, bf16[4096,4096]{1,0:T(8,128)S(1)}) all-gather-start(%p.2), x=1
-  %done = bf16[4096,4096]{1,0} all-gather-done(%ag)
-  %ar.2 = (f32[], /*index=1*/f32[8,2048]{1,0}) all-reduce(%a, %b), to_apply=%add
-  %ar.3 = (bf16[64,8]{1,0}, bf16[8,384,256]{2,1,0}) all-reduce(%copy-done.6, %dynamic-update-slice.104), to_apply=%add
-  %fusion = f32[8,2048]{1,0} fusion(%all-gather.1), kind=kLoop
-"""  # noqa: E501
+GIB = 2**30
+MODEL = small_networks.network(embed_dim=256, num_heads=4, num_kv_heads=4)
 
-SCRIPT = """
-from rest_jax import preflight
-from rest_jax.models.architecture import DecoderConfig
 
-hlo = {hlo!r}
-found = list(preflight.collectives(hlo))
-assert found.pop(0) == ('reduce-scatter', (('f32', (4096, 512)),))
-assert found == [
-  ('all-gather', (('bf16', (4096, 14336)),)),
-  ('all-gather', (('bf16', (16, 4096)), ('bf16', (4096, 4096)))),
-  ('all-reduce', (('f32', ()), ('f32', (8, 2048)))),
-  (preflight.GATHER_BY_SUM, (('bf16', (64, 8)), ('bf16', (8, 384, 256)))),
-], found
-lines = preflight.summary(found)
-assert lines[0].startswith('all-gather: 2 in'), lines
-assert 'bf16[4096, 14336]' in lines[0], lines
-model = DecoderConfig(
-  vocab_size=512, num_layers=2, embed_dim=256, num_heads=4, num_kv_heads=4,
-  head_dim=64, mlp_dim=768, max_length=384,
+class XlaRuntimeError(Exception):
+  """What XLA raises, by its name."""
+
+
+@pytest.fixture
+def preflight(monkeypatch):
+  """The module; what it sets in the environment is taken back."""
+  for name in (
+    'JAX_PLATFORMS',
+    'TPU_SKIP_MDS_QUERY',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD',
+    'TPU_WORKER_HOSTNAMES',
+    'TPU_ACCELERATOR_TYPE',
+  ):
+    monkeypatch.setenv(name, os.environ.get(name, '1'))
+  return importlib.import_module('rest_jax.preflight')
+
+
+@pytest.fixture
+def advised(preflight, monkeypatch):
+  """Gives the advice for a step of so many GiB with remat = 'full'.
+
+  A stub stands for the compiler: the memory falls with the microbatches, is ten
+  times as much without remat, and above 100 GiB the compiler gives up.
+  """
+  tried = []
+
+  def compiled(gib):
+    def compile_step(model, optimizer, config, mesh, length):
+      tried.append((model.remat, config.microbatches))
+      needed = gib / config.microbatches * (1 if model.remat == 'full' else 10)
+      if needed > 100:
+        raise XlaRuntimeError('RESOURCE_EXHAUSTED: Ran out of memory')
+      return needed * GIB
+
+    return compile_step
+
+  def advise(gib, remat='none'):
+    monkeypatch.setattr(preflight, 'compile_step', compiled(gib))
+    monkeypatch.setattr(preflight, 'memory_bytes', lambda it: {'total': it})
+    tried.clear()
+    text = preflight._what_fits(
+      dataclasses.replace(MODEL, remat=remat),
+      OptimizerConfig(learning_rate=1e-3),
+      train_config(batch_rows=256),
+      types.SimpleNamespace(shape={'data': 2, 'fsdp': 2, 'tensor': 2}),
+      384,
+      topologies.parse('v5e:2x4', 'PREFLIGHT_TOPOLOGY'),  # 16 GiB a chip
+    )
+    return text, list(tried)
+
+  return advise
+
+
+def train_config(batch_rows):
+  return TrainConfig(max_steps=1, batch_rows=batch_rows)
+
+
+REMAT = '--gin.architecture.DecoderConfig.remat=full'
+
+
+@pytest.mark.parametrize(
+  ('gib', 'remat', 'dials', 'left'),
+  [
+    (10, 'none', REMAT, 10.0),
+    (40, 'none', f'{REMAT} --gin.MICROBATCHES=8', 5.0),
+    (640, 'none', f'{REMAT} --gin.MICROBATCHES=64', 10.0),
+    (40, 'full', '--gin.MICROBATCHES=8', 5.0),
+  ],
 )
+def test_the_first_dials_that_fit_are_advised(advised, gib, remat, dials, left):
+  text, tried = advised(gib, remat)
+  assert text == f'With {dials} it fits: {left:.2f} GiB.'
+  # What was asked for has been compiled already.
+  assert (remat, 1) not in tried and len(tried) == len(set(tried))
 
 
-class mesh:
-  shape = {{'data': 1, 'fsdp': 4, 'tensor': 2}}
+def test_where_no_dial_helps_other_chips_are_advised(advised):
+  text, tried = advised(64 * 17)  # one row of a chip at a time: 17 GiB
+  assert text.startswith('Neither remat nor MICROBATCHES makes it fit')
+  assert tried == [('full', 1), ('full', 8), ('full', 64)]
 
 
-assert preflight.gathered_activations(found[:3], model, 8, 384, mesh) == []
-wrong = preflight.gathered_activations(found, model, 8, 384, mesh)
-assert wrong == ['all-gather by all-reduce bf16[8, 384, 256]'], wrong
-"""
+def test_another_error_of_the_compiler_is_not_taken_for_too_little_memory(
+  advised,
+):
+  with pytest.raises(ZeroDivisionError):
+    advised(_Broken())
 
 
-def test_collectives_are_read_from_optimised_hlo_and_activations_are_named():
-  # In a process of its own: importing preflight sets up jax for a lookalike.
-  subprocess.run(
-    [sys.executable, '-c', SCRIPT.format(hlo=HLO)], check=True, env=os.environ
+class _Broken:
+  def __truediv__(self, other):
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+  ('embed_dim', 'rows', 'advice'),
+  [
+    (256, 8, '--gin.MESH_DATA=1 --gin.MESH_FSDP=8 divides'),
+    (60, 8, '--gin.MESH_DATA=2 --gin.MESH_FSDP=4 divides'),
+    (61, 8, '--gin.MESH_DATA=8 --gin.MESH_FSDP=1 divides'),
+    (256, 9, '--gin.MESH_DATA=1 --gin.MESH_FSDP=8 --gin.BATCH_ROWS=16 divides'),
+  ],
+)
+def test_a_mesh_that_divides_is_advised(preflight, embed_dim, rows, advice):
+  """The largest FSDP of the 8 devices that divides the embedding."""
+  devices = jax.devices()[:8]
+  model = dataclasses.replace(MODEL, embed_dim=embed_dim)
+  mesh = partitioning.MeshConfig(data=1, fsdp=1, tensor=8)  # of 4 heads
+  with pytest.raises(configuration.ConfigurationError) as error:
+    preflight._require_divisible(
+      model,
+      train_config(batch_rows=rows),
+      partitioning.make_mesh(mesh, devices),
+      devices,
+    )
+  assert 'is not divisible by 8' in str(error.value)
+  assert advice in str(error.value)
+
+
+def test_a_mesh_that_divides_everything_is_left_alone(preflight):
+  devices = jax.devices()[:8]
+  mesh = partitioning.MeshConfig(data=2, fsdp=2, tensor=2)
+  preflight._require_divisible(
+    MODEL,
+    train_config(batch_rows=8),
+    partitioning.make_mesh(mesh, devices),
+    devices,
+  )
+
+
+def test_the_compilers_figures_are_given_in_one_clause(preflight):
+  text = 'RESOURCE_EXHAUSTED: XLA:TPU ... Used 17.20G of 15.75G hbm. Exceeded'
+  assert preflight._needed(text) == (
+    'needs 17.20 GiB per chip, a chip has 15.75 GiB'
+  )
+  assert preflight._needed('out of\n  space') == (
+    'the compiler says: out of space'
   )
 
 

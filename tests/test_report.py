@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from rest_jax import evaluate, report
-from rest_jax.artifacts import manifests, records, storage
+from rest_jax.artifacts import records, stage_work, storage
 from rest_jax.artifacts.records import Problem, Sample, Verdict
 from rest_jax.config import configuration
 from rest_jax.reporting import outcome_charts, run_reader, sample_browser
@@ -41,7 +41,7 @@ class Writer:
     semantic=None,
     inputs=None,
   ):
-    with manifests.work_on(
+    with stage_work.work_on(
       self.folder / where,
       stage=stage,
       kind=kind,

@@ -10,7 +10,7 @@ import pytest
 import tiny_run
 
 from rest_jax import sample
-from rest_jax.artifacts import fingerprints, manifests, records
+from rest_jax.artifacts import fingerprints, manifests, records, stage_work
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning, preemption
 from rest_jax.models.checkpoints import policies
@@ -136,7 +136,7 @@ def test_stopped_in_the_middle_it_goes_on_and_equals_never_stopped(
   run, generated, tmp_path, monkeypatch
 ):
   straight = run('straight')
-  write = manifests.Work.write
+  write = stage_work.Work.write
   generated.clear()
 
   def stopping(self, name, *arguments, **fields):
@@ -144,7 +144,7 @@ def test_stopped_in_the_middle_it_goes_on_and_equals_never_stopped(
     os.kill(os.getpid(), signal.SIGTERM)
 
   with monkeypatch.context() as patch:
-    patch.setattr(manifests.Work, 'write', stopping)
+    patch.setattr(stage_work.Work, 'write', stopping)
     with pytest.raises(preemption.Preempted, match='part-00001'):
       run('stopped')
   preemption._asked.clear()

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from rest_jax import score
-from rest_jax.artifacts import fingerprints, manifests, records
+from rest_jax.artifacts import fingerprints, manifests, records, stage_work
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.rewards import pool, registry, verdicts
@@ -15,7 +15,7 @@ from rest_jax.rewards.code import program_grader, programs
 
 def problems(folder, answers, *, grader='number'):
   """Writes {key: answer} as the problems of task t."""
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage='prepare',
     kind=records.Problem,
@@ -41,7 +41,7 @@ def problems(folder, answers, *, grader='number'):
 
 def samples(folder, parts, *, stream='e_step'):
   """Writes [[(key, index, text[, finish reason])]], a list per part."""
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage='sample',
     kind=records.Sample,

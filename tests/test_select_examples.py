@@ -7,7 +7,7 @@ import os
 import pytest
 
 from rest_jax import select_examples
-from rest_jax.artifacts import fingerprints, manifests, records
+from rest_jax.artifacts import fingerprints, manifests, records, stage_work
 from rest_jax.config import configuration
 from rest_jax.rewards import verdicts
 
@@ -23,7 +23,7 @@ CARD = {
 
 def write(folder, stage, kind, parts, *, inputs=None, **more):
   """Writes a stage's folder with one part per list of records."""
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage=stage,
     kind=kind,

@@ -13,7 +13,13 @@ import pytest
 import tiny_run
 
 from rest_jax import train
-from rest_jax.artifacts import fingerprints, manifests, records, storage
+from rest_jax.artifacts import (
+  fingerprints,
+  manifests,
+  records,
+  stage_work,
+  storage,
+)
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning, preemption
 from rest_jax.models.checkpoints import policies, trained
@@ -230,7 +236,7 @@ def test_killed_anywhere_and_started_again_gives_the_same(
   straight = run('straight')
   with monkeypatch.context() as patch:
     if where == 'manifest':
-      patch.setattr(manifests.Work, 'finish', kill)
+      patch.setattr(stage_work.Work, 'finish', kill)
     elif where == 'result':
       patch.setattr(checkpointing.Saver, 'prune', kill)
     else:

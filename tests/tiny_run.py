@@ -3,21 +3,13 @@
 import contextlib
 import os
 
-from rest_jax.artifacts import manifests, records
-from rest_jax.models.architecture import DecoderConfig
+import small_networks
+
+from rest_jax.artifacts import manifests, records, stage_work
 from rest_jax.sampling.streams import EngineConfig, Stream
 
 EOS = 256
-MODEL = DecoderConfig(
-  vocab_size=264,
-  num_layers=1,
-  embed_dim=16,
-  num_heads=2,
-  num_kv_heads=2,
-  head_dim=8,
-  mlp_dim=32,
-  max_length=48,
-)
+MODEL = small_networks.network(vocab_size=264, max_length=48)
 ENGINE = EngineConfig(
   groups=4,
   lanes=4,
@@ -42,7 +34,7 @@ def fresh(model, *, seed):
 
 def problems(folder, questions, *, answer='7', stop=(), card=None):
   """Writes {key: question} as a finished folder of the task t."""
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage='prepare',
     kind=records.Problem,
@@ -81,7 +73,7 @@ def problems(folder, questions, *, answer='7', stop=(), card=None):
 def examples(folder, pairs, weights=None):
   """Writes [(prompt, target)] as a finished folder of Examples."""
   weights = weights or [1.0] * len(pairs)
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage='select',
     kind=records.Example,

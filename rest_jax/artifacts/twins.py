@@ -8,7 +8,7 @@ digest of its twin, and everything that was made of the twin stands.
 
 from collections.abc import Callable
 
-from rest_jax.artifacts import manifests, records, storage
+from rest_jax.artifacts import manifests, records, stage_work, storage
 from rest_jax.config import configuration
 
 _LEVELS = 2  # problems/<task>/<split>: problems is set aside as a whole
@@ -44,7 +44,7 @@ def _whole(folder: storage.Path) -> manifests.Manifest | None:
 
 
 def of(
-  work: manifests.Work,
+  work: stage_work.Work,
   same: Callable[[manifests.Manifest], bool] | None = None,
 ) -> manifests.Manifest | None:
   """A folder that was set aside and held what this one holds.

@@ -199,11 +199,9 @@ def _program(task: str, row: dict) -> tuple[str | None, Any, Any]:
     program = code_problems.program(task, row['problem'], row['completion'])
   except (ValueError, TypeError, AttributeError, LookupError) as error:
     text = ' '.join(f'{type(error).__name__}: {error}'.split())
-    fault = verdicts.Verdict(
-      outcome=verdicts.HARNESS_ERROR,
-      reward=0.0,
-      answer=None,
-      detail=f'a problem that cannot be read: {text[:300]}',
+    fault = verdicts.without_answer(
+      verdicts.HARNESS_ERROR,
+      f'a problem that cannot be read: {text[:300]}',
     )
     return None, nothing, fault
   return program, tests, None

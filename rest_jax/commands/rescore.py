@@ -14,7 +14,7 @@ own flags come behind it. Start it in the folder where you started that one.
 from collections.abc import Sequence
 
 from rest_jax.config import configuration, gin_flags
-from rest_jax.pipeline import launcher, own_run
+from rest_jax.pipeline import launcher, own_run, run_command
 
 _WORDS = {'evaluate', '--run_mode=evaluate'}  # of rest-jax evaluate
 
@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
   parser = launcher.parser('rest-jax rescore', __doc__)
   flags = parser.parse_args(others)
   run_dir = _run_dir([*flags.gin_bindings, *bindings])
-  program, before = launcher.command_of(run_dir)
+  program, before = run_command.read(run_dir)
   before = [argument for argument in before if argument not in _WORDS]
   known, earlier = gin_flags.split(before)
   stood = parser.parse_args(known)
@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
   ]
   if flags.gin_search_paths:
     command.append(f'--gin_search_paths={flags.gin_search_paths}')
-  if program == launcher.BATCH:
+  if program == run_command.BATCH:
     return launcher.run_batch(flags, everything, command)
   return launcher.launch(program, flags, everything, command)
 

@@ -1,26 +1,23 @@
 """Reads gin files and bindings for a stage, with the conventions of T5X.
 
-Errors that gin itself does not report are found here: a misspelt macro on the
-command line (gin would define a new one), a REQUIRED macro that is not set, an
-argument of the wrong type. Bare strings (`--gin.RUN_DIR=runs/x`) are quoted. A
-binding of another stage is checked against that stage's source text and then
-skipped, because only the running stage is imported: `score`, for instance, must
-not load jax.
+Errors that gin itself does not report are found here and in gin_checks.py: a
+misspelt macro on the command line (gin would define a new one), a REQUIRED
+macro that is not set, an argument of the wrong type. Bare strings
+(`--gin.RUN_DIR=runs/x`) are quoted. A binding of another stage is checked
+against that stage's source text and then skipped, because only the running
+stage is imported: `score`, for instance, must not load jax.
 """
 
-import contextlib
-import difflib
 import importlib
 import inspect
 import os
-import re
 import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import gin
 
-from rest_jax.config import configuration, gin_names, packaged_gin
+from rest_jax.config import configuration, gin_checks, gin_names, packaged_gin
 
 STAGES = {
   'prepare': 'rest_jax.prepare',
@@ -38,7 +35,6 @@ STAGES = {
   'sizes': 'rest_jax.pipeline.sizes',
 }
 PLANS = ('rest_em', 'batch')
-_MACRO = 'gin.macro'
 
 
 def parse(
@@ -68,8 +64,8 @@ def parse(
   function = read(
     stage, gin_files=gin_files, bindings=bindings, search_paths=search_paths
   )
-  with _clear_errors():
-    _check_reachable(stage, function)
+  with gin_checks.clear_errors():
+    gin_checks.check_reachable(stage, function)
     arguments = gin.get_bindings(function)
   return function, _checked_arguments(stage, function, arguments)
 
@@ -99,14 +95,14 @@ def macros(
   return {
     name: value
     for name in names
-    if (value := _plain(_macros().get(name))) is not None
+    if (value := _plain(gin_checks.bound_macros().get(name))) is not None
   }
 
 
 def _plain(value: Any) -> Any:
   """A bound value with its macros resolved; None if one has no value."""
   if isinstance(value, gin.config.ConfigurableReference):
-    return _plain(_macros().get(value.config_key[0]))
+    return _plain(gin_checks.bound_macros().get(value.config_key[0]))
   if isinstance(value, (list, tuple)):
     items = [_plain(item) for item in value]
     return None if None in items else items
@@ -135,7 +131,7 @@ def read(
   gin.config._FILE_READERS[:] = [(open, os.path.isfile)]
   module = importlib.import_module(STAGES[stage])
   function = getattr(module, 'plan' if stage in PLANS else stage)
-  with _clear_errors():
+  with gin_checks.clear_errors():
     files = [packaged_gin.DEFAULTS, f'stages/{stage}.gin', *gin_files]
     places = [*search_paths, os.getcwd(), ours]
     for file in files:
@@ -143,7 +139,7 @@ def read(
     gin.parse_config_files_and_bindings(
       files, [], finalize_config=False, print_includes_and_imports=False
     )
-    _check_macros_of_files()
+    gin_checks.check_macros_of_files()
     for binding in bindings:
       _parse_binding(binding)
   return function
@@ -156,9 +152,9 @@ def bindings() -> dict[str, str]:
     NAME of a macro, or scope/module.Class.parameter, to text.
   """
   return {
-    name if selector == _MACRO else f'{name}/{selector}.{parameter}': repr(
-      value
-    )
+    name
+    if selector == gin_checks.MACRO
+    else f'{name}/{selector}.{parameter}': repr(value)
     for (name, selector), parameters in sorted(gin.config._CONFIG.items())
     for parameter, value in sorted(parameters.items())
   }
@@ -183,7 +179,11 @@ def _parse_binding(binding: str) -> None:
   }
   root, dot, _ = key.rpartition('/')[2].partition('.')
   if not dot:
-    _require_known(f'--gin.{key}', 'no gin file defines this macro', _macros())
+    _require_known(
+      f'--gin.{key}',
+      'no gin file defines this macro',
+      gin_checks.bound_macros(),
+    )
   elif root not in imported:
     others = gin_names.imported_modules(packaged_gin.directory())
     if root not in others:
@@ -209,80 +209,6 @@ def _require_known(where: str, problem: str, known: Iterable[str]) -> None:
     )
 
 
-# ---- after everything has been read -----------------------------------------
-
-
-def _macros() -> dict[str, Any]:
-  """Name of a macro to its bound value."""
-  return {
-    scope: parameters['value']
-    for (scope, selector), parameters in gin.config._CONFIG.items()
-    if selector == _MACRO and 'value' in parameters
-  }
-
-
-def _check_macros_of_files() -> None:
-  """Raises for a macro that nothing uses and that resembles a default one."""
-  with open(packaged_gin.path(packaged_gin.DEFAULTS)) as file:
-    ours = re.findall(r'^([A-Z]\w*) *=', file.read(), re.M)
-  used = {name for name, _ in _references(gin.config._CONFIG)}
-  for name in sorted({*_macros()} - {*ours} - used):
-    if near := difflib.get_close_matches(name, ours, n=1, cutoff=0.8):
-      raise configuration.ConfigurationError(
-        f'{name}: a gin file sets this macro, and nothing uses it. '
-        f'Nearest: {near[0]}.'
-      )
-
-
-def _references(value: Any) -> Iterator[tuple[str, str]]:
-  """(scope, selector) of every reference in a bound value."""
-  if isinstance(value, gin.config.ConfigurableReference):
-    yield value.config_key
-  elif isinstance(value, dict):
-    yield from _references([*value.keys(), *value.values()])
-  elif isinstance(value, (list, tuple)):
-    for item in value:
-      yield from _references(item)
-
-
-def _check_reachable(stage: str, function: Callable) -> None:
-  """Raises if the stage uses a macro that is not defined, or REQUIRED."""
-  missing, seen = [], set()
-  config = gin.config._CONFIG
-  todo = [*_references(gin.get_bindings(function, resolve_references=False))]
-  while todo:
-    scope, selector = key = todo.pop()
-    if key in seen:
-      continue
-    seen.add(key)
-    if selector == _MACRO and key not in config:
-      raise configuration.ConfigurationError(
-        f'%{scope}: no gin file defines this macro. '
-        f'{gin_names.nearest(scope, _macros())}'
-      )
-    for found in (
-      *_references(config.get(('', selector), {})),
-      *_references(config.get(key, {})),
-    ):
-      if found[0] == 'gin.REQUIRED':
-        missing.append(scope)
-      else:
-        todo.append(found)
-  if missing:
-    missing.sort()
-    if {'TASKS', 'TASK_CONFIGS'} & {*missing}:
-      raise configuration.ConfigurationError(
-        f'{stage}: no --gin_file names a run or a task ({", ".join(missing)} '
-        f'must be set). Run files:\n{packaged_gin.listed("runs")}\n'
-        'Your own problems: rest-jax run --model=PATH --problems=FILE.jsonl '
-        '(rest-jax prepare: --input=FILE.jsonl).'
-      )
-    raise configuration.ConfigurationError(
-      f'{stage}: {", ".join(missing)} must be set: no --gin_file and no '
-      f'--gin.{missing[0]}=... does.'
-    )
-
-
 def _checked_arguments(
   stage: str, function: Callable, arguments: dict[str, Any]
 ) -> dict[str, Any]:
@@ -299,35 +225,3 @@ def _checked_arguments(
         f'{stage}: no gin file binds its argument {name!r}.'
       )
   return arguments
-
-
-# ---- errors ------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _clear_errors() -> Iterator[None]:
-  """Turns gin's errors into ConfigurationError with the nearest valid name."""
-  try:
-    yield
-  except configuration.ConfigurationError as error:
-    # The name of gin's proxy type is left out: users do not know it.
-    text = re.sub(r" \(<class '[^']*'>\)", '', str(error))
-    text = re.sub(r'\s*\n\s*In call to', ' In call to', text).rstrip()
-    raise configuration.ConfigurationError(text) from error.__cause__
-  except Exception as error:
-    text = ' '.join(str(error).split())
-    raise configuration.ConfigurationError(
-      f'gin: {text}{_hint(text)}'
-    ) from error
-
-
-def _hint(text: str) -> str:
-  """The nearest parameter, if gin reports an unknown one; else ''."""
-  found = re.search(r"'([\w.]+)' doesn't have a parameter named '(\w+)'", text)
-  if not found:
-    return ''
-  owners = gin.config._REGISTRY.get_all_matches(found[1])
-  names = [
-    name for o in owners for name in inspect.signature(o.wrapped).parameters
-  ]
-  return f' {gin_names.nearest(found[2], names)}' if names else ''

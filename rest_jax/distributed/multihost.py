@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from jax.experimental import multihost_utils
 
-from rest_jax.artifacts import leases, manifests, storage
+from rest_jax.artifacts import leases, manifests, stage_work, storage
 from rest_jax.distributed import coordination, failures, joining, preemption
 
 
@@ -152,25 +152,25 @@ def _decided(states: Sequence[Mapping[str, Any]]) -> bool:
 
 
 @contextlib.contextmanager
-def work_on(folder: storage.PathLike, **how: Any) -> Iterator[manifests.Work]:
-  """manifests.work_on, held by process 0 for all. Collective.
+def work_on(folder: storage.PathLike, **how: Any) -> Iterator[stage_work.Work]:
+  """stage_work.work_on, held by process 0 for all. Collective.
 
   In the other processes `has`, `write` and `finish` of the Work return what
   process 0 returns, and its `parts` are empty.
 
   Args:
     folder: the stage's output.
-    **how: the other arguments of manifests.work_on.
+    **how: the other arguments of stage_work.work_on.
   """
   if coordination.size()[1] == 1:
-    with manifests.work_on(folder, **how) as work:
+    with stage_work.work_on(folder, **how) as work:
       yield work
     return
   with contextlib.ExitStack() as stack:
-    held: list[manifests.Work] = []
+    held: list[stage_work.Work] = []
 
     def enter() -> dict[str, Any]:
-      held.append(stack.enter_context(manifests.work_on(folder, **how)))
+      held.append(stack.enter_context(stage_work.work_on(folder, **how)))
       return {
         'fingerprint': held[0].fingerprint,
         'done': _to_json(held[0].done),
@@ -191,10 +191,10 @@ def work_on(folder: storage.PathLike, **how: Any) -> Iterator[manifests.Work]:
 
 
 @dataclasses.dataclass
-class _Work(manifests.Work):
+class _Work(stage_work.Work):
   """A Work whose every method is collective; `held` is process 0's own."""
 
-  held: manifests.Work | None = None
+  held: stage_work.Work | None = None
 
   def has(self, name: str, *, source: str) -> bool:
     return from_writer(lambda: self.held.has(name, source=source))

@@ -20,7 +20,13 @@ from rest_jax.artifacts import manifests, run_paths, storage
 from rest_jax.config import gin_parser
 from rest_jax.executors import machine
 from rest_jax.executors.jobs import Resources
-from rest_jax.pipeline import estimates, own_defaults, sizes
+from rest_jax.pipeline import (
+  estimates,
+  own_defaults,
+  sampling_sizes,
+  sizes,
+  training_sizes,
+)
 from rest_jax.pipeline.sizes import AUTO, Dial
 from rest_jax.tasks import problem_sets
 
@@ -156,7 +162,8 @@ class Automatic:
     )
     prompts = self._prompts()
     sizes.require_room(asked, prompts)
-    found = sizes.derive(asked, prompts, self.devices())
+    work = asked, prompts, self.devices()
+    found = sampling_sizes.derive(*work) | training_sizes.derive(*work)
     found |= own_defaults.schedule(asked, prompts, found)
     self._work = asked, prompts, found['REMAT'].value
     if 'MODEL' in self._asked:

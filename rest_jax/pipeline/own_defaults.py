@@ -124,7 +124,7 @@ def schedule(
   Args:
     asked: the dials that are set.
     prompts: of the run's problems.
-    found: what sizes.derive gave.
+    found: what sampling_sizes.derive and training_sizes.derive gave.
   """
 
   def size(name: str, value: sizes.Size | None) -> int:

@@ -6,7 +6,6 @@ verdicts of a set of problems are read whole, without the texts of its samples.
 
 import dataclasses
 import functools
-import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rest_jax.artifacts import run_paths
-from rest_jax.reporting import formatting, run_data
-from rest_jax.tokenizers import vocabularies, vocabulary_files
+from rest_jax.reporting import formatting, prompt_texts, run_data
+from rest_jax.reporting.articles import Article, Completion
 
 _KEY = ('problem_id', 'sample_index', 'stream')
 _VERDICT = ('outcome', 'answer', 'detail')
@@ -42,63 +41,6 @@ class Query:
   words: str = ''
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Completion:
-  """A sample with its verdict; the fields of both are in records.py.
-
-  Attributes:
-    source: the model and stream that it is of, such as `base, greedy`.
-  """
-
-  source: str
-  sample_index: int
-  outcome: str
-  answer: str | None
-  detail: str
-  text: str
-  finish_reason: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Article:
-  """A problem with some of its completions.
-
-  Attributes:
-    id: of the problem.
-    problems: the set that it is in, such as gsm8k/test.
-    facts: its level and type, or ''.
-    question: its text.
-    reference: its answer or tests.
-    start: the prompt before the question: system text and exemplars.
-    prompt: the rest of the prompt, up to where completions begin.
-    change: 'gained', 'lost' or ''.
-    models: (model, its completions), in the order of the run.
-    left_out: completions of this problem that are not among these.
-  """
-
-  id: str
-  problems: str
-  facts: str
-  question: str
-  reference: str
-  start: str
-  prompt: str
-  change: str
-  models: Sequence[tuple[str, Sequence[Completion]]]
-  left_out: int
-
-  @property
-  def anchor(self) -> str:
-    """The article's id in the document, and its link behind `#`."""
-    quoted = urllib.parse.quote(self.id, safe='/').replace('~', '%7E')
-    return f'p/{quoted.replace("%", "~")}'
-
-
-def problem_of(anchor: str) -> str:
-  """The inverse of Article.anchor: the id of a problem."""
-  return urllib.parse.unquote(anchor.removeprefix('p/').replace('~', '%'))
-
-
 @dataclasses.dataclass(frozen=True)
 class Member:
   """The verdicts of one model and stream on a set of problems."""
@@ -120,7 +62,7 @@ class Samples:
     """
     self.run, self.found = run, found
     self._tables: dict[str, pa.Table] = {}
-    self._vocabularies: dict[str, vocabularies.Vocabulary | None] = {}
+    self._vocabularies = prompt_texts.Vocabularies(found)
     names = [f'{task}/{split}' for task, split in run.evaluated]
     members = {name: [] for name in names}  # evaluated sets first
     evaluated = [(m, g) for m in run.models for g in m.evaluation]
@@ -257,7 +199,7 @@ class Samples:
     row = dict.fromkeys(_PROBLEM) | {'question': '(the problem is not there)'}
     row |= known
     *start, last = row['prompt_parts'] or [()]
-    vocabulary = self._vocabulary(split)
+    vocabulary = self._vocabularies.of(split)
     ids = [token for part in start for token in part]
     return Article(
       id=key,
@@ -265,8 +207,8 @@ class Samples:
       facts=', '.join(f'{name} {row[name]}' for name in _FACTS if row[name]),
       question=row['question'],
       reference=row['answer'] or row['tests'] or '–',
-      start=decoded(vocabulary, ids) if vocabulary else '',
-      prompt=decoded(vocabulary, last) if vocabulary else '',
+      start=prompt_texts.decoded(vocabulary, ids) if vocabulary else '',
+      prompt=prompt_texts.decoded(vocabulary, last) if vocabulary else '',
       change=changes.get(key, ''),
       models=list(chosen.items()),
       left_out=total - sum(map(len, chosen.values())),
@@ -295,41 +237,6 @@ class Samples:
       for name in table.column_names
     ]
     return set(table.filter(functools.reduce(pc.or_, hits))['id'].to_pylist())
-
-  def _vocabulary(self, split: str) -> vocabularies.Vocabulary | None:
-    """The one that made the prompts; None where it cannot be read here."""
-    manifest = self.found.get(f'problems/{split}')
-    card = manifest.statistics.get('task', {}) if manifest else {}
-    if not card.get('vocabulary'):
-      return None
-    spec = vocabulary_files.resolve(card['vocabulary'], manifest.folder)
-    if spec not in self._vocabularies:
-      try:
-        found = vocabulary_files.load(spec)
-      except (ValueError, OSError, RuntimeError):
-        found = None  # moved or damaged, or its package is missing
-      prepared = self.found.get('problems')
-      if found and prepared and prepared.statistics['digest'] != found.digest:
-        found = None  # another one lies there now: its text would be wrong
-      self._vocabularies[spec] = found
-    return self._vocabularies[spec]
-
-
-def decoded(vocabulary: vocabularies.Vocabulary, ids: Sequence[int]) -> str:
-  """The text of a prompt, its special tokens written out.
-
-  Args:
-    vocabulary: that encoded it.
-    ids: its tokens.
-  """
-  names = {token: name for name, token in vocabulary.specials.items()}
-  text = b''.join(
-    names[token].encode()
-    if token in names
-    else vocabulary.decode_bytes([token])
-    for token in ids
-  )
-  return text.decode('utf-8', errors='replace')
 
 
 def _verdicts(manifest: Any, graded: run_data.GradedStream) -> pa.Table:

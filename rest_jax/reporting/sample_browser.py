@@ -18,6 +18,7 @@ from rest_jax.reporting import (
   run_data,
   run_samples,
 )
+from rest_jax.reporting.articles import Article
 
 _MARKUP = 300  # bytes of the page around the texts of a completion
 
@@ -54,7 +55,7 @@ class Browser:
     starts: {set of problems: the start that its articles' prompts share}.
   """
 
-  articles: Sequence[run_samples.Article] = ()
+  articles: Sequence[Article] = ()
   total: int
   left_out: bool = False
   splits: Sequence[str]
@@ -134,7 +135,7 @@ def _chosen(
   return sorted(ids, key=run_data.natural)
 
 
-def _size(article: run_samples.Article, limits: Limits) -> int:
+def _size(article: Article, limits: Limits) -> int:
   """About how many bytes of the page it takes."""
   completions = [row for _, several in article.models for row in several]
   texts = [article.question, article.reference, article.prompt]

@@ -30,4 +30,4 @@ def grade(
   outcome, detail = verdicts.UNGRADED, 'a person grades it'
   if not reasoning.removed(end_marks.cut(completion)).strip():
     outcome, detail = verdicts.NO_ANSWER, 'empty'
-  return Verdict(outcome=outcome, reward=0.0, answer=None, detail=detail)
+  return verdicts.without_answer(outcome, detail)

@@ -1,9 +1,8 @@
 """Grading in processes of their own, whatever the text does to the grader.
 
 A grader that is bounded by construction runs here, in this process: it is
-faster than sending it the text. Any other runs in worker processes, which are
-new interpreters (never a fork: the parent may hold a TPU and threads) that
-import nothing but the grader.
+faster than sending it the text. Any other runs in worker processes
+(grading_worker.py).
 
 Covered: a grader that hangs, is killed, exits, or prints. Not covered: a
 grader that attacks the machine; untrusted programs run in the sandbox that
@@ -11,52 +10,22 @@ the grader starts, not in the worker itself.
 """
 
 import collections
-import contextlib
 import dataclasses
-import json
 import os
 import selectors
 import shlex
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 from rest_jax.config import configuration
 from rest_jax.rewards import registry, verdicts
+from rest_jax.rewards.grading_worker import Graded, Item, Worker, grade
 
 ITEM_SECONDS = 60.0  # wall clock for one completion
 CHUNK = 32  # completions sent to a worker at once
 _ATTEMPTS = 2
-_START_SECONDS = 120.0  # for a worker's imports, on a busy machine
 _SHOWN = 500  # characters of a text, in a command that shows an error again
 _STARTS = 3  # failed ones that say that no worker will ever start
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Item:
-  """One completion to grade.
-
-  Attributes:
-    completion: the sampled text.
-    reference: what it is compared with.
-    finish_reason: of the sample.
-    name: what an error calls it; items that differ in it alone are equal.
-  """
-
-  completion: str
-  reference: str | None
-  finish_reason: str | None = None
-  name: str = dataclasses.field(default='', compare=False)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Graded:
-  """A verdict and the wall-clock seconds that it took."""
-
-  verdict: verdicts.Verdict
-  seconds: float
 
 
 class Pool:
@@ -86,7 +55,7 @@ class Pool:
     self.grader = grader
     self._num_workers = num_workers or len(os.sched_getaffinity(0))
     self._item_seconds = max(item_seconds, grader.seconds)
-    self._workers: list[_Worker] = []
+    self._workers: list[Worker] = []
     self._failed_starts = 0
 
   def __enter__(self) -> 'Pool':
@@ -122,7 +91,7 @@ class Pool:
     if self.grader.bounded:
       graded = []
       for item in items:
-        graded.append(_grade(self.grader.path, item))
+        graded.append(grade(self.grader.path, item))
         if len(graded) % CHUNK == 0:
           watch(len(graded))
       return graded
@@ -168,12 +137,12 @@ class Pool:
     idle = [worker for worker in self._workers if not worker.pending]
     while waiting and (idle or len(self._workers) < self._num_workers):
       if not idle:
-        worker = _Worker(self.grader.path, self._item_seconds)
+        worker = Worker(self.grader.path, self._item_seconds)
         self._workers.append(worker)
         idle.append(worker)
       idle.pop().send(waiting.popleft(), items)
 
-  def _ready(self) -> list['_Worker']:
+  def _ready(self) -> list[Worker]:
     """The busy workers that have something to say, or are overdue."""
     busy = [worker for worker in self._workers if worker.pending]
     with selectors.DefaultSelector() as selector:
@@ -190,7 +159,7 @@ class Pool:
 
   def _retire(
     self,
-    worker: '_Worker',
+    worker: Worker,
     waiting: collections.deque,
     failures: collections.Counter,
     results: list[Graded | None],
@@ -217,90 +186,13 @@ class Pool:
       waiting.append([culprit])
       return
     hung = worker.failure == 'timeout'
-    verdict = verdicts.Verdict(
-      outcome=verdicts.TIMEOUT if hung else verdicts.HARNESS_ERROR,
-      reward=0.0,
-      answer=None,
-      detail=f'the grader took over {self._item_seconds:g} s, {_ATTEMPTS} times'
+    verdict = verdicts.without_answer(
+      verdicts.TIMEOUT if hung else verdicts.HARNESS_ERROR,
+      f'the grader took over {self._item_seconds:g} s, {_ATTEMPTS} times'
       if hung
       else f'the grader died {_ATTEMPTS} times ({reason})',
     )
     results[culprit] = Graded(verdict, self._item_seconds if hung else 0.0)
-
-
-class _Worker:
-  """A process that reads a chunk per line and answers a line per item."""
-
-  def __init__(self, path: str, item_seconds: float):
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
-    self._process = subprocess.Popen(
-      [sys.executable, '-m', 'rest_jax.rewards.pool', path],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      env=environment,
-    )
-    self._item_seconds = item_seconds
-    self._buffer = b''
-    self.pending: collections.deque[int] = collections.deque()
-    self.deadline = 0.0
-    self.failure = ''
-    self.started = False
-
-  @property
-  def output(self) -> int:
-    return self._process.stdout.fileno()
-
-  def send(self, indices: Sequence[int], items: Sequence[Item]) -> None:
-    chunk = [dataclasses.asdict(items[index]) for index in indices]
-    self.pending.extend(indices)
-    limit = self._item_seconds if self.started else _START_SECONDS
-    self.deadline = time.monotonic() + limit
-    try:
-      self._process.stdin.write(json.dumps(chunk).encode() + b'\n')
-      self._process.stdin.flush()
-    except BrokenPipeError:
-      self.failure = 'died'
-
-  def receive(self) -> Iterable[tuple[int, Graded | str]]:
-    """Yields (index, what was graded, or the traceback of what it raised)."""
-    data = os.read(self.output, 1 << 16)
-    if not data:
-      self.failure = 'died'
-    *lines, self._buffer = (self._buffer + data).split(b'\n')
-    for line in lines:
-      self.deadline = time.monotonic() + self._item_seconds
-      value = json.loads(line)
-      if not self.started:
-        self.started = True  # the first line only says so
-        continue
-      if 'raised' in value:
-        yield self.pending.popleft(), value['raised']
-        continue
-      seconds = value.pop('seconds')
-      yield self.pending.popleft(), Graded(verdicts.Verdict(**value), seconds)
-
-  def end(self) -> str:
-    """Kills the process and says how it had ended."""
-    if self.failure == 'died':
-      with contextlib.suppress(subprocess.TimeoutExpired):
-        self._process.wait(1.0)  # it is on its way: learn how it ended
-    self._process.kill()
-    with contextlib.suppress(BrokenPipeError):
-      self._process.stdin.close()
-    self._process.stdout.close()
-    code = self._process.wait()
-    return f'signal {-code}' if code < 0 else f'exit code {code}'
-
-
-def _grade(path: str, item: Item) -> Graded:
-  start = time.perf_counter()
-  verdict = registry.grade_with(
-    path,
-    completion=item.completion,
-    reference=item.reference,
-    finish_reason=item.finish_reason,
-  )
-  return Graded(verdict, time.perf_counter() - start)
 
 
 def _raised(
@@ -326,36 +218,3 @@ def _raised(
 def _chunks(indices: Sequence[int], size: int) -> Iterable[list[int]]:
   for start in range(0, len(indices), size):
     yield list(indices[start : start + size])
-
-
-def _work(path: str) -> None:
-  """The worker's loop; ends with its standard input."""
-  _die_with_parent()
-  answers = os.fdopen(os.dup(1), 'wb')
-  os.dup2(2, 1)  # whatever a grader prints must not look like an answer
-  requests = os.fdopen(os.dup(0), 'rb')
-  os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-  registry.load(path)
-  answers.write(b'{}\n')
-  answers.flush()
-  for line in requests:
-    for item in json.loads(line):
-      try:
-        graded = _grade(path, Item(**item))
-        value = dataclasses.asdict(graded.verdict) | {'seconds': graded.seconds}
-      except registry.GraderError as error:
-        value = {'raised': str(error)}
-      answers.write(json.dumps(value).encode() + b'\n')
-      answers.flush()
-
-
-def _die_with_parent() -> None:
-  # The end of standard input stops an idle worker, but not one that hangs.
-  if sys.platform == 'linux':
-    import ctypes
-
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-if __name__ == '__main__':
-  _work(sys.argv[1])

@@ -62,6 +62,7 @@ class GraderError(configuration.ConfigurationError):
 
 
 _EXACT = 'rest_jax.rewards.text.exact'
+_BBH = 'rest_jax.rewards.text.bbh'
 REGISTRY = {
   grader.name: grader
   for grader in (
@@ -76,11 +77,11 @@ REGISTRY = {
       bounded=True,
     ),
     Grader(name='gsm8k', version=2, path=f'{_EXACT}:grade_gsm8k', bounded=True),
-    Grader(name='bbh', version=2, path=f'{_EXACT}:grade_bbh', bounded=True),
+    Grader(name='bbh', version=2, path=f'{_BBH}:grade', bounded=True),
     Grader(
       name='bbh_direct',
       version=2,
-      path=f'{_EXACT}:grade_bbh_direct',
+      path=f'{_BBH}:grade_direct',
       bounded=True,
     ),
     Grader(
@@ -255,11 +256,9 @@ def grade_with(
     if path not in _BUILT_IN:
       raise GraderError(_last_lines(error)) from error
     text = ' '.join(f'{type(error).__name__}: {error}'.split())
-    return verdicts.Verdict(
-      outcome=verdicts.HARNESS_ERROR,
-      reward=0.0,
-      answer=None,
-      detail=f'the grader failed: {text[:200]}',
+    return verdicts.without_answer(
+      verdicts.HARNESS_ERROR,
+      f'the grader failed: {text[:200]}',
     )
 
 

@@ -79,4 +79,26 @@ def unfinished(finish_reason: str | None) -> Verdict | None:
     detail = 'not sampled: the prompt does not fit the context'
   else:
     return None
-  return Verdict(outcome=TRUNCATED, reward=0.0, answer=None, detail=detail)
+  return without_answer(TRUNCATED, detail)
+
+
+def without_answer(outcome: str, detail: str) -> Verdict:
+  """A verdict that rewards nothing and gives no answer to vote on.
+
+  Args:
+    outcome: one of OUTCOMES, not CORRECT.
+    detail: why, in one line for a person.
+  """
+  return Verdict(outcome=outcome, reward=0.0, answer=None, detail=detail)
+
+
+def compared(answer: str, expected: str) -> Verdict:
+  """Correct where an answer is the expected text, letter for letter."""
+  if answer == expected:
+    return Verdict(outcome=CORRECT, reward=1.0, answer=answer)
+  return Verdict(
+    outcome=WRONG,
+    reward=0.0,
+    answer=answer,
+    detail=f'{answer[:60]!r}, expected {expected[:60]!r}',
+  )

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rest_jax.artifacts import manifests, records, task_card, twins
+from rest_jax.artifacts import manifests, records, stage_work, task_card, twins
 from rest_jax.sampling import requests
 
 TEXT = 'text'  # of a manifest's `recorded`: the digest of task_card.text
@@ -22,7 +22,7 @@ class EarlierSamples:
   """The samples that need not be drawn again."""
 
   def __init__(
-    self, work: manifests.Work, problems: manifests.Manifest, few_shot: bool
+    self, work: stage_work.Work, problems: manifests.Manifest, few_shot: bool
   ):
     """Reads the ids of the samples that were set aside last, if they fit.
 
@@ -88,7 +88,7 @@ class EarlierSamples:
 
 
 def _usable(
-  work: manifests.Work, problems: manifests.Manifest
+  work: stage_work.Work, problems: manifests.Manifest
 ) -> manifests.Manifest | None:
   """The folder that was set aside last, if it differs in its problems alone."""
   aside = twins.superseded(work.folder)

@@ -1,10 +1,44 @@
-"""From problems to the engine's requests, and from completions to records."""
+"""The engine's requests and completions; from problems, and to records."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from rest_jax.artifacts import manifests, records, task_card
-from rest_jax.sampling.sampling_engine import Completion, Request, Text
+from rest_jax.sampling import stops
 from rest_jax.tokenizers import vocabularies, vocabulary_files
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """Samples wanted of one problem."""
+
+  problem_id: str
+  prompt: Sequence[int]  # ids, all parts concatenated
+  sample_indices: Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+  """One sample; the fields are those of records.Sample."""
+
+  problem_id: str
+  sample_index: int
+  token_ids: list[int]
+  target_length: int
+  text: str
+  logprobs: list[float]
+  sampling_logprobs: list[float]
+  finish_reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """What the engine must know of the task's text."""
+
+  decode: stops.Decode
+  vocab_size: int  # ids from here on are padding of the embedding
+  eos_ids: Sequence[int]
+  stop: Sequence[str]
 
 
 def prompt_of(problem: records.Problem, few_shot: bool) -> list[int]:

@@ -21,69 +21,9 @@ from rest_jax.distributed import multihost
 from rest_jax.models import decoding
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.sampling import decode_programs, identity, stops, token_choice
+from rest_jax.sampling.requests import Completion, Request, Text
+from rest_jax.sampling.sampling_progress import Count, Watch
 from rest_jax.sampling.streams import EngineConfig, Stream
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-  """Samples wanted of one problem."""
-
-  problem_id: str
-  prompt: Sequence[int]  # ids, all parts concatenated
-  sample_indices: Sequence[int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Completion:
-  """One sample; the fields are those of records.Sample."""
-
-  problem_id: str
-  sample_index: int
-  token_ids: list[int]
-  target_length: int
-  text: str
-  logprobs: list[float]
-  sampling_logprobs: list[float]
-  finish_reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Text:
-  """What the engine must know of the task's text."""
-
-  decode: stops.Decode
-  vocab_size: int  # ids from here on are padding of the embedding
-  eos_ids: Sequence[int]
-  stop: Sequence[str]
-
-
-class Watch:
-  """What is told of a sampling while it goes on; by itself nothing is done."""
-
-  def compiling(self, program: str) -> None:
-    """A program of this name is compiled next, which may take minutes."""
-
-  def decoded(self, samples: float, tokens: int) -> None:
-    """How far `generate` is: samples, and parts of one, and their tokens."""
-
-
-class _Count:
-  """What one call of `generate` has decoded, over its batches."""
-
-  def __init__(self, watch: Watch):
-    self.watch = watch
-    self._samples = self._tokens = self._of_batch = 0
-
-  def decoded(self, samples: float, tokens: int) -> None:
-    """Tells how far the batch is."""
-    self._of_batch = tokens
-    self.watch.decoded(self._samples + samples, self._tokens + tokens)
-
-  def end(self, samples: int) -> None:
-    """Ends a batch of so many samples."""
-    self._samples += samples
-    self._tokens += self._of_batch
-    self.watch.decoded(self._samples, self._tokens)
 
 
 class Engine:
@@ -137,7 +77,7 @@ class Engine:
     A prompt that leaves no room for max_decode_length tokens in the network's
     max_length yields completions with finish_reason 'prompt' and no tokens.
     """
-    count = _Count(watch or Watch())
+    count = Count(watch or Watch())
     groups, lanes = layout(self.config, stream)
     queues: dict[int, list[Request]] = {}
     for request in requests:
@@ -172,7 +112,7 @@ class Engine:
     bucket: int,
     stream: Stream,
     iteration: int,
-    count: '_Count',
+    count: Count,
   ) -> Iterator[Completion]:
     groups, lanes = layout(self.config, stream)
     tokens_GP = np.zeros((groups, bucket), np.int32)
@@ -231,7 +171,7 @@ class Engine:
     prompt: Any,
     lengths_G: jax.Array,
     settings: token_choice.Settings,
-    count: '_Count',
+    count: Count,
     samples: int,
   ) -> decode_programs.DecodeState:
     """Decodes until every lane has ended.

@@ -7,6 +7,7 @@ from rest_jax.artifacts import (
   model_formats,
   records,
   run_paths,
+  stage_work,
   storage,
 )
 from rest_jax.config import configuration
@@ -70,7 +71,7 @@ def of_run(
       'prepare.tasks: no vocabulary. Set VOCABULARY to the one of the model: '
       f'{model_formats.expected_vocabulary()}.'
     )
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage='prepare',
     kind=None,

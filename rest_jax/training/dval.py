@@ -14,8 +14,8 @@ from rest_jax.config import configuration
 from rest_jax.distributed import multihost
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.rewards import pool, registry
-from rest_jax.sampling import requests, sampling_engine
-from rest_jax.sampling.sampling_engine import Completion
+from rest_jax.sampling import requests, sampling_engine, sampling_progress
+from rest_jax.sampling.requests import Completion
 from rest_jax.sampling.streams import EngineConfig, Stream
 from rest_jax.training.hyperparameters import ValidationConfig
 
@@ -30,7 +30,7 @@ class _Drawn(NamedTuple):
   card: task_card.TaskCard
 
 
-class _Watch(sampling_engine.Watch):
+class _Watch(sampling_progress.Watch):
   """Tells how much of D_val is sampled."""
 
   def __init__(self, tell: Callable[[str], None], before: int, total: int):

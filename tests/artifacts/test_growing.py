@@ -12,9 +12,9 @@ GROW = """
 import dataclasses, sys
 sys.path[:0] = sys.argv[3:]
 from artifacts.test_records import VERDICT
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import records, stage_work
 count = int(sys.argv[2])
-with manifests.work_on(
+with stage_work.work_on(
   sys.argv[1], stage='score', kind=records.Verdict, version=1, inputs={},
   semantic={'num_samples': count}, growable=('num_samples',),
 ) as work:

@@ -13,8 +13,8 @@ import pytest
 from rest_jax.artifacts import (
   generations,
   leases,
-  manifests,
   processes,
+  stage_work,
   storage,
 )
 from rest_jax.config import configuration
@@ -278,7 +278,7 @@ def test_of_many_that_start_together_on_a_store_one_holds(
 
 
 def test_a_stage_that_lost_its_folder_writes_no_part_more(bucket, store, quick):
-  with manifests.work_on(
+  with stage_work.work_on(
     f'{bucket}/run', stage='t', kind=None, semantic={}, inputs={}, version=1
   ) as work:
     left_behind(store)

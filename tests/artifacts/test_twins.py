@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from artifacts.test_records import VERDICT
 
-from rest_jax.artifacts import manifests, records, storage, twins
+from rest_jax.artifacts import records, stage_work, storage, twins
 from rest_jax.artifacts.records import Verdict
 
 
@@ -17,7 +17,7 @@ def folder(request, tmp_path):
 
 
 def make(folder, *, settings, outcome='correct'):
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage='score',
     kind=Verdict,

@@ -26,11 +26,13 @@ import time
 from collections.abc import Sequence
 
 import random_networks
+
 import jax  # isort: skip
 import numpy as np
 
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.sampling import sampling_engine, streams
+from rest_jax.sampling.requests import Request, Text
 
 
 def arguments() -> argparse.Namespace:
@@ -56,11 +58,11 @@ def arguments() -> argparse.Namespace:
   return args
 
 
-def requests(args: argparse.Namespace) -> list[sampling_engine.Request]:
+def requests(args: argparse.Namespace) -> list[Request]:
   draw = np.random.default_rng(0)
   prefix = draw.integers(3, args.vocab, args.prefix).tolist()
   return [
-    sampling_engine.Request(
+    Request(
       f'p{problem}',
       prefix + draw.integers(3, args.vocab, args.question).tolist(),
       range(args.samples),
@@ -89,9 +91,7 @@ def least_bytes(args: argparse.Namespace, model: DecoderConfig) -> int:
 def main() -> None:
   args = arguments()
   prompt = args.prefix + args.question
-  model = random_networks.config(
-    args, prompt + args.new, decode_loop=args.loop
-  )
+  model = random_networks.config(args, prompt + args.new, decode_loop=args.loop)
   mesh = random_networks.mesh()
   engine = sampling_engine.Engine(
     model,
@@ -105,7 +105,7 @@ def main() -> None:
       seed=0,
     ),
     mesh,
-    sampling_engine.Text(
+    Text(
       decode=lambda ids: '', vocab_size=args.vocab, eos_ids=ends(args), stop=()
     ),
   )

@@ -11,7 +11,7 @@ import pytest
 import tiny_run
 
 from rest_jax import main
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import manifests, records, stage_work
 from rest_jax.commands import grading_sheet, points_table
 from rest_jax.config import configuration
 from rest_jax.evaluation import intervals
@@ -231,7 +231,7 @@ def exam(tmp_path):
   questions = {'10': 'Ten?', '9': '=nine?'}
   problems = tiny_run.problems(tmp_path / 'problems', questions)
   digest = manifests.load(problems).digest
-  with manifests.work_on(
+  with stage_work.work_on(
     tmp_path / 'samples',
     stage='sample',
     kind=records.Sample,

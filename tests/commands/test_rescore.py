@@ -4,7 +4,7 @@ import pytest
 
 from rest_jax import main
 from rest_jax.config import configuration
-from rest_jax.pipeline import launcher
+from rest_jax.pipeline import launcher, run_command
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_the_command_of_the_run_is_given_again(tmp_path, launched):
   code = main.run(['rescore', f'--gin.RUN_DIR={run_dir}', '--gin.SEED=4'])
   assert code == 7
   [(program, flags, bindings, command)] = launched
-  assert program == launcher.REST_EM
+  assert program == run_command.REST_EM
   assert flags.redo == ['score'] and flags.until is None
   assert flags.gin_file == ['a.gin', 'b.gin']
   assert bindings == [
@@ -62,7 +62,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path, launched):
 
 def test_redo_is_no_part_of_a_runs_command():
   given = ['--redo', 'train', '--gin_file=a.gin', '--redo=score', '--until=x']
-  assert launcher._repeatable(given) == ['--gin_file=a.gin', '--until=x']
+  assert run_command._repeatable(given) == ['--gin_file=a.gin', '--until=x']
 
 
 def test_redo_belongs_to_launchers():

@@ -12,7 +12,7 @@ import pytest
 from test_report import Reader, write_run
 
 from rest_jax.artifacts import records, storage
-from rest_jax.commands import view
+from rest_jax.commands import live_run, view
 from rest_jax.config import configuration
 from rest_jax.reporting import run_samples
 
@@ -152,7 +152,7 @@ def test_the_page_follows_a_run(tmp_path):
   """Before the first job, in an M-step, and when the M-step is done."""
   folder = storage.path(tmp_path / 'run')
   (folder / 'jobs').mkdir(parents=True)
-  live = view.LiveRun(folder)
+  live = live_run.LiveRun(folder)
   live._pause = 0.0
   first = live.state()
   assert 'No model of this run has been evaluated yet' in live.document()
@@ -194,7 +194,7 @@ def test_a_run_in_a_bucket_is_followed_too(bucket):
   write_run(f'{bucket}/run', iterations=1, size=2)
   storage.write_bytes(f'{bucket}/run/logs/iteration_01/x.log', b'a line\n')
   view.check_run(f'{bucket}/run')
-  live = view.LiveRun(f'{bucket}/run')
+  live = live_run.LiveRun(f'{bucket}/run')
   text = live.document()
   assert 'a line' in text and 'the report is not written yet' in text
   assert live.problems(run_samples.Query(), 0, 3)['found'] == 6

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny_run
 
-from rest_jax.artifacts import manifests, records
+from rest_jax.artifacts import manifests, records, stage_work
 from rest_jax.config import configuration
 from rest_jax.distributed import coordination, multihost
 
@@ -288,4 +288,4 @@ def test_alone_everything_is_its_own(monkeypatch, tmp_path):
   with multihost.work_on(
     tmp_path / 'x', stage='t', kind=None, semantic={}, inputs={}, version=1
   ) as work:
-    assert type(work) is manifests.Work
+    assert type(work) is stage_work.Work

@@ -14,7 +14,7 @@ import sys
 import time
 
 from rest_jax import main
-from rest_jax.artifacts import manifests
+from rest_jax.artifacts import manifests, stage_work
 from rest_jax.config import configuration, gin_flags
 from rest_jax.distributed import preemption
 
@@ -52,7 +52,7 @@ def run() -> None:
   preemption.watch()
   plan = flags.get('ON_START', 'ok').split(',')
   inputs = {'in': manifests.load(flags['IN'])} if 'IN' in flags else {}
-  with manifests.work_on(
+  with stage_work.work_on(
     out,
     stage='fake',
     kind=None,

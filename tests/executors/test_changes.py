@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from rest_jax.artifacts import file_digests, manifests, storage
+from rest_jax.artifacts import file_digests, manifests, stage_work, storage
 from rest_jax.config import configuration
 from rest_jax.executors import changes, job_files
 from rest_jax.executors.jobs import Job
@@ -82,7 +82,7 @@ class Run:
     texts = [storage.path(i).read_text() for i in job.inputs if is_file(i)]
     if job.stage == 'prepare':
       texts.append(storage.path(self.bindings['INPUT']).read_text().upper())
-    with manifests.work_on(
+    with stage_work.work_on(
       job.outputs[0],
       stage=job.stage,
       kind=None,
@@ -301,7 +301,7 @@ def own(tmp_path, monkeypatch):
   folder = tmp_path / 'run' / 'problems'
   from rest_jax.artifacts import records
 
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage='prepare',
     kind=records.Problem,
@@ -364,7 +364,7 @@ def test_runs_of_an_earlier_version_are_compared_with_their_manifests(
   path.write_text('weights')
   digest = file_digests.content(path)
   out = f'{tmp_path}/run/out'
-  with manifests.work_on(
+  with stage_work.work_on(
     out,
     stage=stage,
     kind=None,

@@ -284,10 +284,10 @@ def test_a_run_on_a_store_keeps_its_logs_and_records_there(bucket):
 KILLED = """
 import os, signal, sys
 sys.path[:0] = sys.argv[1].split(':')
-from rest_jax.artifacts import manifests, processes, storage
+from rest_jax.artifacts import processes, stage_work, storage
 folder = dict(a.split('=', 1) for a in sys.argv[2:])['--gin.OUT']
 processes.machine = lambda: None  # as if each attempt had another machine
-with manifests.work_on(
+with stage_work.work_on(
   folder, stage='score', kind=None, semantic={}, inputs={}, version=1
 ) as work:
   if not storage.path(folder + '/begun').exists():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import published_llama as published
 import pytest
+import small_networks
 
 from rest_jax.config import configuration
 from rest_jax.models import rotary
@@ -48,18 +49,7 @@ def theirs(monkeypatch, theta, parameters):
 
 def ours(theta, scaling):
   return rotary.frequencies(
-    DecoderConfig(
-      vocab_size=8,
-      num_layers=1,
-      embed_dim=512,
-      num_heads=4,
-      num_kv_heads=4,
-      head_dim=128,
-      mlp_dim=8,
-      max_length=16,
-      rope_theta=theta,
-      rope_scaling=scaling,
-    )
+    small_networks.network(head_dim=128, rope_theta=theta, rope_scaling=scaling)
   )
 
 

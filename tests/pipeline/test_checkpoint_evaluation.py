@@ -12,7 +12,7 @@ import pytest
 import tiny_run
 
 from rest_jax import main
-from rest_jax.artifacts import manifests
+from rest_jax.artifacts import stage_work
 from rest_jax.config import configuration, gin_parser
 from rest_jax.distributed import preemption
 from rest_jax.executors import jobs
@@ -169,7 +169,7 @@ def test_a_checkpoint_in_its_run_brings_the_runs_vocabulary(tmp_path):
   policy = str(tmp_path / 'run/iteration_01/checkpoints')
   assert launcher._vocabulary(policy) is None
   problems = tmp_path / 'run/problems'
-  with manifests.work_on(
+  with stage_work.work_on(
     problems, stage='prepare', kind=None, semantic={}, inputs={}, version=1
   ) as work:
     work.finish(recorded={'spec': 'models/x.gguf'})

@@ -6,17 +6,14 @@ import pytest
 import sized_run
 
 from rest_jax.config import configuration
-from rest_jax.pipeline import estimates, sizes
+from rest_jax.pipeline import estimates
 
 
 def needs(machine=None, iterations=2, **changes):
   machine = machine or sized_run.LAPTOP
   asked = sized_run.asked(**changes)
   prompts = sized_run.prompts()
-  dials = {
-    name: dial.value
-    for name, dial in sizes.derive(asked, prompts, machine).items()
-  }
+  dials = sized_run.values(asked, prompts, machine)
   return estimates.of_run(
     asked,
     prompts,

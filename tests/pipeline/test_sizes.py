@@ -4,14 +4,20 @@ import dataclasses
 import itertools
 
 import pytest
-from sized_run import GIB, GPU, LAPTOP, LLAMA_8B, POD, SMOLLM2, asked, prompts
+from sized_run import (
+  GIB,
+  GPU,
+  LAPTOP,
+  LLAMA_8B,
+  POD,
+  SMOLLM2,
+  asked,
+  prompts,
+  values,
+)
 
 from rest_jax.config import configuration
-from rest_jax.pipeline import sizes
-
-
-def values(*args):
-  return {name: dial.value for name, dial in sizes.derive(*args).items()}
+from rest_jax.pipeline import sampling_sizes, sizes
 
 
 @pytest.mark.parametrize('machine', [LAPTOP, GPU, POD], ids=lambda m: m.kind)
@@ -60,7 +66,7 @@ def test_an_8b_model_fits_a_pod_and_no_laptop():
   with pytest.raises(
     configuration.ConfigurationError, match='sampling: 8.03 G parameters'
   ):
-    sizes.derive(asked(LLAMA_8B), prompts(), LAPTOP)
+    values(asked(LLAMA_8B), prompts(), LAPTOP)
 
 
 def test_what_fits_for_sampling_and_not_for_training_says_so():
@@ -68,7 +74,7 @@ def test_what_fits_for_sampling_and_not_for_training_says_so():
   with pytest.raises(
     configuration.ConfigurationError, match='training: 8.03 G parameters'
   ):
-    sizes.derive(asked(LLAMA_8B), prompts(), machine)
+    values(asked(LLAMA_8B), prompts(), machine)
 
 
 def test_little_memory_decodes_fewer_rows_at_once():
@@ -76,7 +82,7 @@ def test_little_memory_decodes_fewer_rows_at_once():
   for gib in (1, 2, 8):
     machine = dataclasses.replace(LAPTOP, device_bytes=gib * GIB)
     work = asked(max_decode_length=2048, num_samples=1)
-    rows.append(sizes._engine(work, prompts(), machine)['GROUPS'].value)
+    rows.append(sampling_sizes.derive(work, prompts(), machine)['GROUPS'].value)
   assert rows == sorted(rows) and rows[0] < rows[-1]
 
 

@@ -7,7 +7,14 @@ from test_report import Reader, Writer, page_of, write_run
 
 from rest_jax import report
 from rest_jax.artifacts import records, run_paths, storage
-from rest_jax.reporting import page, run_reader, run_samples, sample_browser
+from rest_jax.reporting import (
+  page,
+  prompt_texts,
+  run_reader,
+  run_samples,
+  sample_browser,
+)
+from rest_jax.reporting.articles import Article, problem_of
 from rest_jax.tokenizers import vocabularies
 
 
@@ -101,7 +108,7 @@ def test_all_completions_of_a_problem_can_be_had(folder):
   ['t/test/1', 't/test/a b#c?d&e', 't/test/~2F', 't/test/%2F', 't/ü/"<x>\''],
 )
 def test_the_anchor_of_a_problem_leads_back_to_it(problem_id):
-  article = run_samples.Article(
+  article = Article(
     id=problem_id,
     problems='t/test',
     facts='',
@@ -114,7 +121,7 @@ def test_the_anchor_of_a_problem_leads_back_to_it(problem_id):
     left_out=0,
   )
   assert re.fullmatch(r'p/[\w/.~-]+', article.anchor, re.ASCII)
-  assert run_samples.problem_of(article.anchor) == problem_id
+  assert problem_of(article.anchor) == problem_id
   text = page.render_macro('article', 'article', article, 100)
   links = [v for _, k, v in Reader(text).attributes if k == 'href']
   assert links == [f'#{article.anchor}']
@@ -122,16 +129,14 @@ def test_the_anchor_of_a_problem_leads_back_to_it(problem_id):
 
 def test_anchors_of_different_problems_differ():
   ids = ['t/a b', 't/a~20b', 't/a%20b', 't/a+b', 't/A b', 't/a/b']
-  anchors = {
-    run_samples.Article.anchor.fget(type('A', (), {'id': one})()) for one in ids
-  }
+  anchors = {Article.anchor.fget(type('A', (), {'id': one})()) for one in ids}
   assert len(anchors) == len(ids)
 
 
 def test_a_prompt_is_shown_with_its_special_tokens():
   vocabulary = vocabularies.utf8_bytes()
   ids = [*'é<b>'.encode(), vocabulary.eos_id, *b' Q: 1']
-  assert run_samples.decoded(vocabulary, ids) == 'é<b><eos> Q: 1'
+  assert prompt_texts.decoded(vocabulary, ids) == 'é<b><eos> Q: 1'
 
 
 def with_prompts(folder):

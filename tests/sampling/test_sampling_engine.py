@@ -13,22 +13,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_networks
 import tiny_run
 
 from rest_jax.distributed import partitioning
 from rest_jax.models import decoding, network
-from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import identity, sampling_engine, token_choice
+from rest_jax.sampling.requests import Request, Text
 from rest_jax.sampling.streams import EngineConfig, Stream
 
-MODEL = DecoderConfig(
+MODEL = small_networks.network(
   vocab_size=64,
   num_layers=2,
   embed_dim=32,
   num_heads=4,
-  num_kv_heads=2,
-  head_dim=8,
   mlp_dim=64,
   max_length=64,
 )
@@ -48,7 +47,7 @@ ALPHABET = ''.join(chr(33 + i) for i in range(64))
 
 
 def text(stop=()):
-  return sampling_engine.Text(
+  return Text(
     decode=lambda ids: ''.join(ALPHABET[i] for i in ids if i != EOS),
     vocab_size=KNOWN,
     eos_ids=[EOS],
@@ -59,9 +58,7 @@ def text(stop=()):
 def requests(number=6, samples=range(4), seed=0):
   rng = np.random.default_rng(seed)
   return [
-    sampling_engine.Request(
-      f'p{i}', rng.integers(2, 60, 3 + 3 * i).tolist(), samples
-    )
+    Request(f'p{i}', rng.integers(2, 60, 3 + 3 * i).tolist(), samples)
     for i in range(number)
   ]
 
@@ -292,7 +289,7 @@ def test_weights_that_differ_a_little_change_tokens_only_at_near_ties(
 
 
 def test_a_prompt_without_room_is_reported_and_the_others_are_sampled():
-  long = sampling_engine.Request('long', list(range(2, 50)), range(2))
+  long = Request('long', list(range(2, 50)), range(2))
   made = generate([*requests(2, range(2)), long])
   assert made['long', 0].finish_reason == 'prompt'
   assert made['long', 0].token_ids == []

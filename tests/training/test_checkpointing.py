@@ -7,24 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_networks
 
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning
-from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies, trained
 from rest_jax.training import checkpointing, optimizers, train_step
 from rest_jax.training.checkpointing import OPTIMIZER, Saver
 from rest_jax.training.hyperparameters import OptimizerConfig
 
-MODEL = DecoderConfig(
-  vocab_size=16,
-  num_layers=1,
-  embed_dim=8,
-  num_heads=2,
-  num_kv_heads=2,
-  head_dim=4,
-  mlp_dim=16,
-  max_length=16,
+MODEL = small_networks.network(
+  vocab_size=16, embed_dim=8, head_dim=4, mlp_dim=16, max_length=16
 )
 TRANSFORM = optimizers.make(OptimizerConfig(learning_rate=0.1), 10)
 

@@ -5,23 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import small_networks
 
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning
-from rest_jax.models.architecture import DecoderConfig
 from rest_jax.training import optimizers, train_step
 from rest_jax.training.hyperparameters import OptimizerConfig
 
-MODEL = DecoderConfig(
-  vocab_size=32,
-  num_layers=2,
-  embed_dim=16,
-  num_heads=2,
-  num_kv_heads=2,
-  head_dim=8,
-  mlp_dim=32,
-  max_length=32,
-)
+MODEL = small_networks.network(num_layers=2)
 PARAMS = {
   'block': {'query': jnp.full((4, 4), 2.0), 'norm': {'scale': jnp.ones(4)}},
   'embedding': jnp.full((8, 4), -1.0),

@@ -8,25 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import small_networks
 import tiny_run
 
 from rest_jax.artifacts import records
 from rest_jax.distributed import partitioning
 from rest_jax.models import network
-from rest_jax.models.architecture import DecoderConfig
 from rest_jax.training import optimizers, packing, train_step
 from rest_jax.training.hyperparameters import OptimizerConfig
 
-MODEL = DecoderConfig(
-  vocab_size=32,
-  num_layers=1,
-  embed_dim=16,
-  num_heads=2,
-  num_kv_heads=2,
-  head_dim=8,
-  mlp_dim=32,
-  max_length=24,
-)
+MODEL = small_networks.network(max_length=24)
 EOS = 2
 NORMALIZERS = ('token', 'sequence_sum', 'sequence_mean')
 

@@ -19,7 +19,7 @@ class SeqioConfig(problem_sets.TaskConfig):
 
   Its examples need the text features `question` (or `inputs_pretokenized`) and
   `answer` (or `targets_pretokenized`), or `tests` for programs; optional are
-  problem_id, solution, level, type and lead (catalogue.FIELDS).
+  problem_id, solution, level, type and lead (published_task.FIELDS).
 
   Attributes:
     task: its name in SeqIO.

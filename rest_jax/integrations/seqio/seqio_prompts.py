@@ -13,14 +13,14 @@ from rest_jax.tasks import encoding, problem_sets, prompts, splits
 from rest_jax.tasks.benchmarks import (
   builders,  # also registers them with TFDS
   catalogue,
+  published_task,
 )
+from rest_jax.tasks.benchmarks.published_task import Benchmark
 
 FEW_SHOT, ZERO_SHOT = 'few_shot', 'zero_shot'
 
 
-def source(
-  row: catalogue.Benchmark, names: Sequence[str]
-) -> seqio.TfdsDataSource:
+def source(row: Benchmark, names: Sequence[str]) -> seqio.TfdsDataSource:
   """The TFDS source of a benchmark's splits.
 
   Args:
@@ -34,7 +34,7 @@ def source(
 def encoded(
   dataset: tf.data.Dataset,
   *,
-  row: catalogue.Benchmark,
+  row: Benchmark,
   only: tuple[str, str] | None,
   vocabulary: SeqioVocabulary,
   prefix: str,
@@ -43,7 +43,7 @@ def encoded(
   """Adds `inputs` and `targets` (without EOS), and keeps the texts.
 
   Args:
-    dataset: of texts, catalogue.FIELDS.
+    dataset: of texts, published_task.FIELDS.
     row: the benchmark.
     only: (field, value) of the problems that are kept; None for all.
     vocabulary: encodes.
@@ -74,7 +74,7 @@ def encoded(
   )
 
   def encode(*texts: bytes) -> tuple[np.ndarray, np.ndarray]:
-    fields = zip(catalogue.FIELDS, texts, strict=True)
+    fields = zip(published_task.FIELDS, texts, strict=True)
     [problem] = seqio_rows.of_examples([dict(fields)]).rows
     solution = problem.answer if row.answers_only else problem.solution
     targets = []
@@ -88,7 +88,7 @@ def encoded(
   def add(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     ids = tf.numpy_function(
       encode,
-      [example[name] for name in catalogue.FIELDS],
+      [example[name] for name in published_task.FIELDS],
       [tf.int32, tf.int32],
       stateful=False,
     )
@@ -100,7 +100,7 @@ def encoded(
 
 
 def _exemplars(
-  row: catalogue.Benchmark, beside: seqio.TfdsDataSource
+  row: Benchmark, beside: seqio.TfdsDataSource
 ) -> list[problem_sets.Row]:
   """The exemplars of a benchmark's prompt, from the TFDS data."""
   if not row.num_shots:

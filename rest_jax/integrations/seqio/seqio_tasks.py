@@ -8,7 +8,7 @@
     <each>_<vocabulary>               what `register` adds
 
 Importing this module registers the names without a vocabulary. Every example
-has the texts of catalogue.FIELDS, and token ids in `inputs` and `targets`.
+has the texts of published_task.FIELDS, and token ids in `inputs` and `targets`.
 Tasks without a vocabulary in their name have bytes as ids and no exemplars; the
 others are encoded as `register` was told.
 """
@@ -32,6 +32,7 @@ from rest_jax.integrations.seqio.seqio_prompts import FEW_SHOT, ZERO_SHOT
 from rest_jax.integrations.seqio.seqio_vocabularies import SeqioVocabulary
 from rest_jax.tasks import prompts
 from rest_jax.tasks.benchmarks import catalogue
+from rest_jax.tasks.benchmarks.published_task import Benchmark
 from rest_jax.tokenizers import vocabularies
 
 BY_HAND = 'by_hand'  # the grader's name of tasks that a person grades
@@ -82,7 +83,7 @@ class Published:
   """
 
   name: str
-  benchmark: catalogue.Benchmark
+  benchmark: Benchmark
   only: tuple[str, str] | None = None
 
 

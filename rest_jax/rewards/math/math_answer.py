@@ -107,7 +107,7 @@ def grade(
     return cut_off
   expected = _read_reference(reference or '')
   if expected is None:
-    return _verdict(
+    return verdicts.without_answer(
       verdicts.HARNESS_ERROR,
       f'the reference {(reference or "")[:60]!r}: empty, or more than '
       f'{reading.MAX_ANSWER} characters',
@@ -120,10 +120,12 @@ def grade(
       text = None
   if text is None:
     outcome = verdicts.NO_ANSWER if why == 'no answer' else verdicts.WRONG
-    return _verdict(outcome, why)
+    return verdicts.without_answer(outcome, why)
   answer = reading.read(text)
   if answer is None:
-    return _verdict(verdicts.NO_ANSWER, 'an empty or very long answer')
+    return verdicts.without_answer(
+      verdicts.NO_ANSWER, 'an empty or very long answer'
+    )
   if text == reference or comparison.equal(expected, answer):
     return Verdict(
       outcome=verdicts.CORRECT, reward=1.0, answer=answer.canonical
@@ -179,7 +181,3 @@ def _read_reference(reference: str) -> answers.Answer | None:
   elif 'e' in reference and _FLOAT.fullmatch(reference):
     return answers.of_number(Fraction(Decimal(reference)))
   return reading.read(reference)
-
-
-def _verdict(outcome: str, detail: str) -> Verdict:
-  return Verdict(outcome=outcome, reward=0.0, answer=None, detail=detail)

@@ -4,8 +4,8 @@
     tfds.load('rest_gsm8k', builder_kwargs={'manual_dir': 'gsm8k'})
 
 Importing this module registers them. They write TFRecord only, because SeqIO
-reads no other format of TFDS. All features are texts (catalogue.FIELDS); ''
-stands for a field that a problem does not have.
+reads no other format of TFDS. All features are texts (published_task.FIELDS);
+'' stands for a field that a problem does not have.
 """
 
 import socket
@@ -24,8 +24,10 @@ from rest_jax.tasks.benchmarks import (
   file_sources,
   parsed_dataset,
   published_files,
+  published_task,
   verification,
 )
+from rest_jax.tasks.benchmarks.published_task import Benchmark
 
 FILE_FORMAT = 'tfrecord'
 
@@ -38,12 +40,12 @@ class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     verified: what was found in the data; None before download_and_prepare.
   """
 
-  RELEASE_NOTES = {catalogue.BUILDER_VERSION: 'First version.'}
-  VERSION = tfds.core.Version(catalogue.BUILDER_VERSION)
+  RELEASE_NOTES = {published_task.BUILDER_VERSION: 'First version.'}
+  VERSION = tfds.core.Version(published_task.BUILDER_VERSION)
   # Otherwise TFDS 4.9.10 looks for the code's path with importlib_resources,
   # which it does not install.
   code_path = None
-  benchmark: catalogue.Benchmark
+  benchmark: Benchmark
   verified: verification.Verification | None = None
 
   def __init__(
@@ -88,7 +90,7 @@ class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       builder=self,
       description=f'{self.benchmark.title}. Prepared by rest_jax.',
       features=tfds.features.FeaturesDict(
-        {name: tfds.features.Text() for name in catalogue.FIELDS}
+        {name: tfds.features.Text() for name in published_task.FIELDS}
       ),
       homepage=self.benchmark.homepage,
       license=self.benchmark.licence,
@@ -114,7 +116,7 @@ class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   ) -> Iterator[tuple[str, dict[str, str]]]:
     for row in rows:
       values = {'problem_id': row.key}
-      for name in catalogue.FIELDS[1:]:
+      for name in published_task.FIELDS[1:]:
         values[name] = getattr(row, name) or ''
       yield row.key, values
 
@@ -171,7 +173,7 @@ def _check_format(file_format: Any) -> None:
     )
 
 
-def _builder_class(benchmark: catalogue.Benchmark) -> type[BenchmarkBuilder]:
+def _builder_class(benchmark: Benchmark) -> type[BenchmarkBuilder]:
   """Makes a builder, which registers it; returns it if it is registered."""
   words = benchmark.builder.split('_')
   fields = {

@@ -2,9 +2,9 @@
 
 from rest_jax.tasks import jsonl_rows, problem_sets
 from rest_jax.tasks.benchmarks import (
-  catalogue,
   file_sources,
   parsed_dataset,
+  published_task,
   tables,
 )
 from rest_jax.tasks.benchmarks.parsed_dataset import BadRow, ParsedDataset, text
@@ -33,7 +33,7 @@ def _problem(row: tables.RawRow) -> problem_sets.Row:
     raise BadRow("no '####' with an answer after it")
   answer, solution = parts
   return problem_sets.Row(
-    key=catalogue.key_of(question),
+    key=published_task.key_of(question),
     question=question,
     answer=answer,
     solution=solution,

@@ -5,9 +5,9 @@ import re
 from rest_jax.rewards.math import answer_extraction
 from rest_jax.tasks import problem_sets
 from rest_jax.tasks.benchmarks import (
-  catalogue,
   file_sources,
   parsed_dataset,
+  published_task,
   tables,
 )
 from rest_jax.tasks.benchmarks.parsed_dataset import BadRow, ParsedDataset, text
@@ -102,7 +102,7 @@ def _row(
   question = text(row, 'problem').strip()
   level = _LEVEL.fullmatch(text(row, 'level').strip())
   return problem_sets.Row(
-    key=catalogue.key_of(question),
+    key=published_task.key_of(question),
     question=question,
     answer=answer,
     level=level[1] if level else '?',

@@ -15,12 +15,13 @@ from typing import Any
 from rest_jax.artifacts import storage
 from rest_jax.config import configuration
 from rest_jax.tasks.benchmarks import (
-  catalogue,
   file_sources,
   parsed_dataset,
   published_files,
+  published_task,
   verification,
 )
+from rest_jax.tasks.benchmarks.published_task import Benchmark
 
 INFO, METADATA = 'dataset_info.json', 'metadata.json'
 
@@ -77,7 +78,7 @@ def build(
   """
   benchmark = published_files.data_set(name)
   data_dir = _data_dir(data_dir)
-  path = data_dir / benchmark.builder / catalogue.BUILDER_VERSION
+  path = data_dir / benchmark.builder / published_task.BUILDER_VERSION
   kept = None if overwrite else _kept(path, benchmark.builder)
   dataset = _read(benchmark, manual_dir, data_dir)
   if dataset is None and kept is None and not download:
@@ -124,7 +125,7 @@ def _data_dir(data_dir: storage.PathLike | None) -> storage.Path:
 
 
 def _read(
-  benchmark: catalogue.Benchmark,
+  benchmark: Benchmark,
   manual_dir: storage.PathLike | None,
   data_dir: storage.Path,
 ) -> parsed_dataset.ParsedDataset | None:
@@ -145,7 +146,7 @@ def _read(
 
 
 def _prepare(
-  benchmark: catalogue.Benchmark,
+  benchmark: Benchmark,
   data_dir: storage.Path,
   path: storage.Path,
   dataset: parsed_dataset.ParsedDataset | None,

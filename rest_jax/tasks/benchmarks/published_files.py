@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from rest_jax.artifacts import storage
 from rest_jax.tasks.benchmarks import catalogue, file_sources, parsed_dataset
+from rest_jax.tasks.benchmarks.published_task import Benchmark
 
 _HERE = 'rest_jax.tasks.benchmarks'
 # Data set to the 'module:function' that reads it from a source. The function
@@ -27,7 +28,7 @@ READERS = {
 }
 
 
-def data_set(name: str) -> catalogue.Benchmark:
+def data_set(name: str) -> Benchmark:
   """The row of the data set that a published task takes its problems from.
 
   It is another row for a task that only asks another question of the same
@@ -75,7 +76,7 @@ def read(
   )
 
 
-def instructions(benchmark: catalogue.Benchmark) -> str:
+def instructions(benchmark: Benchmark) -> str:
   """What to download, where to put it, and the command that then works."""
   addresses = ', '.join(benchmark.urls.values()) or benchmark.homepage
   return (
@@ -100,7 +101,7 @@ def _folders(
 
 
 def _sources(
-  benchmark: catalogue.Benchmark, folder: file_sources.Folder
+  benchmark: Benchmark, folder: file_sources.Folder
 ) -> Iterator[file_sources.Source]:
   """The folder, then the archives in it, those of this data set first."""
   yield folder

@@ -17,8 +17,8 @@ from rest_jax.config import configuration
 from rest_jax.rewards import registry, verdicts
 from rest_jax.rewards.math import math_answer
 from rest_jax.tasks.benchmarks import mathematics, parsed_dataset
-from rest_jax.tasks.benchmarks.catalogue import Benchmark
 from rest_jax.tasks.benchmarks.parsed_dataset import ParsedDataset
+from rest_jax.tasks.benchmarks.published_task import Benchmark
 from rest_jax.tasks.problem_sets import Row
 
 _LISTED = 5  # places that a message names, for each finding

@@ -24,6 +24,7 @@ from rest_jax.tasks.benchmarks import (
   catalogue,
   parsed_dataset,
   published_files,
+  published_task,
 )
 from rest_jax.tasks.problem_sets import Row
 from rest_jax.tokenizers import vocabularies, vocabulary_files
@@ -227,10 +228,10 @@ def test_plain_tasks_keep_every_text_and_prompt_in_bytes(data_dir):
   assert found.keys() == rows.keys()
   for key, example in found.items():
     row = rows[key]
-    texts = {name: example[name].decode() for name in catalogue.FIELDS}
+    texts = {name: example[name].decode() for name in published_task.FIELDS}
     assert texts.pop('problem_id') == key
     assert texts == {
-      name: getattr(row, name) or '' for name in catalogue.FIELDS[1:]
+      name: getattr(row, name) or '' for name in published_task.FIELDS[1:]
     }
     inputs = bytes(example['inputs'].tolist()).decode()
     assert inputs == template.question.format(question=row.question)

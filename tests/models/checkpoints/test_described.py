@@ -11,7 +11,7 @@ import published_llama as published
 import pytest
 
 from rest_jax.config import configuration
-from rest_jax.models.architecture import DecoderConfig, RopeScaling
+from rest_jax.models.architecture import RopeScaling
 from rest_jax.models.checkpoints import described, gguf, safetensors
 
 LLAMA3 = {
@@ -23,10 +23,6 @@ LLAMA3 = {
 }
 
 
-def network(tied=True, **changes):
-  return DecoderConfig(**published.SIZES | changes, tie_embeddings=tied)
-
-
 @pytest.mark.parametrize('tied', [True, False])
 def test_a_folder_describes_the_network_that_reads_it(tmp_path, tied):
   folder = published.write_safetensors(
@@ -35,7 +31,7 @@ def test_a_folder_describes_the_network_that_reads_it(tmp_path, tied):
     config={'max_position_embeddings': 32},
   )
   found = described.network(folder)
-  assert found == network(tied)
+  assert found == published.network(tied)
   safetensors.read_params(folder, found)
 
 
@@ -46,7 +42,7 @@ def test_a_gguf_file_describes_the_network_that_reads_it(tmp_path, tied):
     tmp_path / 'm.gguf', published.matrices(tied=tied)
   )
   found = described.network(path)
-  assert found == network(tied)
+  assert found == published.network(tied)
   gguf.read_params(path, found)
 
 
@@ -72,7 +68,7 @@ def test_transformers_defaults_stand_for_what_a_config_leaves_out(tmp_path):
     del stated[key]  # false and silu where Llama's config.json lacks them
   stated['max_position_embeddings'] = 32
   (folder / 'config.json').write_text(json.dumps(stated))
-  assert described.network(folder) == network(tied=False)
+  assert described.network(folder) == published.network(tied=False)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +105,7 @@ def test_a_window_of_attention_is_the_longest_sequence(tmp_path):
     },
   )
   assert described.network(folder) == dataclasses.replace(
-    network(), max_length=16
+    published.network(), max_length=16
   )
 
 

@@ -1,23 +1,21 @@
 """GGUF files: one made here from known matrices, and SmolLM2's own."""
 
+import dataclasses
 import importlib.util
 import pathlib
 
 import numpy as np
 import published_llama as published
 import pytest
+import sized_run
 
 from rest_jax.config import configuration
-from rest_jax.models.architecture import DecoderConfig, RopeScaling
+from rest_jax.models.architecture import RopeScaling
 from rest_jax.models.checkpoints import gguf as ours
 
 gguf = pytest.importorskip('gguf')
 
 TOKENS = [3, 60, 7, 7, 21, 0, 44]
-
-
-def network(tied=True, **changes):
-  return DecoderConfig(**published.SIZES | changes, tie_embeddings=tied)
 
 
 @pytest.mark.parametrize('tied', [True, False])
@@ -32,7 +30,7 @@ def test_a_gguf_gives_the_logits_of_the_matrices_it_was_made_from(
   np.testing.assert_allclose(same, expected, atol=1e-9)
   assert np.abs(published.forward(moved, TOKENS) - expected).max() > 0.01
   path = published.write_gguf(tmp_path / 'm.gguf', found)
-  got = published.our_logits(path, network(tied), TOKENS)
+  got = published.our_logits(path, published.network(tied), TOKENS)
   np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
@@ -49,7 +47,7 @@ def test_quantised_matrices_are_read_as_their_own_values(tmp_path, kind):
 
   # Rows are quantised one by one: before or after the permutation.
   found = {name: rounded(w) for name, w in found.items()}
-  got = published.our_logits(path, network(), TOKENS)
+  got = published.our_logits(path, published.network(), TOKENS)
   np.testing.assert_allclose(got, published.forward(found, TOKENS), atol=2e-5)
 
 
@@ -57,7 +55,7 @@ def test_each_size_that_differs_is_listed(tmp_path):
   path = published.write_gguf(
     tmp_path / 'm.gguf', published.matrices(tied=False)
   )
-  config = network(
+  config = published.network(
     True, num_layers=4, rope_theta=10_000.0, num_kv_heads=4, embed_dim=64
   )
   with pytest.raises(configuration.ConfigurationError) as caught:
@@ -86,7 +84,7 @@ def test_missing_and_misshapen_and_unread_tensors_are_named(tmp_path):
   finally:
     del writer_names['self_attn.q_bias']
   with pytest.raises(configuration.ConfigurationError) as caught:
-    ours.read_params(path, network())
+    ours.read_params(path, published.network())
   for line in (
     'blk.1.ffn_up.weight: not in the file',
     'blk.2.ffn_down.weight: the file has (32, 40), MODEL needs (32, 64)',
@@ -127,17 +125,17 @@ def test_the_rotary_factors_of_llama_3_1_must_be_those_of_model(
   assert factors.min() == 1 and 1 < factors[2] < factors.max() == 8
   found = published.matrices(tied=True) | {rope_freqs: factors}
   path = published.write_gguf(tmp_path / 'm.gguf', found)
-  assert ours.read_params(path, network(rope_scaling=scaling))
+  assert ours.read_params(path, published.network(rope_scaling=scaling))
   for other in (None, RopeScaling(kind='llama3', factor=8.0)):
     with pytest.raises(
       configuration.ConfigurationError, match='1 to 8 .rope_freqs.weight'
     ):
-      ours.read_params(path, network(rope_scaling=other))
+      ours.read_params(path, published.network(rope_scaling=other))
   plain = published.write_gguf(
     tmp_path / 'plain.gguf', published.matrices(tied=True)
   )
   with pytest.raises(configuration.ConfigurationError, match='by 1 to 1 '):
-    ours.read_params(plain, network(rope_scaling=scaling))
+    ours.read_params(plain, published.network(rope_scaling=scaling))
 
 
 def test_factors_of_one_scale_nothing(tmp_path, rope_freqs):
@@ -145,7 +143,7 @@ def test_factors_of_one_scale_nothing(tmp_path, rope_freqs):
   path = published.write_gguf(
     tmp_path / 'm.gguf', published.matrices(tied=True) | ones
   )
-  assert ours.read_params(path, network())
+  assert ours.read_params(path, published.network())
 
 
 @pytest.mark.parametrize(
@@ -163,7 +161,7 @@ def test_another_rotary_embedding_is_refused_by_its_name(
 ):
   path = written(tmp_path, changes)
   with pytest.raises(configuration.ConfigurationError, match=match):
-    ours.read_params(path, network())
+    ours.read_params(path, published.network())
 
 
 @pytest.mark.parametrize(
@@ -179,7 +177,7 @@ def test_another_rotary_embedding_is_refused_by_its_name(
 )
 def test_a_scaling_that_model_binds_is_accepted(tmp_path, changes, scaling):
   path = written(tmp_path, changes)
-  assert ours.read_params(path, network(rope_scaling=scaling))
+  assert ours.read_params(path, published.network(rope_scaling=scaling))
 
 
 def written(tmp_path, changes):
@@ -199,7 +197,7 @@ def test_one_part_of_several_is_refused(tmp_path):
   writer.write_kv_data_to_file()
   writer.close()
   with pytest.raises(configuration.ConfigurationError, match='2 parts.*merge'):
-    ours.read_params(path, network())
+    ours.read_params(path, published.network())
 
 
 def test_another_architecture_and_damaged_files_are_refused(tmp_path):
@@ -213,28 +211,20 @@ def test_another_architecture_and_damaged_files_are_refused(tmp_path):
   noise.write_bytes(bytes(range(256)) * 4)
   empty = tmp_path / 'empty.gguf'
   empty.write_bytes(b'')
-  ours.read_params(whole, network())
+  ours.read_params(whole, published.network())
   with pytest.raises(configuration.ConfigurationError, match='gemma'):
-    ours.read_params(other, network())
+    ours.read_params(other, published.network())
   for file in (half, noise, empty):
     with pytest.raises(
       configuration.ConfigurationError, match='not a readable'
     ):
-      ours.read_params(file, network())
+      ours.read_params(file, published.network())
 
 
 # ---- the real one -----------------------------------------------------------
 
-SMOLLM2 = DecoderConfig(
-  vocab_size=49152,
-  num_layers=30,
-  embed_dim=576,
-  num_heads=9,
-  num_kv_heads=3,
-  head_dim=64,
-  mlp_dim=1536,
-  max_length=64,
-  rope_theta=100_000.0,
+SMOLLM2 = dataclasses.replace(
+  sized_run.SMOLLM2, max_length=64, rope_theta=100_000.0
 )
 
 

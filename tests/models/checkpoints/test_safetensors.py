@@ -7,15 +7,10 @@ import published_llama as published
 import pytest
 
 from rest_jax.config import configuration
-from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
 from rest_jax.models.checkpoints import safetensors as ours
 
 TOKENS = [5, 1, 63, 30, 30, 2]
-
-
-def network(tied=True, **changes):
-  return DecoderConfig(**published.SIZES | changes, tie_embeddings=tied)
 
 
 @pytest.mark.parametrize('tied, files', [(True, 1), (False, 3)])
@@ -23,7 +18,7 @@ def test_a_folder_gives_the_logits_of_its_matrices(tmp_path, tied, files):
   found = published.matrices(tied=tied)
   folder = published.write_safetensors(tmp_path / 'm', found, files=files)
   np.testing.assert_allclose(
-    published.our_logits(folder, network(tied), TOKENS),
+    published.our_logits(folder, published.network(tied), TOKENS),
     published.forward(found, TOKENS),
     atol=2e-5,
   )
@@ -36,8 +31,8 @@ def test_safetensors_and_gguf_of_the_same_matrices_are_the_same(tmp_path):
   found = published.matrices(tied=False)
   path = published.write_gguf(tmp_path / 'm.gguf', found)
   folder = published.write_safetensors(tmp_path / 'm', found)
-  one = gguf.read_params(path, network(False))
-  other = ours.read_params(folder, network(False))
+  one = gguf.read_params(path, published.network(False))
+  other = ours.read_params(folder, published.network(False))
   assert list(one) == list(other)
   for name in one:
     np.testing.assert_array_equal(one[name](), other[name]())
@@ -51,7 +46,7 @@ def test_half_precision_is_read_exactly(tmp_path, dtype):
   folder = published.write_safetensors(tmp_path / 'm', found, dtype=dtype)
   kind = getattr(ml_dtypes, dtype, dtype)
   w = found['model.embed_tokens.weight']
-  read = ours.read_params(folder, network())['params/embedding']()
+  read = ours.read_params(folder, published.network())['params/embedding']()
   assert read.dtype == np.float32 and (read != w).any()
   np.testing.assert_array_equal(read, w.astype(kind).astype(np.float32))
 
@@ -60,7 +55,7 @@ def test_half_precision_is_read_exactly(tmp_path, dtype):
 
 
 def embedding(folder):
-  return ours.read_params(folder, network())['params/embedding']()
+  return ours.read_params(folder, published.network())['params/embedding']()
 
 
 def stale(tmp_path, folder, name, **changes):
@@ -93,7 +88,7 @@ def test_the_index_says_which_file_counts(tmp_path):
   before = policies.digest(folder)
   stale(tmp_path, 'm', 'zz-old.safetensors')
   with pytest.raises(configuration.ConfigurationError) as caught:
-    ours.read_params(folder, network())
+    ours.read_params(folder, published.network())
   for name in ('zz-old.safetensors', 'model-0000', 'index.json'):
     assert name in str(caught.value)
   write_index(tmp_path / 'm', found, files=2)
@@ -110,12 +105,12 @@ def test_an_index_that_does_not_fit_its_files_is_refused(tmp_path):
   with pytest.raises(
     configuration.ConfigurationError, match='model.extra.weight.*does not hold'
   ):
-    ours.read_params(folder, network())
+    ours.read_params(folder, published.network())
   (tmp_path / 'm' / 'model-00002-of-00002.safetensors').unlink()
   with pytest.raises(
     configuration.ConfigurationError, match='00002-of-00002.* named by'
   ):
-    ours.read_params(folder, network())
+    ours.read_params(folder, published.network())
 
 
 def test_a_missing_file_of_several_is_named_without_an_index(tmp_path):
@@ -125,7 +120,7 @@ def test_a_missing_file_of_several_is_named_without_an_index(tmp_path):
   with pytest.raises(
     configuration.ConfigurationError, match='model-00002-of-00003.*not there'
   ):
-    ours.read_params(folder, network())
+    ours.read_params(folder, published.network())
 
 
 def test_mistrals_own_files_are_passed_over(tmp_path):
@@ -137,7 +132,7 @@ def test_mistrals_own_files_are_passed_over(tmp_path):
   )
   (tmp_path / 'm' / 'model-00001-of-00001.safetensors').unlink()
   with pytest.raises(configuration.ConfigurationError, match='consolidated'):
-    ours.read_params(folder, network())
+    ours.read_params(folder, published.network())
 
 
 @pytest.mark.parametrize('indexed', [True, False])
@@ -154,7 +149,7 @@ def test_an_adapter_is_refused_and_its_tensor_named(tmp_path, indexed):
   with pytest.raises(
     configuration.ConfigurationError, match='adapter_model.*lora_A'
   ):
-    ours.read_params(folder, network())
+    ours.read_params(folder, published.network())
 
 
 def test_another_family_is_refused(tmp_path):
@@ -162,7 +157,7 @@ def test_another_family_is_refused(tmp_path):
     tmp_path / 'm', published.matrices(tied=True), config={'model_type': 'bert'}
   )
   with pytest.raises(configuration.ConfigurationError, match="'bert'"):
-    ours.read_params(folder, network())
+    ours.read_params(folder, published.network())
 
 
 def test_without_config_json_the_tensors_themselves_are_compared(tmp_path):
@@ -171,7 +166,7 @@ def test_without_config_json_the_tensors_themselves_are_compared(tmp_path):
   found['model.layers.0.self_attn.q_proj.bias'] = np.zeros(32, np.float32)
   folder = published.write_safetensors(tmp_path / 'm', found, config=None)
   with pytest.raises(configuration.ConfigurationError) as caught:
-    ours.read_params(folder, network(mlp_dim=40))
+    ours.read_params(folder, published.network(mlp_dim=40))
   for line in (
     'model.norm.weight: not in the file',
     'model.layers.0.mlp.up_proj.weight: the file has (64, 32), MODEL needs '
@@ -182,7 +177,7 @@ def test_without_config_json_the_tensors_themselves_are_compared(tmp_path):
     configuration.ConfigurationError,
     match='q_proj.bias: nothing in MODEL uses it',
   ):
-    ours.read_params(folder, network())
+    ours.read_params(folder, published.network())
 
 
 @pytest.mark.parametrize('stated', [True, None])
@@ -205,11 +200,11 @@ def test_a_tied_model_drops_an_output_matrix_only_if_it_is_the_embedding(
       from rest_jax.models.checkpoints import gguf
 
       path = published.write_gguf(tmp_path / f'{name}.gguf', found)
-      return gguf.read_params(path, network(tied=True))
+      return gguf.read_params(path, published.network(tied=True))
     folder = published.write_safetensors(
       tmp_path / name, found, config={'tie_word_embeddings': stated}
     )
-    return ours.read_params(folder, network(tied=True))
+    return ours.read_params(folder, published.network(tied=True))
 
   with pytest.raises(
     configuration.ConfigurationError, match='differs from .*embed'
@@ -232,11 +227,11 @@ def test_a_truncated_file_is_named(tmp_path):
   )
   (file,) = (tmp_path / 'm').glob('*.safetensors')
   whole = file.read_bytes()
-  ours.read_params(folder, network())
+  ours.read_params(folder, published.network())
   for damaged in (whole[:-1], whole[:100], b'<html>not found</html>', b''):
     file.write_bytes(damaged)
     with pytest.raises(configuration.ConfigurationError, match='safetensors'):
-      ours.read_params(folder, network())
+      ours.read_params(folder, published.network())
 
 
 def test_a_folder_on_an_object_store_is_read_the_same(tmp_path, bucket):
@@ -248,7 +243,7 @@ def test_a_folder_on_an_object_store_is_read_the_same(tmp_path, bucket):
   local = published.write_safetensors(tmp_path / 'm', found)
   for file in pathlib.Path(local).iterdir():
     storage.write_bytes(f'{bucket}/m/{file.name}', file.read_bytes())
-  read = ours.read_params(f'{bucket}/m', network())
+  read = ours.read_params(f'{bucket}/m', published.network())
   np.testing.assert_array_equal(
     read['params/embedding'](), found['model.embed_tokens.weight']
   )

@@ -14,7 +14,7 @@ import math_rewritings
 import pytest
 
 from rest_jax.rewards.math import math_answer
-from rest_jax.rewards.text import exact
+from rest_jax.rewards.text import bbh, exact
 
 LIMIT = 4  # millions of passes of an empty loop: about 50 ms
 MEMORY = 256 << 20  # bytes
@@ -153,7 +153,7 @@ def test_dear_answers_are_decided_in_time(text):
 
 @pytest.mark.parametrize('text', LONG, ids=lambda text: text[:24])
 def test_long_completions_are_decided_in_time(text):
-  for grade in (math_answer.grade, exact.grade_gsm8k, exact.grade_bbh):
+  for grade in (math_answer.grade, exact.grade_gsm8k, bbh.grade):
     assert cost.in_loops(grade, text, '3') < LIMIT
     assert grade(text, '3').reward == 0
 
@@ -203,7 +203,7 @@ def test_integers_beyond_pythons_limit_raise_nothing(text):
   for reference in ('3', '\\sqrt2', 'x+1', *HUGE):
     verdict = math_answer.grade(f'\\boxed{{{text}}}', reference)
     assert verdict.reward == (reference == text and len(text) <= 500)
-  for grade in (exact.grade_number, exact.grade_gsm8k, exact.grade_bbh):
+  for grade in (exact.grade_number, exact.grade_gsm8k, bbh.grade):
     assert grade(f'The answer is {text}', '3').reward == 0
 
 
@@ -226,7 +226,7 @@ def test_the_hostile_set_is_decided_as_required_and_in_time():
   grades = {
     'M': math_answer.grade,
     'G': exact.grade_gsm8k,
-    'B': exact.grade_bbh,
+    'B': bbh.grade,
   }
   cases = hostile_cases()
   assert {case['id'] for case in cases} >= RIGHT

@@ -21,6 +21,7 @@ from rest_jax.tasks.benchmarks import (
   file_sources,
   preparation,
   published_files,
+  published_task,
 )
 
 
@@ -86,8 +87,8 @@ def test_seqio_reads_every_field_of_what_was_read(small, tmp_path):
   }
   for row in published_files.read('apps', tmp_path).rows['train']:
     example = found.pop(row.key)
-    assert set(example) == set(catalogue.FIELDS)
-    for name in catalogue.FIELDS[1:]:
+    assert set(example) == set(published_task.FIELDS)
+    for name in published_task.FIELDS[1:]:
       assert example[name].decode() == (getattr(row, name) or ''), name
   assert not found
   assert all(

@@ -6,7 +6,14 @@ import json
 import pytest
 from artifacts.test_records import VERDICT, damage
 
-from rest_jax.artifacts import fingerprints, leases, manifests, records, storage
+from rest_jax.artifacts import (
+  fingerprints,
+  leases,
+  manifests,
+  records,
+  stage_work,
+  storage,
+)
 from rest_jax.artifacts.records import Verdict
 from rest_jax.config import configuration
 
@@ -23,7 +30,7 @@ def stage(
 ):
   """A stage of `parts` parts; raises KeyError before part `stop`."""
   made = made if made is not None else []
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage='score',
     kind=Verdict,
@@ -234,7 +241,7 @@ def test_parts_of_a_superseded_attempt_do_not_stay(folder):
 
 
 def test_two_processes_do_not_work_on_one_folder(folder):
-  with manifests.work_on(
+  with stage_work.work_on(
     folder, stage='a', kind=None, semantic={}, inputs={}, version=1
   ):
     with pytest.raises(leases.HeldError):
@@ -342,7 +349,7 @@ def test_a_killed_stage_goes_on_after_a_field_was_added(folder):
   with pytest.raises(KeyError):
     stage(folder, semantic=EARLIER, stop=2, made=made)
 
-  with manifests.work_on(
+  with stage_work.work_on(
     folder,
     stage='score',
     kind=Verdict,

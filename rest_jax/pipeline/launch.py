@@ -1,0 +1,211 @@
+"""One launch of a plan: plans, says what is to do, and has it done.
+
+flags ─ gin ─▶ plan ─ ledger ─▶ jobs to do ─ executor ─▶ results, a table
+"""
+
+import argparse
+import dataclasses
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+
+from rest_jax.artifacts import leases, storage
+from rest_jax.config import configuration, gin_flags, gin_parser
+from rest_jax.executors import changes, jobs
+from rest_jax.executors.console import Console
+from rest_jax.executors.ledger import Configuration, Ledger
+from rest_jax.executors.local import LocalExecutor
+from rest_jax.executors.machine import Machine
+from rest_jax.pipeline import automatic, estimates, launch_checks, run_command
+from rest_jax.pipeline.sizes import Dial
+from rest_jax.reporting.terminal_table import results_table
+
+EXECUTORS = {'local': LocalExecutor}
+
+
+class Launch:
+  """One launch of a plan.
+
+  Args:
+    program: whose plan it is.
+    flags: executor, until, dry_run, redo and those of gin_flags.
+    bindings: all gin bindings of the command line, as NAME=VALUE.
+    arguments: the command line, for the run's config.gin.
+
+  Attributes:
+    run_dir: the folder of the run.
+
+  Raises:
+    ConfigurationError: no plan can be made, or RUN_DIR is another program's.
+  """
+
+  def __init__(
+    self,
+    program: run_command.Program,
+    flags: argparse.Namespace,
+    bindings: Sequence[str],
+    arguments: Sequence[str],
+  ):
+    self._program, self._flags = program, flags
+    self._bindings, self._arguments = list(bindings), arguments
+    self._automatic = automatic.Automatic(
+      stage=program.plan,
+      gin_files=flags.gin_file,
+      bindings=bindings,
+      search_paths=gin_flags.search_paths(flags),
+    )
+    self._redo = [word for words in flags.redo for word in words.split(',')]
+    launch_checks.check_paths(self._automatic.context)
+    self._derived = self._automatic.before_plan()
+    self._resolve()
+
+  def _resolve(self) -> None:
+    """Plans anew, with what has been derived so far."""
+    with self._automatic.readable() as files:
+      plan, bound = gin_parser.parse(
+        self._program.plan,
+        gin_files=files,
+        bindings=self._bindings,
+        search_paths=gin_flags.search_paths(self._flags),
+      )
+    self.run_dir = bound['run_dir'].rstrip('/')
+    storage.require_folder(self.run_dir, 'RUN_DIR')
+    self._planned = self._whole = plan(**bound)
+    if self._flags.until:
+      self._planned = jobs.until(self._planned, self._flags.until)
+    self._ledger = Ledger(
+      self.run_dir,
+      Configuration(
+        bindings=gin_parser.bindings(),
+        others=[b for b in self._bindings if '.' in b.partition('=')[0]],
+      ),
+    )
+    self._changes = changes.Changes(self._ledger, self._whole, self._planned)
+    self._text = run_command.text(
+      self._program, self._arguments, gin_parser.config_text()
+    )
+
+  def _check(self) -> None:
+    """Resolves the bindings of all jobs to come, as these will."""
+    with self._automatic.readable() as files:
+      launch_checks.check_bindings(
+        [job for job in self._planned if not self._ledger.is_done(job)],
+        _flags_of_jobs(self._flags, files, self._bindings),
+        self._automatic.pending,
+      )
+
+  def show(self) -> None:
+    """Prints the plan, and what everything resolves to."""
+    self._check()
+    print(self._text)
+    _print_plan(self._planned, self._ledger, self._automatic.devices())
+    refusal = self._changes.refusal(self._redo)
+    if refusal:
+      print(refusal)
+    _print_derived(self._derived, self._automatic.pending)
+
+  def run(self) -> int:
+    """Runs what is not done yet; returns the exit code."""
+    refusal = self._changes.refusal(self._redo)
+    if refusal:
+      raise configuration.ConfigurationError(refusal)
+    config = run_command.config_of(self.run_dir, self._program)
+    _print_derived(self._derived, [])
+    self._check()
+    with leases.hold(self.run_dir, purpose=self._program.name):
+      self._changes.begin(self._redo)
+      self._automatic.write()
+      code, done = 0, 0
+      if self._automatic.pending:
+        # Sizes follow from the problems, which prepare, the first job, writes.
+        first = [job for job in self._planned if job.stage == 'prepare']
+        code, done = self._execute(first, config, 0), len(first)
+        if code == 0 and len(self._planned) > done:
+          _print_derived(self._automatic.after_prepare(), [])
+          self._automatic.write()
+          self._resolve()
+          self._changes.begin([])  # with the rest of what was asked for
+          self._tell_needs()
+          storage.write_bytes(config, self._text.encode())
+      if code == 0:
+        code = self._execute(self._planned[done:], config, done)
+      self._changes.end()
+    if code == 0 and self._planned[-1].stage == 'report':
+      print(results_table(self.run_dir))
+      print(f'\nreport: {self.run_dir}/report/index.html')
+      print(f'in a browser: {_command()} view {self.run_dir}')
+    return code
+
+  def _tell_needs(self) -> None:
+    """Memory, disk and time; raises where the disk is too full."""
+    needs = self._automatic.needs()
+    if needs is None or self._program is not run_command.REST_EM:
+      return
+    estimates.require_disk(needs, self.run_dir)
+    for line in estimates.lines(needs, self._automatic.devices()):
+      print(line)
+
+  def _execute(
+    self, planned: Sequence[jobs.Job], config: storage.Path, done: int
+  ) -> int:
+    def before(job: jobs.Job) -> None:
+      leases.check_all()  # another launcher may have taken the run over
+      # A changed configuration replaces config.gin only once the stages have
+      # accepted it, before the report, the last job, which shows it.
+      if not config.exists() or job.stage == 'report':
+        storage.write_bytes(config, self._text.encode())
+      self._changes.before(job)
+
+    executor = EXECUTORS[self._flags.executor](
+      self.run_dir,
+      _flags_of_jobs(self._flags, self._automatic.files, self._bindings),
+      self._ledger,
+      Console([job.name for job in self._whole]),
+    )
+    return executor.run(
+      planned, before=before, done=done, total=len(self._planned)
+    )
+
+
+def _flags_of_jobs(
+  flags: argparse.Namespace, gin_files: Sequence[str], bindings: Sequence[str]
+) -> list[str]:
+  """What the user asked for, in the form that rest_jax.main takes."""
+  result = [f'--gin_file={name}' for name in gin_files]
+  if flags.gin_search_paths:
+    result.append(f'--gin_search_paths={flags.gin_search_paths}')
+  return [*result, *(f'--gin_bindings={binding}' for binding in bindings)]
+
+
+def _print_derived(derived: Mapping[str, Dial], pending: Sequence[str]) -> None:
+  """What was derived, a dial a line, each with its reason."""
+  width = max(map(len, derived), default=0)
+  for name, dial in derived.items():
+    value = dial.value
+    if dataclasses.is_dataclass(value):
+      value = f'@{type(value).__name__}()'
+    print(f'auto  {name:{width}} = {value}  ({dial.reason})')
+  if pending:
+    print(f'auto  after prepare: {", ".join(pending)}')
+
+
+def _print_plan(
+  planned: Sequence[jobs.Job], ledger: Ledger, machine: Machine
+) -> None:
+  width = max(len(job.name) for job in planned)
+  for job in planned:
+    state = 'done' if ledger.is_done(job) else 'to do'
+    where = str(machine.kind if job.accelerator == 'tpu' else 'cpu')
+    if job.topology:
+      where = f'{job.slices} x {job.topology}'
+    needs = ', '.join(job.needs) if job.stage != 'report' else 'all of these'
+    print(f'{state:6} {job.name:{width}}  {where:5}  {needs}'.rstrip())
+
+
+def _command() -> str:
+  """How this environment's rest-jax is called from the user's shell."""
+  found = os.path.join(sys.prefix, 'bin', 'rest-jax')
+  if shutil.which('rest-jax') or not os.path.exists(found):
+    return 'rest-jax'
+  return os.path.relpath(found)

@@ -1,0 +1,110 @@
+"""How large a training step is: rows, their length, microbatches and remat."""
+
+import math
+import statistics
+from collections.abc import Iterator
+
+from rest_jax.config import configuration
+from rest_jax.executors.machine import Machine
+from rest_jax.pipeline.sizes import (
+  AUTO,
+  GIB,
+  USABLE,
+  Asked,
+  Dial,
+  Prompts,
+  multiple,
+  training_bytes,
+)
+
+# By kind of device: tokens of a training step at most; multiples of a row's
+# length.
+_STEP_TOKENS = {'cpu': 2048, 'gpu': 65_536, 'tpu': 131_072}
+_ROW = {'cpu': 64, 'gpu': 128, 'tpu': 128}
+# A microbatch of more tokens makes no step on a CPU faster, and needs memory.
+_MICROBATCH_TOKENS = {'cpu': 1024}
+_STEPS_PER_EPOCH = 8  # at least, where there are enough examples
+
+
+def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
+  """The sizes of training, by their dials.
+
+  Args:
+    asked: the dials that are set.
+    prompts: of the run's problems.
+    machine: the devices.
+
+  Returns:
+    ROW_LENGTH, BATCH_ROWS, MICROBATCHES, and the field REMAT of MODEL.
+
+  Raises:
+    ConfigurationError: the model does not fit into the devices' memory,
+      whatever the sizes.
+  """
+  model = asked.model
+  longest = max(prompts.train, default=1) + asked.max_decode_length
+  row = asked.row_length
+  if row is None:
+    row = model.max_length
+  elif row == AUTO:
+    row = multiple(longest, _ROW[machine.kind])
+    if machine.kind != 'cpu':  # long rows waste less of them
+      row = max(row, 2048)
+    row = min(row, model.max_length)
+  example = statistics.fmean(prompts.train or [1]) + asked.max_decode_length / 2
+  kept = min(asked.num_samples, asked.solutions_kept) / 2  # a guess
+  tokens = len(prompts.train) * kept * example
+  rows = asked.batch_rows
+  if rows == AUTO:
+    step = min(_STEP_TOKENS[machine.kind], tokens / _STEPS_PER_EPOCH)
+    rows = 2 ** max(0, round(math.log2(max(1, step / row))))
+    rows = multiple(rows, machine.devices)
+  microbatches, remat, needed = _fitted(asked, machine, rows, row)
+  return {
+    'ROW_LENGTH': Dial(
+      row, f'prompt and completion have up to {longest} tokens'
+    ),
+    'BATCH_ROWS': Dial(
+      rows, f'about {max(1, tokens / (rows * row)):.0f} steps an epoch'
+    ),
+    'MICROBATCHES': Dial(
+      microbatches,
+      f'{needed / GIB:.1f} of {machine.device_bytes / GIB:.1f} GiB',
+    ),
+    'REMAT': Dial(
+      remat,
+      'activations fit' if remat == 'none' else 'activations would not fit',
+    ),
+  }
+
+
+def _fitted(
+  asked: Asked, machine: Machine, rows: int, length: int
+) -> tuple[int, str, float]:
+  """(microbatches, remat, bytes of a device) of a step that fits.
+
+  As few microbatches as fit without recomputing, down to one row at a time on
+  each device; else as few as fit with it.
+  """
+  model = asked.model
+  usable = machine.device_bytes * USABLE
+  # Rows that do not divide are computed by every device.
+  shards = machine.devices if rows % machine.devices == 0 else 1
+  for remat in ('none', 'full') if asked.derives_remat else (model.remat,):
+    for microbatches in _divisors(rows // shards):
+      tokens = rows // shards // microbatches * length  # of a device
+      needed = training_bytes(model, machine.devices, tokens, length, remat)
+      few = tokens <= _MICROBATCH_TOKENS.get(machine.kind, tokens)
+      if needed <= usable and (few or tokens == length):
+        return microbatches, remat, needed
+  raise configuration.ConfigurationError(
+    f'training: {model.num_parameters / 1e9:.2f} G parameters and one row of '
+    f'{length} tokens need {needed / GIB:.1f} GiB of a device with '
+    f'remat = {remat!r}; {machine} has {usable / GIB:.1f} to use. Lower '
+    "ROW_LENGTH or MAX_DECODE_LENGTH, take OPTIMIZER = 'adafactor', or more "
+    'devices (TOPOLOGY, MESH_FSDP).'
+  )
+
+
+def _divisors(number: int) -> Iterator[int]:
+  return (n for n in range(1, number + 1) if number % n == 0)
