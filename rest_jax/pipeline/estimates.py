@@ -2,8 +2,9 @@
 
 Time is counted from floating-point operations, from the bytes of weights that
 each decoded token reads and from the choice among the vocabulary's ids, at the
-share of a device's speed that these programs were seen to reach. It is right to a factor of two or three at best, and
-says whether a run takes minutes, hours or days.
+share of a device's speed that these programs were seen to reach. It is right to
+a factor of two or three at best, and says whether a run takes minutes, hours or
+days.
 """
 
 import math

@@ -25,9 +25,9 @@ import resource
 import time
 from collections.abc import Sequence
 
-import random_networks
+import random_networks  # isort: skip  # it finds rest_jax
 
-import jax  # isort: skip
+import jax
 import numpy as np
 
 from rest_jax.models.architecture import DecoderConfig

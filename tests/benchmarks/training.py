@@ -17,8 +17,8 @@ import json
 import statistics
 import time
 
-import random_networks
-import jax  # isort: skip
+import random_networks  # isort: skip  # it finds rest_jax
+import jax
 import numpy as np
 
 from rest_jax.artifacts import records
