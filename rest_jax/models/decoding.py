@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from rest_jax.distributed.partitioning import constrain
-from rest_jax.models import attention, network
+from rest_jax.models import attention, network, rotary
 from rest_jax.models.architecture import DecoderConfig
 
 Cache = tuple[jax.Array, jax.Array]  # keys, values
@@ -89,6 +89,7 @@ def step(
   # A suffix follows its prompt's last token, not the end of the bucket; the
   # caches hold rotated keys, so that slots may lie anywhere.
   positions_GN = jnp.broadcast_to((lengths_G + time)[:, None], (G, N))
+  turns = rotary.turns(config, positions_GN)
   prompt_mask_GP = jnp.arange(prompt[0].shape[2])[None] < lengths_G[:, None]
   # Slots behind `time` hold zeros, or what an earlier sample of this lane left.
   suffix_mask_T = jnp.arange(suffix[0].shape[3]) <= time
@@ -115,7 +116,7 @@ def step(
       )
       return out, new
 
-    return block.apply({'params': weights_here}, x_GND, positions_GN, attend)
+    return block.apply({'params': weights_here}, x_GND, turns, attend)
 
   if config.decode_loop == 'scan':
 

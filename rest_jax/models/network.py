@@ -63,7 +63,7 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x_BLD: jax.Array, positions_BL: jax.Array, attend: Attend
+    self, x_BLD: jax.Array, turns: rotary.Turns, attend: Attend
   ) -> tuple[jax.Array, Any]:
     c = self.config
     D, K, E, F = c.embed_dim, c.num_kv_heads, c.head_dim, c.mlp_dim
@@ -91,9 +91,8 @@ class Block(nn.Module):
     q_BLKRE = jnp.einsum('BLD,DKRE->BLKRE', h_BLD, wq_DKRE)
     k_BLKE = jnp.einsum('BLD,DKE->BLKE', h_BLD, wk_DKE)
     v_BLKE = jnp.einsum('BLD,DKE->BLKE', h_BLD, wv_DKE)
-    frequencies_P = rotary.frequencies(c)
-    q_BLKRE = rotary.rotate(q_BLKRE, positions_BL, frequencies_P)
-    k_BLKE = rotary.rotate(k_BLKE, positions_BL, frequencies_P)
+    q_BLKRE = rotary.rotate(q_BLKRE, turns)
+    k_BLKE = rotary.rotate(k_BLKE, turns)
     o_BLKRE, kept = attend(q_BLKRE, k_BLKE, v_BLKE)
     x_BLD = x_BLD + jnp.einsum('BLKRE,KRED->BLD', o_BLKRE, wo_KRED)
     x_BLD = constrain(x_BLD, 'batch', 'length', 'activation_embed')
@@ -180,9 +179,9 @@ class Decoder(nn.Module):
     """
     c = self.config
 
-    def body(block, x_BLD, positions_BL, segment_ids_BL):
+    def body(block, x_BLD, turns, segment_ids_BL):
       attend = functools.partial(attention.causal, segment_ids_BL, c, keep_kv)
-      return block(x_BLD, positions_BL, attend)
+      return block(x_BLD, turns, attend)
 
     if c.remat != 'none':
       policy = _REMAT_POLICIES[c.remat]
@@ -196,4 +195,6 @@ class Decoder(nn.Module):
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )
     x_BLD = self.embed(tokens_BL)
-    return scan(self.blocks, x_BLD, positions_BL, segment_ids_BL)
+    # Once for all layers: sines are a fifth of a small network's step on a CPU.
+    turns = rotary.turns(c, positions_BL)
+    return scan(self.blocks, x_BLD, turns, segment_ids_BL)

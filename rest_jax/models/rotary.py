@@ -6,6 +6,7 @@ are then a part of the model, and others give another model.
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,9 +52,29 @@ def scaled(plain: jax.Array, scaling: RopeScaling) -> jax.Array:
   return (1 - kept) * slowed + kept * plain
 
 
-def rotate(
-  x: jax.Array, positions: jax.Array, frequencies: jax.Array
-) -> jax.Array:
+class Turns(NamedTuple):
+  """Sine and cosine of each pair's angle, (B, L, head_dim / 2), float32."""
+
+  sin: jax.Array
+  cos: jax.Array
+
+
+def turns(config: DecoderConfig, positions_BL: jax.Array) -> Turns:
+  """The angles of all positions; the same for every layer of the network.
+
+  Args:
+    config: of the network.
+    positions_BL: in tokens from the start of the sequence.
+  """
+  # Float32 whatever the network's dtype is: bfloat16 cannot tell position 257
+  # from 256, and an angle of some thousand radians needs all 24 bits. Positions
+  # below 2**24 are exact.
+  positions_BL1 = positions_BL[..., None].astype(jnp.float32)
+  angles_BLP = positions_BL1 * frequencies(config)[None, None]
+  return Turns(jnp.sin(angles_BLP), jnp.cos(angles_BLP))
+
+
+def rotate(x: jax.Array, turns: Turns) -> jax.Array:
   """Turns each pair of a head's dimensions by its angle.
 
   Dimension i is paired with dimension i + half, as in Hugging Face's Llama.
@@ -61,20 +82,14 @@ def rotate(
 
   Args:
     x: queries or keys, shape (B, L, heads..., E): any number of head axes.
-    positions: (B, L), in tokens from the start of the sequence.
-    frequencies: (E / 2,), see `frequencies`.
+    turns: of the positions of x.
 
   Returns:
     The shape and dtype of x.
   """
   half = x.shape[-1] // 2
-  # Float32 whatever x is: bfloat16 cannot tell position 257 from 256, and an
-  # angle of some thousand radians needs all 24 bits. Positions below 2**24 are
-  # exact.
-  angles = positions[..., None].astype(jnp.float32) * frequencies[None, None]
-  extra = x.ndim - positions.ndim - 1
-  angles = angles.reshape(positions.shape + (1,) * extra + (half,))
-  sin, cos = jnp.sin(angles), jnp.cos(angles)
+  shape = x.shape[:2] + (1,) * (x.ndim - 3) + (half,)
+  sin, cos = (array.reshape(shape) for array in turns)
   a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
   rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
   return rotated.astype(x.dtype)

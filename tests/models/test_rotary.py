@@ -100,11 +100,11 @@ def test_linear_scaling_is_that_of_transformers(monkeypatch):
 def test_a_late_position_turns_in_float32_whatever_the_dtype():
   """bfloat16 has no 2,049: the rotation must not be computed in it."""
   x = jnp.ones((1, 2, 1, 8), jnp.bfloat16)
-  frequencies = jnp.asarray([1.0, 0.5, 0.25, 0.125], jnp.float32)
-  positions = jnp.asarray([[2048, 2049]])
-  turned = rotary.rotate(x, positions, frequencies)
+  frequencies = np.asarray([1.0, 0.5, 0.25, 0.125])
+  config = small_networks.network(head_dim=8, rope_theta=16.0)
+  turned = rotary.rotate(x, rotary.turns(config, jnp.asarray([[2048, 2049]])))
   assert turned.dtype == jnp.bfloat16
-  angles = np.asarray([2048, 2049])[:, None] * np.asarray(frequencies)
+  angles = np.asarray([2048, 2049])[:, None] * frequencies
   expected = np.cos(angles) - np.sin(angles)
   np.testing.assert_allclose(
     np.asarray(turned[0, :, 0, :4], np.float32), expected, atol=0.01
