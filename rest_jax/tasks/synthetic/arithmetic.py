@@ -58,6 +58,10 @@ class ArithmeticConfig(embedded.EmbeddedConfig):
   write_statement = staticmethod(word_problems.write_statement)
   write_solution = staticmethod(arithmetic_solutions.write)
 
+  def pool_of(self, chain: word_problems.Chain) -> str:
+    """The split of a chain: two orders of the same factors share theirs."""
+    return super().pool_of(chain.unordered())
+
   def reference(self, statement: word_problems.Statement) -> Reference:
     """The answer: the result of the last step."""
     return Reference(answer=str(statement.chain.steps()[-1].result))

@@ -1,13 +1,16 @@
 """Solutions to the word problems: step by step, terse, and flawed.
 
-The style WORKED writes every step as an equation, each of which a small network
-can learn. The HUMAN_STYLES imitate people: one long expression, two steps at
-once, results without their calculations, the answer before its reason. They
-are right as well. A flawed solution ends in a wrong result, skips steps, or
-does not state its answer.
+The style WORKED repeats the sentences of the story and writes behind each what
+it changes, as equations. A small network learns this much sooner than equations
+alone, for which it has to find the number of the next event by itself. The
+HUMAN_STYLES imitate people: one long expression, two steps at once, results
+without their calculations, the answer before its reason. They are right as
+well. A flawed solution ends in a wrong result, skips steps, or does not state
+its answer.
 """
 
 import dataclasses
+import itertools
 from typing import Literal
 
 from rest_jax.tasks.seeded_random import SeededRandom
@@ -55,14 +58,6 @@ class Flaws(flaw_rates.FlawRates):
     self.require(ok, 'skipped', 'None, or at least 2')
 
 
-# Words before the first step, the middle steps and the last step.
-_CONNECTORS = (
-  ('First', ('Then',), 'So'),
-  ('First', ('Next',), 'Now'),
-  ('We have', ('Then',), 'Finally'),
-)
-
-
 def write(
   rng: SeededRandom,
   statement: Statement,
@@ -79,31 +74,32 @@ def write(
 def _worked(
   rng: SeededRandom, statement: Statement, flaw: Flaw | None, flaws: Flaws
 ) -> str:
-  """The solution step by step, each step an equation."""
-  steps = statement.chain.steps()
-  first, middle, last = rng.choice(_CONNECTORS)
-  answer = steps[-1].result
-  jump = 0
+  """The story's sentences, each with the equations of its steps."""
+  chain = statement.chain
+  steps = chain.steps()
+  answer, jump = steps[-1].result, 0
   if flaw == 'skipped_step':
     jump = min(flaws.skipped or len(steps), len(steps))
     if rng.uniform() < flaws.skipped_wrong:
       answer = _slip(rng, answer)
-  shown = [str(step) for step in steps[: len(steps) - jump]]
-  if jump:
-    shown.append(str(answer))
   elif flaw == 'wrong_last_step':
-    wrong = _wrong_step(rng, steps[-1])
-    shown[-1], answer = str(wrong), wrong.result
-  words = [first, *(rng.choice(middle) for _ in steps)][: len(shown)]
-  if len(shown) > 1 or jump:
-    words[-1] = last
-  sentences = [
-    f'{word} {text} {statement.unit}.'
-    for word, text in zip(words, shown, strict=True)
-  ]
+    steps[-1] = _wrong_step(rng, steps[-1])
+    answer = steps[-1].result
+  shown = iter(steps[: len(steps) - jump])
+  sentences = []
+  for told, number in zip(statement.told(), chain.steps_told(), strict=True):
+    here = [str(step) for step in itertools.islice(shown, number)]
+    if number and not here:
+      break  # the steps from here on are skipped
+    sentences.append(': '.join([told, ', '.join(here)] if here else [told]))
+  texts = [f'{sentence}.' for sentence in sentences]
+  if jump:
+    # Always the same word: greedy decoding chooses between it and the next
+    # sentence, and shares of several words would each be too small to win.
+    texts.append(f'So {answer} {statement.unit}.')
   if flaw != 'missing_answer':
-    sentences.append(_answer(answer))
-  return ' '.join(sentences)
+    texts.append(_answer(answer))
+  return ' '.join(texts)
 
 
 def _human(

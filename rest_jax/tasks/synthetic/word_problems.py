@@ -117,6 +117,20 @@ class Chain:
       value = calculate(value, OPERATION_OF[event], amount)
     return steps
 
+  def steps_told(self) -> list[int]:
+    """How many steps the start and each event take."""
+    start = len(self.start) - 1  # a product takes one step, a number none
+    return [start, *(STEPS_OF[str(event[0])] for event in self.events)]
+
+  def unordered(self) -> 'Chain':
+    """The chain with the smaller factor first in each event of two numbers.
+
+    "gives 2 to each of 6 friends" and "in 2 weeks 6 die each week" are one
+    calculation.
+    """
+    events = ((name, *sorted(numbers)) for name, *numbers in self.events)
+    return dataclasses.replace(self, events=tuple(events))
+
   def expression(self) -> str:
     """The whole calculation as one expression, with the usual precedence."""
     text = '*'.join(str(number) for number in self.start)
@@ -203,6 +217,10 @@ class Statement:
   kind: str
   question: str
   unit: str
+
+  def told(self) -> list[str]:
+    """The sentences of the start and of each event, without full stops."""
+    return self.question.split('. ')[:-1]
 
 
 _PEOPLE = (
