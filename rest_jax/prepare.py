@@ -246,7 +246,7 @@ def _corpus(
   vocabulary: vocabularies.Vocabulary,
   seed: int,
 ) -> manifests.Manifest:
-  """Writes the pretraining corpus: whole documents, every token a target."""
+  """Writes the pretraining corpus, document by document."""
   with stage_work.work_on(
     folder,
     stage='prepare',

@@ -119,6 +119,30 @@ def test_the_corpus_is_whole_documents_all_of_them_targets(run):
     assert vocabulary.encode(text) == list(example.token_ids[:-1])
 
 
+def test_of_a_corpus_of_solutions_the_questions_are_only_read(run, tmp_path):
+  corpus = dataclasses.replace(TINY.corpus, solutions_only=True)
+  config = dataclasses.replace(TINY, corpus=corpus, whole_numbers=20)
+  prepare.prepare(run_dir=str(tmp_path), tasks=[config], seed=0)
+  examples = manifests.load(tmp_path / 'base' / 'examples').records()
+  path = tmp_path / 'problems' / 'vocabulary.model'
+  vocabulary = vocabulary_files.load(str(path))
+  assert len(vocabulary.encode('20')) == 1 < len(vocabulary.encode('21'))
+  pages = config.documents(0, 0, len(examples))
+  for example, page in zip(examples, pages, strict=True):
+    learned = [
+      token
+      for token, kind in zip(
+        example.token_ids, example.segment_types, strict=True
+      )
+      if kind == records.TARGET
+    ]
+    text = ''.join(f' {solution}\n\n' for _, solution in page)
+    assert vocabulary.decode(learned) == text
+    whole = prompts.document_text(config.prompt, page)
+    assert vocabulary.decode(example.token_ids) == whole
+    assert learned[-1] == example.token_ids[-1] == vocabulary.eos_id
+
+
 def test_no_problem_is_in_the_corpus_nor_in_the_prompt(run):
   corpus = {q for page in TINY.documents(0, 0, 60) for q, _ in page}
   questions = [

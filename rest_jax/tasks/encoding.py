@@ -96,21 +96,30 @@ def documents(
   start: int,
   stop: int,
 ) -> list[records.Example]:
-  """Documents start..stop of a corpus: whole, and every token a target."""
+  """Documents start to stop - 1 of a corpus, whole.
+
+  Every token is a target, or those of solutions and of the document's end: as
+  the task's config says.
+  """
   lead = prompts.encode_lead(config.prompt, vocabulary)
   eos = prompts.eos_id(config.prompt, vocabulary)
   task = config.folders()[0][0]
   rows = []
   for index, document in enumerate(config.documents(seed, start, stop), start):
-    ids = prompts.encode_exemplars(config.prompt, vocabulary, document)
-    ids = [*lead, *ids, eos]
+    ids = list(lead)
+    read = records.PROMPT if config.learns_solutions_only() else records.TARGET
+    types = [read] * len(lead)
+    for pair in document:
+      asked, told = prompts.encode_exemplar(config.prompt, vocabulary, *pair)
+      ids += asked + told
+      types += [read] * len(asked) + [records.TARGET] * len(told)
     rows.append(
       records.Example(
         problem_id=f'{task}/corpus/{index:06d}',
         sample_index=-1,
-        token_ids=ids,
+        token_ids=[*ids, eos],
         weight=1.0,
-        segment_types=[records.TARGET] * len(ids),
+        segment_types=[*types, records.TARGET],
       )
     )
   return rows

@@ -122,6 +122,14 @@ class TaskConfig(configuration.Configuration):
     """The size of the vocabulary to train on its corpus; None for none."""
     return None
 
+  def vocabulary_pieces(self) -> Sequence[str]:
+    """Texts that are one piece each of that vocabulary."""
+    return ()
+
+  def learns_solutions_only(self) -> bool:
+    """Whether a model is pretrained on the solutions of its corpus alone."""
+    return False
+
   def num_documents(self) -> int:
     """Number of documents in its pretraining corpus; 0 for no corpus."""
     return 0

@@ -142,10 +142,21 @@ def encode_exemplars(
   """Exemplars, (question, solution) each, with their separators."""
   ids = []
   for question, solution in exemplars:
-    ids += _encode(template.question, vocabulary, question=question)
-    ids += encode_solution(template, vocabulary, solution)
-    ids += _encode(template.separator, vocabulary)
+    for part in encode_exemplar(template, vocabulary, question, solution):
+      ids += part
   return ids
+
+
+def encode_exemplar(
+  template: PromptTemplate,
+  vocabulary: vocabularies.Vocabulary,
+  question: str,
+  solution: str,
+) -> tuple[list[int], list[int]]:
+  """(question, solution and separator) of one exemplar."""
+  asked = _encode(template.question, vocabulary, question=question)
+  told = encode_solution(template, vocabulary, solution)
+  return asked, told + _encode(template.separator, vocabulary)
 
 
 def _encode(

@@ -83,7 +83,8 @@ def of_run(
     if vocabulary is None:
       if work.done is None or not target.exists():
         lines = _vocabulary_lines(trainer, seed)
-        sentencepiece_vocabularies.train(lines, size, target)
+        pieces = trainer.vocabulary_pieces()
+        sentencepiece_vocabularies.train(lines, size, target, pieces)
       vocabulary = vocabulary_files.load(str(target))
     if work.done is None:
       work.finish(

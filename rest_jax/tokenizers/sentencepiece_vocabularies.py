@@ -3,7 +3,7 @@
 SentencePiece is imported where it is used: most stages need no vocabulary.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rest_jax.artifacts import storage
 from rest_jax.config import configuration
@@ -72,17 +72,23 @@ def chat_template(path: storage.Path) -> str | None:
   return tokenizer_json.chat_template(path)
 
 
-def train(lines: Iterable[str], size: int, target: storage.PathLike) -> None:
+def train(
+  lines: Iterable[str],
+  size: int,
+  target: storage.PathLike,
+  pieces: Sequence[str] = (),
+) -> None:
   """Trains a byte-pair vocabulary that can write any text exactly.
 
-  Digits are single pieces, a newline is one piece, unknown characters are
-  spelt in bytes, nothing is normalised. Single-threaded and with integer
-  counts only: the same lines give the same file.
+  Digits are single pieces (but for `pieces`), a newline is one piece, unknown
+  characters are spelt in bytes, nothing is normalised. Single-threaded and with
+  integer counts only: the same lines give the same file.
 
   Args:
     lines: the texts to learn from.
     size: number of ids; 260 of them are special tokens, bytes and newline.
     target: the *.model file to write.
+    pieces: texts that are one piece each, wherever they stand.
 
   Raises:
     ConfigurationError: the lines do not have so many pieces in them.
@@ -105,7 +111,7 @@ def train(lines: Iterable[str], size: int, target: storage.PathLike) -> None:
       split_digits=True,
       byte_fallback=True,
       allow_whitespace_only_pieces=True,
-      user_defined_symbols=['\n'],
+      user_defined_symbols=['\n', *pieces],
       unk_id=0,
       eos_id=1,
       bos_id=-1,

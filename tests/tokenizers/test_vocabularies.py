@@ -103,6 +103,19 @@ def test_digits_and_newlines_are_single_ids(trained):
   assert len(vocabulary.encode('\n\n')) == 2
 
 
+def test_named_pieces_are_single_ids_wherever_they_stand(tmp_path):
+  path = tmp_path / 'v.model'
+  numbers = [str(number) for number in range(10, 21)]
+  sentencepiece_vocabularies.train(lines(), 450, path, numbers)
+  vocabulary = vocabulary_files.load(str(path))
+  assert_exact(vocabulary)
+  for number in numbers:
+    (piece,) = vocabulary.encode(number)
+    for text in (f'has {number} pens', f'{number}-4=6', f'={number}.'):
+      assert vocabulary.encode(text).count(piece) == 1
+  assert len(vocabulary.encode('21')) == 2
+
+
 def test_training_twice_gives_the_same_file(trained, tmp_path):
   again = tmp_path / 'again.model'
   sentencepiece_vocabularies.train(lines(), 450, again)

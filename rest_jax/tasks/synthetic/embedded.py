@@ -49,12 +49,16 @@ class Corpus(configuration.Configuration):
     author_consistency: probability that a solution has the style and flaw that
       were drawn for its page's author, rather than its own. 0: the solutions
       of a page are independent.
+    solutions_only: whether the base model is pretrained on the solutions alone,
+      given their questions. A question's names and numbers are random, and to
+      predict them teaches a small model nothing.
   """
 
   num_documents: int = 8000
   problems_per_document: tuple[int, int] = (3, 5)
   human_share: float = 0.2
   author_consistency: float = 0.25
+  solutions_only: bool = False
 
   def check(self):
     self.require(self.num_documents > 0, 'num_documents', 'at least 1')
@@ -83,6 +87,8 @@ class EmbeddedConfig(problem_sets.TaskConfig, abc.ABC):
       'worked'.
     vocab_size: ids of the vocabulary that is trained on the corpus; 260 of
       them are bytes and special tokens.
+    whole_numbers: numbers of two digits up to this one are a single piece of
+      that vocabulary; below 10, every digit is a piece.
   """
 
   NAME: ClassVar[str]
@@ -98,6 +104,7 @@ class EmbeddedConfig(problem_sets.TaskConfig, abc.ABC):
   human_style_weights: tuple[float, ...]
   exemplar_style: str = 'human'
   vocab_size: int = 640
+  whole_numbers: int = 0
 
   @staticmethod
   @abc.abstractmethod
@@ -154,6 +161,8 @@ class EmbeddedConfig(problem_sets.TaskConfig, abc.ABC):
     ok = self.exemplar_style in ('human', WORKED)
     self.require(ok, 'exemplar_style', f"'human' | {WORKED!r}")
     self.require(self.vocab_size > 300, 'vocab_size', 'above 300')
+    ok = 0 <= self.whole_numbers <= 99
+    self.require(ok, 'whole_numbers', 'from 0 to 99')
 
   def folders(self) -> list[tuple[str, str]]:
     name = self.NAME
@@ -161,6 +170,12 @@ class EmbeddedConfig(problem_sets.TaskConfig, abc.ABC):
 
   def vocabulary_size(self) -> int | None:
     return None if self.vocabulary else self.vocab_size
+
+  def vocabulary_pieces(self) -> Sequence[str]:
+    return [str(number) for number in range(10, self.whole_numbers + 1)]
+
+  def learns_solutions_only(self) -> bool:
+    return self.corpus.solutions_only
 
   def num_documents(self) -> int:
     return self.corpus.num_documents
