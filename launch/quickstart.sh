@@ -48,6 +48,9 @@ fi
 echo "the environment is ${PYTHON%/bin/python}; to use it yourself:" \
   ". ${PYTHON%/python}/activate"
 export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
+# Two devices on the CPU, with half of each batch and a core for either: a step
+# on one device uses little more than a core.
+export XLA_FLAGS="--xla_force_host_platform_device_count=2 ${XLA_FLAGS:-}"
 exec "$PYTHON" launch/rest_em.py --executor=local \
   --gin_file="runs/$task.gin" --gin.RUN_DIR="$run_dir" \
   --gin.SEED="$seed" ${flags[@]+"${flags[@]}"}
