@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Sequence
 
 from rest_jax.artifacts import model_formats, storage
-from rest_jax.config import configuration
+from rest_jax.config import configuration, packaged_gin
 
 RUN_FILE = 'runs/own_problems.gin'
 
@@ -49,9 +49,15 @@ def expand(
     (gin files, bindings).
 
   Raises:
-    ConfigurationError: the model or the problems are not there.
+    ConfigurationError: the model or the problems are not there, or neither
+      these flags nor a gin file says what to run.
   """
   files, added = list(flags.gin_file), []
+  if not (files or flags.model or flags.problems):
+    raise configuration.ConfigurationError(
+      'nothing says what to run. Give --model=PATH --problems=FILE.jsonl, or '
+      '--gin_file= with one of\n' + packaged_gin.listed('runs')
+    )
   if not flags.run_dir and not flags.model and not flags.problems:
     return files, list(bindings)
   named = {binding.partition('=')[0].strip() for binding in bindings}

@@ -151,6 +151,7 @@ def test_two_paths_are_a_run(tmp_path, model):
 @pytest.mark.parametrize(
   'changes, text',
   [
+    ({}, r'(?s)--model=PATH --problems=.*runs/math\.gin'),
     ({'problems': 'p.jsonl'}, '--model is missing'),
     ({'model': 'MODEL'}, '--problems is missing'),
     ({'model': 'MODEL', 'problems': 'nix.jsonl'}, 'no such file'),
