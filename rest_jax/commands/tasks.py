@@ -20,7 +20,7 @@ def run(arguments: Sequence[str]) -> int:
     formatter_class=argparse.RawDescriptionHelpFormatter,
     description=__doc__,
   ).parse_args(arguments)
-  print(f'{"name":16}{"grader":12}{"problems":28}gin file')
+  print(f'{"name":16}{"grader":12}{"problems":46}gin file')
   for file, purpose in packaged_gin.described('tasks').items():
     name = file.removeprefix('tasks/').removesuffix('.gin')
     row = catalogue.CATALOGUE.get(name)
@@ -28,7 +28,7 @@ def run(arguments: Sequence[str]) -> int:
     if row is not None:
       grader = row.grader
       counts = [f'{split} {number:,}' for split, number in row.counts.items()]
-      size = f'{", ".join(counts):28}{file}  {row.title}'
+      size = f'{", ".join(counts):46}{file}  {row.title}'
     print(f'{name:16}{grader:12}{size}')
   print('\nYour own: rest-jax run --model=PATH --problems=FILE.jsonl')
   return 0
