@@ -42,8 +42,10 @@ def test_what_a_late_job_would_refuse_is_refused(planned, binding, text):
 
 
 def test_a_dial_that_is_not_derived_yet_is_no_error(planned):
+  auto = "MICROBATCHES='auto'"
+  check(planned, auto)
   with pytest.raises(configuration.ConfigurationError, match="'auto'"):
-    check(planned, pending=())
+    check(planned, auto, pending=())
 
 
 @pytest.mark.parametrize(
