@@ -31,7 +31,8 @@ class Saver:
 
     Args:
       folder: of this training; made if missing.
-      largest_bytes: of one array of the state.
+      largest_bytes: of one array of the state; it matters on a CPU, and only
+        where it is above a quarter of a GB.
     """
     self._folder = storage.path(folder)
     self._best: int | None = None  # of the newest save; unknown at first
