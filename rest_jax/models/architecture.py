@@ -1,10 +1,13 @@
 """The sizes and choices of a decoder. A model is a gin file that binds them."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rest_jax.config import configuration
 from rest_jax.config.configuration import operational
+
+LayerKind = Literal['global', 'local']
+BLOCKS, REST = 'blocks', 'rest'  # where a network's stacks lie
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,9 +47,39 @@ class RopeScaling(configuration.Configuration):
     )
 
 
+class Stack(NamedTuple):
+  """Layers whose weights lie in the same arrays, one pattern after another.
+
+  Attributes:
+    path: of the weights in the tree of parameters: 'blocks' or 'rest'.
+    kinds: of the layers of one pattern.
+    first: the stack's first layer.
+    repeats: of the pattern: the first axis of every array.
+  """
+
+  path: str
+  kinds: tuple[LayerKind, ...]
+  first: int
+  repeats: int
+
+  def block(self, place: int) -> str:
+    """The path of the weights of the pattern's layer `place`."""
+    if len(self.kinds) == 1 and self.path == BLOCKS:
+      return self.path
+    return f'{self.path}/layers_{place}'
+
+  def layers(self, place: int) -> range:
+    """The layers of the network whose weights lie at `block(place)`."""
+    step = len(self.kinds)
+    return range(self.first + place, self.first + step * self.repeats, step)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecoderConfig(configuration.Configuration):
   """A pre-norm decoder: RoPE, grouped-query attention, RMSNorm, gated MLP.
+
+  One network for the families Llama, Mistral, Qwen, Gemma: docs/models.md says
+  which switches each of them turns.
 
   Attributes:
     vocab_size: rows of the embedding (may exceed the vocabulary's pieces).
@@ -57,17 +90,37 @@ class DecoderConfig(configuration.Configuration):
     head_dim: width of a head; even.
     mlp_dim: hidden width of the gated MLP.
     max_length: longest sequence, prompt and completion together, in tokens.
-    activation: of the MLP's gate.
+    activation: of the MLP's gate: 'gelu' is the tanh approximation (Gemma),
+      'gelu_exact' the one with the error function.
+    layer_pattern: kinds of the layers, repeated from the first layer on. A
+      'global' layer attends to all earlier tokens, a 'local' one to the last
+      `window`. Gemma 2 alternates, Gemma 3 has five local layers to a global.
+    window: tokens that a local layer attends to, the newest included.
     rope_theta: base of the rotary wavelengths.
     rope_scaling: how the model scales its rotary frequencies; None if not.
+    local_rope_theta: base of the local layers, whose frequencies are then not
+      scaled (Gemma 3); None: all layers turn alike.
+    query_pre_attn_scalar: scores are divided by its square root; None: by that
+      of head_dim.
+    attention_soft_cap: scores s become cap x tanh(s / cap); None: no cap.
+    logit_soft_cap: the same for the logits of the vocabulary.
+    qk_norm: whether each head's query and key are normalised (Qwen 3, Gemma 3).
+    qkv_bias: whether query, key and value have biases (Qwen 2).
+    post_norms: whether a norm also follows attention and MLP (Gemma 2 and 3).
+    norm_offset: added to every norm's scale, 1 in Gemma.
     norm_epsilon: of every RMSNorm.
+    scale_embeddings: whether embeddings are multiplied by sqrt(embed_dim).
     tie_embeddings: whether the output matrix is the embedding.
     dtype: of activations and of the matrices as they are multiplied.
     param_dtype: of the stored parameters and the optimiser's state.
+    matmul_precision: of the products of float32 matrices on accelerators that
+      have several (TPUs multiply in bfloat16, GPUs in TF32, if they are
+      allowed to): 'float32' is exact on all of them.
     remat: what the backward pass recomputes: 'none' keeps every activation,
       'full' keeps each block's input, 'dots' keeps matrix products.
     decode_loop: whether decoding unrolls the layers or scans over them.
-    attention: kernel of training and prefill; 'einsum' runs anywhere.
+    attention: kernel of training and prefill; 'einsum' runs anywhere,
+      'splash' is the fused one of TPUs.
   """
 
   vocab_size: int
@@ -78,16 +131,28 @@ class DecoderConfig(configuration.Configuration):
   head_dim: int
   mlp_dim: int
   max_length: int
-  activation: Literal['silu', 'gelu'] = 'silu'
+  activation: Literal['silu', 'gelu', 'gelu_exact'] = 'silu'
+  layer_pattern: tuple[LayerKind, ...] = ('global',)
+  window: int | None = None
   rope_theta: float = 10_000.0
   rope_scaling: RopeScaling | None = None
+  local_rope_theta: float | None = None
+  query_pre_attn_scalar: float | None = None
+  attention_soft_cap: float | None = None
+  logit_soft_cap: float | None = None
+  qk_norm: bool = False
+  qkv_bias: bool = False
+  post_norms: bool = False
+  norm_offset: float = 0.0
   norm_epsilon: float = 1e-5
+  scale_embeddings: bool = False
   tie_embeddings: bool = True
   dtype: Literal['float32', 'bfloat16'] = 'float32'
   param_dtype: Literal['float32', 'bfloat16'] = 'float32'
+  matmul_precision: Literal['float32', 'tensorfloat32', 'bfloat16'] = 'float32'
   remat: Literal['none', 'full', 'dots'] = operational('none')
   decode_loop: Literal['unroll', 'scan'] = operational('unroll')
-  attention: Literal['einsum'] = operational('einsum')
+  attention: Literal['einsum', 'splash'] = operational('einsum')
 
   def check(self):
     for name in ('vocab_size', 'num_layers', 'embed_dim', 'mlp_dim'):
@@ -103,13 +168,59 @@ class DecoderConfig(configuration.Configuration):
       'a positive even number (rotary pairs)',
     )
     self.require(self.max_length > 1, 'max_length', 'at least 2 tokens')
-    self.require(self.rope_theta > 0, 'rope_theta', '> 0')
-    self.require(self.norm_epsilon > 0, 'norm_epsilon', '> 0')
+    self.require(
+      0 < len(self.layer_pattern) <= self.num_layers,
+      'layer_pattern',
+      f'1 to num_layers = {self.num_layers} kinds',
+    )
+    local = 'local' in self.layer_pattern
+    self.require(
+      (self.window is not None) == local,
+      'window',
+      'a number of tokens if layer_pattern has a local layer, else None',
+    )
+    self.require(
+      local or self.local_rope_theta is None,
+      'local_rope_theta',
+      'None, as layer_pattern has no local layer',
+    )
+    for name in (
+      'window',
+      'rope_theta',
+      'local_rope_theta',
+      'query_pre_attn_scalar',
+      'attention_soft_cap',
+      'logit_soft_cap',
+      'norm_epsilon',
+    ):
+      value = getattr(self, name)
+      self.require(value is None or value > 0, name, '> 0')
+
+  @property
+  def stacks(self) -> tuple[Stack, ...]:
+    """The layers by the arrays that hold their weights.
+
+    Training scans over the pattern. Layers that are left over behind its last
+    repetition make a stack of their own.
+    """
+    kinds, size = self.layer_pattern, len(self.layer_pattern)
+    repeats, left = divmod(self.num_layers, size)
+    stacks = [Stack(BLOCKS, kinds, 0, repeats)]
+    if left:
+      stacks.append(Stack(REST, kinds[:left], repeats * size, 1))
+    return tuple(stacks)
+
+  def kind(self, layer: int) -> LayerKind:
+    """Of the layer of this number, from 0."""
+    return self.layer_pattern[layer % len(self.layer_pattern)]
 
   @property
   def num_parameters(self) -> int:
     """Weights of the network, the tied embedding counted once."""
-    heads = 2 * self.num_heads + 2 * self.num_kv_heads
-    block = self.embed_dim * (heads * self.head_dim + 3 * self.mlp_dim + 2)
+    D, E = self.embed_dim, self.head_dim
+    heads, kv_heads = self.num_heads, self.num_kv_heads
+    block = D * (2 * (heads + kv_heads) * E + 3 * self.mlp_dim)
+    block += D * (4 if self.post_norms else 2)
+    block += 2 * E * self.qk_norm + (heads + 2 * kv_heads) * E * self.qkv_bias
     embeddings = (1 if self.tie_embeddings else 2) * self.vocab_size
-    return self.num_layers * block + (embeddings + 1) * self.embed_dim
+    return self.num_layers * block + (embeddings + 1) * D

@@ -7,11 +7,13 @@ bits, so that two scores near 30 may differ by 0.1 and round to the same value,
 and a sum of many small weights stops growing.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from rest_jax.distributed.partitioning import constrain
-from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models.architecture import DecoderConfig, LayerKind
 
 # A masked score. Not -inf: the softmax of a row of nothing but -inf is NaN, in
 # value and gradient. exp(_NEVER - top) is exactly 0 in float32 beside any score
@@ -19,9 +21,21 @@ from rest_jax.models.architecture import DecoderConfig
 _NEVER = -1e30
 
 
+def capped(scores: jax.Array, cap: float | None) -> jax.Array:
+  """Scores squeezed into (-cap, cap) by a tanh (Gemma 2), or as they are."""
+  return scores if cap is None else cap * jnp.tanh(scores / cap)
+
+
+def scale(config: DecoderConfig) -> float:
+  """What the products of queries and keys are multiplied by."""
+  scalar = config.query_pre_attn_scalar or config.head_dim
+  return float(scalar) ** -0.5
+
+
 def causal(
   segment_ids_BL: jax.Array,
   config: DecoderConfig,
+  kind: LayerKind,
   keep_kv: bool,
   q_BLKRE: jax.Array,
   k_BLKE: jax.Array,
@@ -31,7 +45,8 @@ def causal(
 
   Args:
     segment_ids_BL: a token attends to the earlier ones with its own number.
-    config: for the width of a head.
+    config: of the network.
+    kind: of the layer: a local one sees the last `window` tokens.
     keep_kv: whether to return the keys and values.
     q_BLKRE: queries, already rotated.
     k_BLKE: keys, already rotated.
@@ -44,25 +59,69 @@ def causal(
   length = q_BLKRE.shape[1]
   scores_BKRLM = jnp.einsum(
     'BLKRE,BMKE->BKRLM', q_BLKRE, k_BLKE, preferred_element_type=jnp.float32
-  ) * (config.head_dim**-0.5)
+  ) * scale(config)
   names = ('batch', 'kv_heads', None, 'length', None)
   scores_BKRLM = constrain(scores_BKRLM, *names)
+  scores_BKRLM = capped(scores_BKRLM, config.attention_soft_cap)
   same_BLM = segment_ids_BL[:, :, None] == segment_ids_BL[:, None, :]
-  earlier_LM = jnp.tril(jnp.ones((length, length), bool))
+  seen_LM = jnp.tril(jnp.ones((length, length), bool))
+  if kind == 'local':
+    # A segment lies in one piece, so that places differ as positions do.
+    seen_LM &= ~jnp.tril(seen_LM, -config.window)
   # Every row attends at least to itself: padding has a segment of its own, 0.
-  mask_BLM = same_BLM & earlier_LM[None]
+  mask_BLM = same_BLM & seen_LM[None]
   scores_BKRLM = jnp.where(mask_BLM[:, None, None], scores_BKRLM, _NEVER)
   # Normalised in float32, and only then rounded for the second product.
   weights_BKRLM = jax.nn.softmax(scores_BKRLM, axis=-1).astype(v_BLKE.dtype)
   return jnp.einsum('BKRLM,BMKE->BLKRE', weights_BKRLM, v_BLKE), kept
 
 
+class Seen(NamedTuple):
+  """Which cached tokens the newest one attends to, for one kind of layer.
+
+  Attributes:
+    prompt_GP: places of the prompts.
+    suffix_T: places of the suffixes, the same for all lanes.
+  """
+
+  prompt_GP: jax.Array
+  suffix_T: jax.Array
+
+
+def seen(
+  config: DecoderConfig,
+  kind: LayerKind,
+  lengths_G: jax.Array,
+  time: jax.Array,
+  places: tuple[int, int],
+) -> Seen:
+  """What the token at place `time` of the suffixes attends to.
+
+  Args:
+    config: of the network.
+    kind: of the layer.
+    lengths_G: tokens of each prompt.
+    time: the newest token's place in its suffix, from 0.
+    places: (P, T) of the caches.
+  """
+  P, T = places
+  prompt_P, suffix_T = jnp.arange(P), jnp.arange(T)
+  prompt_GP = prompt_P[None] < lengths_G[:, None]
+  # Slots behind `time` hold zeros, or what an earlier sample of a lane left.
+  written_T = suffix_T <= time
+  if kind == 'local':
+    newest_G = lengths_G + time
+    prompt_GP &= prompt_P[None] > newest_G[:, None] - config.window
+    written_T &= suffix_T > time - config.window
+  return Seen(prompt_GP, written_T)
+
+
 def cached(
+  config: DecoderConfig,
   q_GNKRE: jax.Array,
   prompt_kv: tuple[jax.Array, jax.Array],
   suffix_kv: tuple[jax.Array, jax.Array],
-  prompt_mask_GP: jax.Array,
-  suffix_mask_T: jax.Array,
+  seen: Seen,
 ) -> jax.Array:
   """One new token per lane attends to its group's prompt and its own suffix.
 
@@ -70,17 +129,17 @@ def cached(
   for all of them. Both parts enter one softmax.
 
   Args:
+    config: of the network.
     q_GNKRE: queries.
     prompt_kv: (k, v), each (G, P, K, E).
     suffix_kv: (k, v), each (G, N, T, K, E), the new token's included.
-    prompt_mask_GP: whether a prompt position is a token.
-    suffix_mask_T: whether a suffix position has been written.
+    seen: which places of both count.
 
   Returns:
     (G, N, K, R, E)
   """
   (pk_GPKE, pv_GPKE), (sk_GNTKE, sv_GNTKE) = prompt_kv, suffix_kv
-  scale = q_GNKRE.shape[-1] ** -0.5
+  cap = config.attention_soft_cap
   f32 = jnp.float32
   prompt = jnp.einsum(
     'GNKRE,GPKE->GNKRP', q_GNKRE, pk_GPKE, preferred_element_type=f32
@@ -88,12 +147,10 @@ def cached(
   suffix = jnp.einsum(
     'GNKRE,GNTKE->GNKRT', q_GNKRE, sk_GNTKE, preferred_element_type=f32
   )
-  prompt = jnp.where(
-    prompt_mask_GP[:, None, None, None], prompt * scale, _NEVER
-  )
-  suffix = jnp.where(
-    suffix_mask_T[None, None, None, None], suffix * scale, _NEVER
-  )
+  prompt = capped(prompt * scale(config), cap)
+  suffix = capped(suffix * scale(config), cap)
+  prompt = jnp.where(seen.prompt_GP[:, None, None, None], prompt, _NEVER)
+  suffix = jnp.where(seen.suffix_T[None, None, None, None], suffix, _NEVER)
   # One softmax over both parts without joining them, which would copy the
   # prompt's keys for every lane: both exponentials are taken relative to the
   # same maximum, their products with the values are added, and the sum of all

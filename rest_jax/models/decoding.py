@@ -90,14 +90,15 @@ def step(
   # caches hold rotated keys, so that slots may lie anywhere.
   positions_GN = jnp.broadcast_to((lengths_G + time)[:, None], (G, N))
   turns = rotary.turns(config, positions_GN)
-  prompt_mask_GP = jnp.arange(prompt[0].shape[2])[None] < lengths_G[:, None]
-  # Slots behind `time` hold zeros, or what an earlier sample of this lane left.
-  suffix_mask_T = jnp.arange(suffix[0].shape[3]) <= time
+  places = prompt[0].shape[2], suffix[0].shape[3]
+  seen = {
+    kind: attention.seen(config, kind, lengths_G, time, places)
+    for kind in turns
+  }
   x_GND = model.apply(params, tokens_GN, method='embed')
   block = network.Block(config)
-  weights = params['params']['blocks']
 
-  def layer(index, weights_here, x_GND, suffix):
+  def layer(kind, index, weights_here, x_GND, suffix):
     def attend(q_GNKRE, k_GNKE, v_GNKE):
       # Written before it is read: a token attends to itself. The whole stacked
       # cache is updated at one place, so that XLA can do it without a copy.
@@ -111,25 +112,32 @@ def step(
       prompt_here = [
         jax.lax.dynamic_index_in_dim(c, index, 0, False) for c in prompt
       ]
-      out = attention.cached(
-        q_GNKRE, prompt_here, here, prompt_mask_GP, suffix_mask_T
-      )
+      out = attention.cached(config, q_GNKRE, prompt_here, here, seen[kind])
       return out, new
 
-    return block.apply({'params': weights_here}, x_GND, turns, attend)
+    with jax.default_matmul_precision(config.matmul_precision):
+      return block.apply({'params': weights_here}, x_GND, turns[kind], attend)
 
   if config.decode_loop == 'scan':
+    for stack in config.stacks:
+      size = len(stack.kinds)
 
-    def body(carry, scanned):
-      index, weights_here = scanned
-      return layer(index, weights_here, *carry), None
+      def body(carry, scanned, stack=stack, size=size):
+        repeat, weights_here = scanned
+        for place, kind in enumerate(stack.kinds):
+          index = stack.first + repeat * size + place
+          carry = layer(kind, index, weights_here[place], *carry)
+        return carry, None
 
-    indices = jnp.arange(config.num_layers)
-    (x_GND, suffix), _ = jax.lax.scan(body, (x_GND, suffix), (indices, weights))
+      weights = [
+        network.block_weights(params, stack, place) for place in range(size)
+      ]
+      scanned = jnp.arange(stack.repeats), weights
+      (x_GND, suffix), _ = jax.lax.scan(body, (x_GND, suffix), scanned)
   else:
-    for index in range(config.num_layers):
-      weights_here = jax.tree.map(lambda w, i=index: w[i], weights)
-      x_GND, suffix = layer(index, weights_here, x_GND, suffix)
+    for index, weights_here in enumerate(network.layer_weights(config, params)):
+      kind = config.kind(index)
+      x_GND, suffix = layer(kind, index, weights_here, x_GND, suffix)
   logits_GNV = model.apply(params, x_GND, method='logits')
   return logits_GNV, _constrain_suffix(suffix)
 

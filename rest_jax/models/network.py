@@ -10,6 +10,7 @@ head, E head width, F mlp, V vocabulary.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from rest_jax.distributed.partitioning import constrain
-from rest_jax.models import attention, rotary
-from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models import attention, matrices, rotary
+from rest_jax.models.architecture import REST, DecoderConfig, Stack
 
 # (q_BLKRE, k_BLKE, v_BLKE) -> (o_BLKRE, whatever the caller wants kept)
 Attend = Callable[..., tuple[jax.Array, Any]]
@@ -32,18 +33,28 @@ class RMSNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    c = self.config
+    # Gemma's scales are stored as their distance from 1.
+    init = nn.initializers.constant(1 - c.norm_offset)
     scale_D = self.param(
       'scale',
-      nn.with_logical_partitioning(nn.initializers.ones, ('norm',)),
+      nn.with_logical_partitioning(init, ('norm',)),
       (x.shape[-1],),
-      jnp.dtype(self.config.param_dtype),
+      jnp.dtype(c.param_dtype),
     )
     # bfloat16 would lose the small squares in the sum over D.
     y = x.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(y), axis=-1, keepdims=True)
-    y = y * jax.lax.rsqrt(mean_square + self.config.norm_epsilon)
+    y = y * jax.lax.rsqrt(mean_square + c.norm_epsilon)
     scale = scale_D.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + (-1,))
-    return (y * scale).astype(x.dtype)
+    return (y * (scale + c.norm_offset)).astype(x.dtype)
+
+
+_ACTIVATIONS = {
+  'silu': nn.silu,
+  'gelu': functools.partial(nn.gelu, approximate=True),
+  'gelu_exact': functools.partial(nn.gelu, approximate=False),
+}
 
 
 class Block(nn.Module):
@@ -51,59 +62,71 @@ class Block(nn.Module):
 
   config: DecoderConfig
 
-  def _matrix(self, name, shape, names, fan_in, gain=1.0):
+  def _project(self, name: str, x: jax.Array) -> jax.Array:
+    """x (B, L, inputs) times the matrix of this name, and its bias."""
+    c, matrix = self.config, matrices.MATRICES[name]
+    fan_in = math.prod(matrices.shape(c, matrix.inputs))
+    # Each layer adds two branches to the residual stream. Scaled down so at
+    # their start, its variance does not grow with the depth (GPT-2).
+    gain = (2 * c.num_layers) ** -0.5 if matrix.residual else 1.0
     init = nn.initializers.truncated_normal(gain * fan_in**-0.5)
     weight = self.param(
       name,
-      nn.with_logical_partitioning(init, names),
-      shape,
-      jnp.dtype(self.config.param_dtype),
+      nn.with_logical_partitioning(init, matrix.axes()),
+      matrix.shape(c),
+      jnp.dtype(c.param_dtype),
     )
-    return weight.astype(self.config.dtype)
+    y = jnp.einsum(matrix.einsum, x, weight.astype(c.dtype))
+    if c.qkv_bias and name in matrices.BIASED:
+      bias = self.param(
+        f'{name}_bias',
+        nn.with_logical_partitioning(
+          nn.initializers.zeros, matrices.axes(matrix.outputs)
+        ),
+        matrices.shape(c, matrix.outputs),
+        jnp.dtype(c.param_dtype),
+      )
+      y = y + bias.astype(c.dtype)[None, None]
+    return y
 
   @nn.compact
   def __call__(
     self, x_BLD: jax.Array, turns: rotary.Turns, attend: Attend
   ) -> tuple[jax.Array, Any]:
     c = self.config
-    D, K, E, F = c.embed_dim, c.num_kv_heads, c.head_dim, c.mlp_dim
-    R = c.num_heads // K
-    # Each layer adds two branches to the residual stream. Scaled down so at
-    # their start, its variance does not grow with the depth (GPT-2).
-    residual = (2 * c.num_layers) ** -0.5
-    q_names = ('embed', 'kv_heads', None, 'head_dim')
-    kv_names = ('embed', 'kv_heads', 'head_dim')
-    wq_DKRE = self._matrix('query', (D, K, R, E), q_names, D)
-    wk_DKE = self._matrix('key', (D, K, E), kv_names, D)
-    wv_DKE = self._matrix('value', (D, K, E), kv_names, D)
-    wo_KRED = self._matrix(
-      'output',
-      (K, R, E, D),
-      ('kv_heads', None, 'head_dim', 'embed'),
-      K * R * E,
-      residual,
-    )
-    wg_DF = self._matrix('gate', (D, F), ('embed', 'mlp'), D)
-    wu_DF = self._matrix('up', (D, F), ('embed', 'mlp'), D)
-    wd_FD = self._matrix('down', (F, D), ('mlp', 'embed'), F, residual)
-
     h_BLD = RMSNorm(c, name='attention_norm')(x_BLD)
-    q_BLKRE = jnp.einsum('BLD,DKRE->BLKRE', h_BLD, wq_DKRE)
-    k_BLKE = jnp.einsum('BLD,DKE->BLKE', h_BLD, wk_DKE)
-    v_BLKE = jnp.einsum('BLD,DKE->BLKE', h_BLD, wv_DKE)
+    q_BLKRE = self._project('query', h_BLD)
+    k_BLKE = self._project('key', h_BLD)
+    v_BLKE = self._project('value', h_BLD)
+    if c.qk_norm:
+      q_BLKRE = RMSNorm(c, name='query_norm')(q_BLKRE)
+      k_BLKE = RMSNorm(c, name='key_norm')(k_BLKE)
     q_BLKRE = rotary.rotate(q_BLKRE, turns)
     k_BLKE = rotary.rotate(k_BLKE, turns)
     o_BLKRE, kept = attend(q_BLKRE, k_BLKE, v_BLKE)
-    x_BLD = x_BLD + jnp.einsum('BLKRE,KRED->BLD', o_BLKRE, wo_KRED)
-    x_BLD = constrain(x_BLD, 'batch', 'length', 'activation_embed')
+    o_BLD = self._project('output', o_BLKRE)
+    if c.post_norms:
+      o_BLD = RMSNorm(c, name='post_attention_norm')(o_BLD)
+    x_BLD = constrain(x_BLD + o_BLD, 'batch', 'length', 'activation_embed')
 
     h_BLD = RMSNorm(c, name='mlp_norm')(x_BLD)
-    activation = {'silu': nn.silu, 'gelu': nn.gelu}[c.activation]
-    gate_BLF = activation(jnp.einsum('BLD,DF->BLF', h_BLD, wg_DF))
-    up_BLF = jnp.einsum('BLD,DF->BLF', h_BLD, wu_DF)
+    gate_BLF = _ACTIVATIONS[c.activation](self._project('gate', h_BLD))
+    up_BLF = self._project('up', h_BLD)
     h_BLF = constrain(gate_BLF * up_BLF, 'batch', 'length', 'mlp')
-    x_BLD = x_BLD + jnp.einsum('BLF,FD->BLD', h_BLF, wd_FD)
-    return constrain(x_BLD, 'batch', 'length', 'activation_embed'), kept
+    o_BLD = self._project('down', h_BLF)
+    if c.post_norms:
+      o_BLD = RMSNorm(c, name='post_mlp_norm')(o_BLD)
+    return constrain(x_BLD + o_BLD, 'batch', 'length', 'activation_embed'), kept
+
+
+class Period(nn.Module):
+  """The layers of one repetition of the network's layer_pattern."""
+
+  config: DecoderConfig
+  size: int
+
+  def setup(self):
+    self.layers = [Block(self.config) for _ in range(self.size)]
 
 
 _REMAT_POLICIES = {
@@ -127,8 +150,16 @@ class Decoder(nn.Module):
     self.embedding = self.param('embedding', init, shape, dtype)
     if not c.tie_embeddings:
       self.unembedding = self.param('unembedding', init, shape, dtype)
-    self.blocks = Block(c)
+    blocks, *rest = (self._layers(stack) for stack in c.stacks)
+    self.blocks = blocks
+    if rest:
+      [self.rest] = rest
     self.final_norm = RMSNorm(c)
+
+  def _layers(self, stack: Stack) -> nn.Module:
+    if stack.block(0) == stack.path:
+      return Block(self.config)
+    return Period(self.config, len(stack.kinds))
 
   def embed(self, tokens_BL: jax.Array) -> jax.Array:
     """Token ids (B, L) to the residual stream (B, L, D)."""
@@ -140,6 +171,9 @@ class Decoder(nn.Module):
     # itself, the compiler gathers every row's gradient on every chip.
     x_BLD = constrain(x_BLD, 'lookup', 'length', 'embed')
     x_BLD = x_BLD.astype(self.config.dtype)
+    if self.config.scale_embeddings:
+      # The factor too is rounded to dtype, as in the published networks.
+      x_BLD = x_BLD * jnp.asarray(self.config.embed_dim**0.5, x_BLD.dtype)
     return constrain(x_BLD, 'batch', 'length', 'activation_embed')
 
   def logits(self, x_BLD: jax.Array) -> jax.Array:
@@ -149,12 +183,14 @@ class Decoder(nn.Module):
     h_BLD = self.final_norm(x_BLD)
     # Accumulated and kept in float32: log-probabilities are differences of
     # logits, and bfloat16 is 0.1 apart near 20.
-    logits_BLV = jnp.einsum(
-      'BLD,VD->BLV',
-      h_BLD,
-      w_VD.astype(c.dtype),
-      preferred_element_type=jnp.float32,
-    )
+    with jax.default_matmul_precision(c.matmul_precision):
+      logits_BLV = jnp.einsum(
+        'BLD,VD->BLV',
+        h_BLD,
+        w_VD.astype(c.dtype),
+        preferred_element_type=jnp.float32,
+      )
+    logits_BLV = attention.capped(logits_BLV, c.logit_soft_cap)
     return constrain(logits_BLV, 'batch', 'length', 'vocab')
 
   def __call__(
@@ -178,23 +214,84 @@ class Decoder(nn.Module):
       (x_BLD before the final norm, (k, v) each (layers, B, L, K, E) or None).
     """
     c = self.config
+    x_BLD = self.embed(tokens_BL)
+    # Once for all layers: it saves a small network's step a tenth on a CPU.
+    turns = rotary.turns(c, positions_BL)
+    kept = []
+    for stack in c.stacks:
+      layers = self.rest if stack.path == REST else self.blocks
+      with jax.default_matmul_precision(c.matmul_precision):
+        x_BLD, kept_here = self._scanned(stack, keep_kv)(
+          layers, x_BLD, turns, segment_ids_BL
+        )
+      kept.append(kept_here)
+    return x_BLD, _in_order(kept) if keep_kv else None
 
-    def body(block, x_BLD, turns, segment_ids_BL):
-      attend = functools.partial(attention.causal, segment_ids_BL, c, keep_kv)
-      return block(x_BLD, turns, attend)
+  def _scanned(self, stack: Stack, keep_kv: bool) -> Callable[..., Any]:
+    """All layers of a stack: (layers, x, turns, segments) -> (x, kept).
+
+    `kept` is a list with one entry for each layer of the pattern.
+    """
+    c = self.config
+
+    def body(layers, x_BLD, turns, segment_ids_BL):
+      blocks = [layers] if isinstance(layers, Block) else layers.layers
+      kept = []
+      for kind, block in zip(stack.kinds, blocks, strict=True):
+        attend = functools.partial(
+          attention.causal, segment_ids_BL, c, kind, keep_kv
+        )
+        x_BLD, kept_here = block(x_BLD, turns[kind], attend)
+        kept.append(kept_here)
+      return x_BLD, kept
 
     if c.remat != 'none':
       policy = _REMAT_POLICIES[c.remat]
       body = nn.remat(body, policy=policy, prevent_cse=False)
-    scan = nn.scan(
+    return nn.scan(
       body,
       variable_axes={'params': 0},
       split_rngs={'params': True},
       in_axes=(nn.broadcast, nn.broadcast),
-      length=c.num_layers,
+      length=stack.repeats,
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )
-    x_BLD = self.embed(tokens_BL)
-    # Once for all layers: it saves a small network's step a tenth on a CPU.
-    turns = rotary.turns(c, positions_BL)
-    return scan(self.blocks, x_BLD, turns, segment_ids_BL)
+
+
+def _in_order(kept: list[Any]) -> Any:
+  """What the layers kept, (layers, …) in the order of the network.
+
+  Args:
+    kept: for each stack, and there for each layer of the pattern, arrays with
+      the pattern's repetitions as their first axis.
+  """
+
+  def interleaved(*by_place):
+    if len(by_place) == 1:
+      return by_place[0]
+    stacked = jnp.stack(by_place, axis=1)
+    return stacked.reshape((-1,) + stacked.shape[2:])
+
+  stacks = [jax.tree.map(interleaved, *by_place) for by_place in kept]
+  if len(stacks) == 1:
+    return stacks[0]
+  return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *stacks)
+
+
+def layer_weights(config: DecoderConfig, params: Any) -> list[Any]:
+  """The weights of each layer, sliced out of the stacks, in order."""
+  found = {}
+  for stack in config.stacks:
+    for place in range(len(stack.kinds)):
+      weights = block_weights(params, stack, place)
+      for index, layer in enumerate(stack.layers(place)):
+        found[layer] = jax.tree.map(lambda w, i=index: w[i], weights)
+  return [found[layer] for layer in range(config.num_layers)]
+
+
+def block_weights(params: Any, stack: Stack, place: int) -> Any:
+  """The stacked weights of one layer of a stack's pattern."""
+  weights = params['params']
+  for name in stack.block(place).split('/'):
+    weights = weights[name]
+  return weights

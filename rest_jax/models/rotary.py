@@ -11,19 +11,29 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rest_jax.models.architecture import DecoderConfig, RopeScaling
+from rest_jax.models.architecture import (
+  DecoderConfig,
+  LayerKind,
+  RopeScaling,
+)
 
 
-def frequencies(config: DecoderConfig) -> jax.Array:
-  """The angle per position of each pair, shape (head_dim / 2,), float32."""
+def frequencies(config: DecoderConfig, kind: LayerKind = 'global') -> jax.Array:
+  """The angle per position of each pair, shape (head_dim / 2,), float32.
+
+  Args:
+    config: of the network.
+    kind: of the layers; local ones may have frequencies of their own.
+  """
   half = config.head_dim // 2
+  theta, scaling = config.rope_theta, config.rope_scaling
+  if kind == 'local' and config.local_rope_theta is not None:
+    theta, scaling = config.local_rope_theta, None
   # In float32 as the reference implementations. The order of the operations
   # still matters a little: at position 8,000 the angle differs from that of
   # transformers by up to 5e-4 radians.
-  plain = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  if config.rope_scaling is None:
-    return plain
-  return scaled(plain, config.rope_scaling)
+  plain = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  return plain if scaling is None else scaled(plain, scaling)
 
 
 def scaled(plain: jax.Array, scaling: RopeScaling) -> jax.Array:
@@ -59,8 +69,10 @@ class Turns(NamedTuple):
   cos: jax.Array
 
 
-def turns(config: DecoderConfig, positions_BL: jax.Array) -> Turns:
-  """The angles of all positions; the same for every layer of the network.
+def turns(
+  config: DecoderConfig, positions_BL: jax.Array
+) -> dict[LayerKind, Turns]:
+  """The angles of all positions, for each kind of layer.
 
   Args:
     config: of the network.
@@ -70,8 +82,15 @@ def turns(config: DecoderConfig, positions_BL: jax.Array) -> Turns:
   # from 256, and an angle of some thousand radians needs all 24 bits. Positions
   # below 2**24 are exact.
   positions_BL1 = positions_BL[..., None].astype(jnp.float32)
-  angles_BLP = positions_BL1 * frequencies(config)[None, None]
-  return Turns(jnp.sin(angles_BLP), jnp.cos(angles_BLP))
+
+  def of(kind: LayerKind) -> Turns:
+    angles_BLP = positions_BL1 * frequencies(config, kind)[None, None]
+    return Turns(jnp.sin(angles_BLP), jnp.cos(angles_BLP))
+
+  kinds = sorted(set(config.layer_pattern))
+  if config.local_rope_theta is None:
+    return dict.fromkeys(kinds, of('global'))
+  return {kind: of(kind) for kind in kinds}
 
 
 def rotate(x: jax.Array, turns: Turns) -> jax.Array:

@@ -102,7 +102,9 @@ def test_a_late_position_turns_in_float32_whatever_the_dtype():
   x = jnp.ones((1, 2, 1, 8), jnp.bfloat16)
   frequencies = np.asarray([1.0, 0.5, 0.25, 0.125])
   config = small_networks.network(head_dim=8, rope_theta=16.0)
-  turned = rotary.rotate(x, rotary.turns(config, jnp.asarray([[2048, 2049]])))
+  turned = rotary.rotate(
+    x, rotary.turns(config, jnp.asarray([[2048, 2049]]))['global']
+  )
   assert turned.dtype == jnp.bfloat16
   angles = np.asarray([2048, 2049])[:, None] * frequencies
   expected = np.cos(angles) - np.sin(angles)
