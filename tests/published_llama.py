@@ -245,3 +245,17 @@ def our_logits(source, config, tokens):
     jnp.ones((1, length), jnp.int32),
   )
   return np.asarray(net.apply(params, x, method='logits'))[0]
+
+
+def read(opened, config):
+  """Every tensor of an open checkpoint as published, by (name, layer)."""
+  from rest_jax.models.checkpoints import weights
+
+  return {
+    (tensor.name, tensor.layer): opened.read(
+      tensor,
+      slice(0, tensor.shape[0]),
+      slice(0, tensor.shape[1] if tensor.inputs else 1),
+    )
+    for tensor in weights.tensors(config)
+  }

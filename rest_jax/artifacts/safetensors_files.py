@@ -37,6 +37,7 @@ DTYPES = {
 }
 _LISTED = 12  # tensors in an error
 _ROWS = 4096  # of two matrices compared at a time
+_PAGE = 4096  # bytes that a disk reads at once
 
 # A tensor's file, and its row in that file's header.
 Entry = tuple[storage.Path, dict[str, Any]]
@@ -187,19 +188,54 @@ def header(file: storage.Path) -> dict[str, dict[str, Any]]:
   return found
 
 
-def read_tensor(file: storage.Path, entry: Mapping[str, Any]) -> np.ndarray:
-  """One matrix, as float32.
+def read_block(
+  file: storage.Path, entry: Mapping[str, Any], rows: slice, columns: slice
+) -> np.ndarray:
+  """Some rows and columns of a tensor, in the file's dtype.
+
+  Only the bytes of the block are read where that saves whole pages of a local
+  file; else the rows are read whole.
 
   Args:
     file: that holds it.
-    entry: of `header`; its dtype is one of DTYPES.
+    entry: of `header`; its dtype is one of DTYPES, its shape has one or two
+      dimensions.
+    rows: along the first dimension.
+    columns: along the second, if there is one.
+
+  Returns:
+    (rows, columns) or (rows,).
   """
-  low, high = entry['data_offsets']
+  dtype, shape = DTYPES[entry['dtype']], entry['shape']
+  width = shape[1] if len(shape) == 2 else 1
+  low, high, _ = rows.indices(shape[0])
+  first, last, _ = columns.indices(width)
+  start, row = entry['data_offsets'][0], width * dtype.itemsize
+  start += low * row
+  piece = (last - first) * dtype.itemsize
+  if len(shape) == 2 and _PAGE <= piece < row and not storage.is_remote(file):
+    block = np.empty((high - low, last - first), dtype)
+    skipped = first * dtype.itemsize
+    with open(file, 'rb', buffering=0) as stream:
+      for number, into in enumerate(block):
+        stream.seek(start + number * row + skipped)
+        _read_into(stream, into)
+    return block
   with file.open('rb') as stream:
-    stream.seek(low)
-    data = stream.read(high - low)
-  dtype = DTYPES[entry['dtype']]
-  return np.frombuffer(data, dtype).reshape(entry['shape']).astype(np.float32)
+    stream.seek(start)
+    data = stream.read((high - low) * row)
+  block = np.frombuffer(data, dtype)
+  return block.reshape(-1, width)[:, first:last] if len(shape) == 2 else block
+
+
+def _read_into(stream: Any, into: np.ndarray) -> None:
+  """Fills an array; a read of a file may give less than it was asked for."""
+  rest = memoryview(into.view(np.uint8))
+  while rest:
+    number = stream.readinto(rest)
+    if not number:
+      raise EOFError(f'{stream.name}: has become shorter while it was read')
+    rest = rest[number:]
 
 
 def _index(folder: storage.Path) -> dict[str, str]:
@@ -226,23 +262,12 @@ def same(one: Entry, other: Entry) -> bool:
     return False
   if not {one[1]['dtype'], other[1]['dtype']} <= set(DTYPES):
     return False
+  blocks = (
+    slice(low, min(low + _ROWS, shape[0])) for low in range(0, shape[0], _ROWS)
+  )
   return all(
     np.array_equal(
-      read_tensor(one[0], _rows(one[1], start)),
-      read_tensor(other[0], _rows(other[1], start)),
+      read_block(*one, rows, slice(None)), read_block(*other, rows, slice(None))
     )
-    for start in range(0, shape[0], _ROWS)
+    for rows in blocks
   )
-
-
-def _rows(entry: Mapping[str, Any], start: int) -> dict[str, Any]:
-  """The header's row of _ROWS rows of a matrix, from `start` on."""
-  rows, columns = entry['shape']
-  stop = min(start + _ROWS, rows)
-  low, high = entry['data_offsets']
-  width = (high - low) // rows
-  return {
-    'dtype': entry['dtype'],
-    'shape': [stop - start, columns],
-    'data_offsets': [low + start * width, low + stop * width],
-  }

@@ -1,8 +1,9 @@
-"""Weights from a GGUF file (llama.cpp), dequantised; Llama architecture.
+"""Weights from a GGUF file (llama.cpp), dequantised.
 
-llama.cpp turns dimension 2i of a head together with 2i + 1, this network (as
-Hugging Face) turns i together with i + half. GGUF files hold the query and key
-rows in llama.cpp's order; here they are put back.
+llama.cpp turns dimension 2i of a Llama's head together with 2i + 1, this
+network (as Hugging Face) turns i together with i + half: such files hold the
+query and key rows in llama.cpp's order, and here they are put back. Gemma's
+norms are stored with the 1 that the network adds to them.
 """
 
 import dataclasses
@@ -13,24 +14,8 @@ import numpy as np
 from rest_jax.artifacts import gguf_files, storage
 from rest_jax.models import rotary
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import gguf_config, weights
+from rest_jax.models.checkpoints import families, gguf_config, weights
 
-_LAYER_NAMES = {
-  'query': 'attn_q',
-  'key': 'attn_k',
-  'value': 'attn_v',
-  'output': 'attn_output',
-  'gate': 'ffn_gate',
-  'up': 'ffn_up',
-  'down': 'ffn_down',
-  'attention_norm': 'attn_norm',
-  'mlp_norm': 'ffn_norm',
-}
-_WHOLE_NAMES = {
-  'embedding': 'token_embd',
-  'final_norm': 'output_norm',
-  'unembedding': 'output',
-}
 _ROWS = 4096  # of two matrices compared at a time
 
 
@@ -43,55 +28,62 @@ def load(source: storage.PathLike, model: DecoderConfig, target: Any) -> Any:
     target: jax.ShapeDtypeStructs with shardings (policies.abstract).
 
   Raises:
-    ConfigurationError: see `read_params`.
+    ConfigurationError: see `opened`.
   """
-  return weights.place(read_params(source, model), target)
+  return weights.place(opened(source, model), model, target)
 
 
-def read_params(
-  source: storage.PathLike, config: DecoderConfig
-) -> weights.Params:
-  """The parameters by path, float32 (see weights.stack).
+class File:
+  """A GGUF file as a weights.Source."""
+
+  def __init__(self, reader: Any, config: DecoderConfig, interleaved: bool):
+    """Args:
+    reader: of gguf_files.open_reader.
+    config: the network.
+    interleaved: whether query and key rows are in llama.cpp's order.
+    """
+    self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+    self._config = config
+    self._permuted = ('query', 'key') if interleaved else ()
+
+  def read(
+    self, tensor: weights.Tensor, rows: slice, columns: slice
+  ) -> np.ndarray:
+    """See weights.Source."""
+    found = self._tensors[families.gguf_name(tensor.name, tensor.layer)]
+    if not tensor.inputs:
+      values = _dequantised(found, slice(None)).reshape(-1)[rows]
+      if tensor.name.endswith('_norm'):
+        values = values - np.float32(self._config.norm_offset)
+      return values
+    matrix = _dequantised(found, rows)[:, columns]
+    if tensor.name in self._permuted:
+      matrix = half_split(matrix, self._config.head_dim)
+    return matrix
+
+
+def opened(source: storage.PathLike, config: DecoderConfig) -> File:
+  """Compares a file with the network and opens it.
 
   Raises:
     ConfigurationError: the file is not readable, or its architecture, sizes
       or tensors are not the config's, listing each difference.
   """
   reader = gguf_files.open_reader(source)
-  check(reader, source, config)
-  tensors = {tensor.name: tensor for tensor in reader.tensors}
-  pairs = {'query': config.num_heads, 'key': config.num_kv_heads}
-
-  def get(name: str, layer: int | None) -> np.ndarray:
-    matrix = _dequantise(tensors[_named(name, layer)])
-    return _half_split(matrix, pairs[name]) if name in pairs else matrix
-
-  return weights.stack(get, config)
-
-
-def check(reader: Any, source: Any, config: DecoderConfig) -> None:
-  """Compares the file's metadata and tensors with the network.
-
-  Args:
-    reader: of gguf_files.open_reader.
-    source: the file, for errors.
-    config: the network.
-
-  Raises:
-    ConfigurationError: they differ, listing each difference.
-  """
-  gguf_config.require_family(reader, source)
+  family = gguf_config.family(reader, source)
   found = {tensor.name: _shape(tensor) for tensor in reader.tensors}
+  stated = gguf_config.stated(reader, family)
+  # A Mistral is written as a Llama: its window is then MODEL's to bind.
+  wanted = families.bound(config, stated, windowless=family.gguf == 'llama')
   lines = [
-    f'{name}: the file has {value}, MODEL binds {getattr(config, name)}'
-    for name, value in gguf_config.stated(reader).items()
-    # GGUF holds numbers in float32; integers below 2**24 are exact in it.
-    if value is None or np.float32(value) != np.float32(getattr(config, name))
+    f'{name}: the file has {value}, MODEL binds {wanted[name]}'
+    for name, value in stated.items()
+    if not gguf_config.same(value, wanted[name])
   ]
   unused = {gguf_config.ROPE_FACTORS}
-  head = _named('unembedding', None)
+  head = families.gguf_name('unembedding', None)
   if config.tie_embeddings and head in found:
-    if _same(reader, head, _named('embedding', None)):
+    if _same(reader, head, families.gguf_name('embedding', None)):
       unused.add(head)  # some files repeat the embedding
     else:
       lines.append(
@@ -100,23 +92,26 @@ def check(reader: Any, source: Any, config: DecoderConfig) -> None:
       )
   elif not config.tie_embeddings and head not in found:
     lines.append('tie_embeddings: the file has True, MODEL binds False')
-  lines += _rope_lines(reader, config)
+  lines += _rope_lines(reader, family, config)
   # What the sizes explain need not be said again for each tensor.
   weights.require_same(
-    source, lines or weights.differences(config, _named, found, unused)
+    source,
+    lines or weights.differences(config, families.gguf_name, found, unused),
   )
+  return File(reader, config, family.interleaved)
 
 
-def _rope_lines(reader: Any, config: DecoderConfig) -> list[str]:
+def _rope_lines(
+  reader: Any, family: families.Family, config: DecoderConfig
+) -> list[str]:
   """How the file's rotary embedding differs from the network's.
 
-  llama.cpp scales by `llama.rope.scaling.*` and divides each frequency by its
-  entry in the tensor rope_freqs.weight, which Llama 3.1's scaling is written
-  as.
+  llama.cpp scales by `….rope.scaling.*` and divides each frequency by its entry
+  in the tensor rope_freqs.weight, which Llama 3.1's scaling is written as.
   """
 
   def field(name: str, default: Any = None) -> Any:
-    return gguf_files.field(reader, f'llama.rope.{name}', default)
+    return gguf_files.field(reader, f'{family.gguf}.rope.{name}', default)
 
   lines = []
   turned = field('dimension_count', config.head_dim)
@@ -145,17 +140,22 @@ def _rope_lines(reader: Any, config: DecoderConfig) -> list[str]:
   return lines + _factor_lines(reader, config)
 
 
+def rope_factors(config: DecoderConfig) -> np.ndarray:
+  """What llama.cpp divides each rotary frequency by, (head_dim / 2,)."""
+  if config.rope_scaling is None or config.rope_scaling.kind != 'llama3':
+    return np.ones(config.head_dim // 2)
+  plain = dataclasses.replace(config, rope_scaling=None)
+  factors = np.asarray(rotary.frequencies(plain), np.float64)
+  return factors / np.asarray(rotary.frequencies(config), np.float64)
+
+
 def _factor_lines(reader: Any, config: DecoderConfig) -> list[str]:
   """How the tensor rope_freqs.weight differs from MODEL's rope_scaling."""
-  expected = np.ones(config.head_dim // 2)
-  if config.rope_scaling and config.rope_scaling.kind == 'llama3':
-    plain = dataclasses.replace(config, rope_scaling=None)
-    expected = np.asarray(rotary.frequencies(plain), np.float64)
-    expected /= np.asarray(rotary.frequencies(config), np.float64)
+  expected = rope_factors(config)
   factors = np.ones(config.head_dim // 2)
   for tensor in reader.tensors:
     if tensor.name == gguf_config.ROPE_FACTORS:
-      factors = _dequantise(tensor).reshape(-1)
+      factors = _dequantised(tensor, slice(None)).reshape(-1)
   if factors.shape == expected.shape and np.allclose(
     factors, expected, rtol=1e-4
   ):
@@ -177,50 +177,38 @@ def _same(reader: Any, one: str, other: str) -> bool:
   )
   if a is None or b is None or _shape(a) != _shape(b):
     return False
-  from gguf import quants
-
-  rows = _shape(a)[0]
+  starts = range(0, _shape(a)[0], _ROWS)
   return all(
-    np.array_equal(
-      *(
-        quants.dequantize(
-          t.data.reshape(rows, -1)[start : start + _ROWS], t.tensor_type
-        )
-        for t in (a, b)
-      )
-    )
-    for start in range(0, rows, _ROWS)
+    np.array_equal(*(_dequantised(t, slice(i, i + _ROWS)) for t in (a, b)))
+    for i in starts
   )
-
-
-def _named(name: str, layer: int | None) -> str:
-  if layer is None:
-    return f'{_WHOLE_NAMES[name]}.weight'
-  return f'blk.{layer}.{_LAYER_NAMES[name]}.weight'
 
 
 def _shape(tensor: Any) -> tuple[int, ...]:
   return tuple(int(n) for n in reversed(tensor.shape))  # GGUF: fastest first
 
 
-def _dequantise(tensor: Any) -> np.ndarray:
+def _dequantised(tensor: Any, rows: slice) -> np.ndarray:
+  """Rows of a tensor in float32; a vector is one row."""
   from gguf import quants
 
-  values = quants.dequantize(tensor.data, tensor.tensor_type)
-  return np.asarray(values, np.float32).reshape(_shape(tensor))
+  *outer, width = _shape(tensor)
+  packed = tensor.data.reshape(outer[0] if outer else 1, -1)[rows]
+  values = quants.dequantize(packed, tensor.tensor_type)
+  return np.asarray(values, np.float32).reshape(-1, width)
 
 
-def _half_split(matrix: np.ndarray, heads: int) -> np.ndarray:
+def half_split(matrix: np.ndarray, width: int) -> np.ndarray:
   """Reorders the rows of a query or key matrix from llama.cpp's pairs to ours.
 
   Args:
-    matrix: (heads x head_dim, in); the rows of a head are ordered (pair, first
-      or second of the pair).
-    heads: of the queries or of the keys.
+    matrix: (heads x width, in); the rows of a head are ordered (pair, first or
+      second of the pair).
+    width: of a head.
 
   Returns:
     The same rows, ordered (first or second, pair) within each head.
   """
   rows, columns = matrix.shape
-  pairs = matrix.reshape(heads, rows // heads // 2, 2, columns)
+  pairs = matrix.reshape(rows // width, width // 2, 2, columns)
   return pairs.swapaxes(1, 2).reshape(rows, columns)

@@ -1,6 +1,7 @@
 """The network that the metadata of a GGUF file describes.
 
-https://github.com/ggml-org/ggml/blob/master/docs/gguf.md lists the keys.
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md lists the keys. What
+llama.cpp knows of a family without being told stands in `_KNOWN`.
 """
 
 from typing import Any
@@ -10,9 +11,24 @@ import numpy as np
 from rest_jax.artifacts import gguf_files, storage
 from rest_jax.config import configuration
 from rest_jax.models.architecture import DecoderConfig, RopeScaling
+from rest_jax.models.checkpoints import families, hf_config
 
 ROPE_FACTORS = 'rope_freqs.weight'  # what each rotary frequency is divided by
 _EMBEDDING, _HEAD = 'token_embd.weight', 'output.weight'
+# By architecture: what llama.cpp takes where the metadata do not say.
+_KNOWN = {
+  'gemma': {'activation': 'gelu'},
+  'gemma2': {
+    'activation': 'gelu',
+    'attention_soft_cap': 50.0,
+    'logit_soft_cap': 30.0,
+    'pattern': 2,
+    'window': 4096,
+  },
+  'gemma3': {'activation': 'gelu', 'pattern': 6, 'local_rope_theta': 10_000.0},
+}
+# The largest Gemmas divide scores by sqrt(width / heads), by their layers.
+_BY_WIDTH = {'gemma2': 46, 'gemma3': 62}
 
 
 def network(source: storage.PathLike) -> DecoderConfig:
@@ -26,13 +42,14 @@ def network(source: storage.PathLike) -> DecoderConfig:
       network that is implemented.
   """
   reader = gguf_files.open_reader(source)
-  require_family(reader, source)
+  row = family(reader, source)
   shapes = {tensor.name: tensor.shape for tensor in reader.tensors}
-  found = stated(reader) | {
+  found = stated(reader, row)
+  sizes = {
     'vocab_size': int(shapes[_EMBEDDING][1]) if _EMBEDDING in shapes else None,
-    'max_length': gguf_files.field(reader, 'llama.context_length'),
-  }
-  missing = [name for name, value in found.items() if value is None]
+    'max_length': gguf_files.field(reader, f'{row.gguf}.context_length'),
+  } | {name: found[name] for name in hf_config.FIELDS.values() if name in found}
+  missing = [name for name, value in sizes.items() if value is None]
   if missing:
     raise configuration.ConfigurationError(
       f'{source}: its metadata lack what says {", ".join(missing)}. Convert '
@@ -40,47 +57,105 @@ def network(source: storage.PathLike) -> DecoderConfig:
     )
   return DecoderConfig(
     tie_embeddings=_HEAD not in shapes,
-    rope_scaling=_rope_scaling(reader),
-    **found
-    | {
-      # GGUF holds numbers in float32: 9.99999974e-06 was 1e-05.
-      name: float(str(np.float32(found[name])))
-      for name in ('rope_theta', 'norm_epsilon')
-    },
+    rope_scaling=_rope_scaling(reader, row),
+    **found | sizes,
   )
 
 
-def require_family(reader: Any, source: Any) -> None:
-  """Raises ConfigurationError for an architecture that is not implemented."""
-  architecture = gguf_files.field(reader, 'general.architecture')
-  if architecture != 'llama':
-    raise configuration.ConfigurationError(
-      f'{source}: architecture {architecture!r}; allowed: llama.'
-    )
+def family(reader: Any, source: Any) -> families.Family:
+  """The family that a file names.
+
+  Raises:
+    ConfigurationError: it is not implemented.
+  """
+  name = gguf_files.field(reader, 'general.architecture')
+  return families.of_gguf(name, source)
 
 
-def stated(reader: Any) -> dict[str, Any]:
-  """The fields of DecoderConfig that the metadata states, None if it must."""
+def stated(reader: Any, row: families.Family) -> dict[str, Any]:
+  """The fields of DecoderConfig that the metadata state, None if they must.
+
+  Args:
+    reader: of gguf_files.open_reader.
+    row: the family that the file names.
+  """
 
   def field(name: str, default: Any = None) -> Any:
-    return gguf_files.field(reader, f'llama.{name}', default)
+    return gguf_files.field(reader, f'{row.gguf}.{name}', default)
 
-  heads = field('attention.head_count')
-  width = field('embedding_length')
+  known = _KNOWN.get(row.gguf, {})
+  heads, width = field('attention.head_count'), field('embedding_length')
   head_dim = field('attention.key_length', (width or 0) // (heads or 1))
   return {
+    **row.switches,
     'num_layers': field('block_count'),
     'embed_dim': width,
     'mlp_dim': field('feed_forward_length'),
     'num_heads': heads,
     'num_kv_heads': field('attention.head_count_kv', heads),
     'head_dim': head_dim,
-    'rope_theta': field('rope.freq_base', 10000.0),
-    'norm_epsilon': field('attention.layer_norm_rms_epsilon'),
+    'activation': known.get('activation', 'silu'),
+    'rope_theta': _float(field('rope.freq_base', 10000.0)),
+    'norm_epsilon': _float(field('attention.layer_norm_rms_epsilon')),
+    'attention_soft_cap': _float(
+      field('attn_logit_softcapping', known.get('attention_soft_cap'))
+    ),
+    'logit_soft_cap': _float(
+      field('final_logit_softcapping', known.get('logit_soft_cap'))
+    ),
+    'query_pre_attn_scalar': _scalar(field, row),
+  } | _layers(field, known)
+
+
+def _layers(field: Any, known: dict[str, Any]) -> dict[str, Any]:
+  """Which layers attend to a window, and how these turn."""
+  window = field('attention.sliding_window', known.get('window')) or None
+  pattern = field('attention.sliding_window_pattern', known.get('pattern'))
+  if not window or not pattern:
+    return {
+      'layer_pattern': ('global',),
+      'window': None,
+      'local_rope_theta': None,
+    }
+  if isinstance(pattern, list):  # for each layer, whether it is local
+    local = [bool(one) for one in pattern]
+  else:  # the last of each so many is global
+    local = [bool((i + 1) % pattern) for i in range(field('block_count', 1))]
+  kinds = ['local' if one else 'global' for one in local]
+  theta = field('rope.freq_base_swa', known.get('local_rope_theta'))
+  return {
+    'layer_pattern': hf_config.shortest_pattern(kinds),
+    'window': window,
+    'local_rope_theta': _float(theta),
   }
 
 
-def _rope_scaling(reader: Any) -> RopeScaling | None:
+def _scalar(field: Any, row: families.Family) -> float | None:
+  """query_pre_attn_scalar: scores are divided by its root."""
+  scale = field('attention.scale')
+  if scale:
+    return _float(np.float32(scale) ** -2)
+  if 'query_pre_attn_scalar' not in row.defaults:
+    return None
+  width, heads = field('embedding_length'), field('attention.head_count')
+  if field('block_count') == _BY_WIDTH[row.gguf] and width and heads:
+    return float(width // heads)
+  return _float(field('attention.key_length'))
+
+
+def _float(value: Any) -> float | None:
+  """GGUF holds numbers in float32: 9.99999974e-06 was 1e-05."""
+  return None if value is None else float(str(np.float32(value)))
+
+
+def same(value: Any, bound: Any) -> bool:
+  """Whether a value of the file is one of MODEL, which is not in float32."""
+  if isinstance(value, float) and isinstance(bound, float):
+    return np.float32(value) == np.float32(bound)
+  return value is not None and value == bound or value is bound
+
+
+def _rope_scaling(reader: Any, row: families.Family) -> RopeScaling | None:
   """How the rotary frequencies are scaled.
 
   Llama 3.1's scaling is written as a tensor of factors. The largest of them is
@@ -90,8 +165,9 @@ def _rope_scaling(reader: Any) -> RopeScaling | None:
   for tensor in reader.tensors:
     if tensor.name == ROPE_FACTORS and np.max(tensor.data) > 1:
       return RopeScaling(kind='llama3', factor=float(np.max(tensor.data)))
-  factor = gguf_files.field(reader, 'llama.rope.scaling.factor', 1.0) or 1.0
-  kind = gguf_files.field(reader, 'llama.rope.scaling.type', 'linear')
+  name = f'{row.gguf}.rope.scaling'
+  factor = gguf_files.field(reader, f'{name}.factor', 1.0) or 1.0
+  kind = gguf_files.field(reader, f'{name}.type', 'linear')
   if kind != 'linear' or factor == 1.0:
     return None  # another kind is refused by its name where the file is loaded
   return RopeScaling(kind='linear', factor=float(factor))

@@ -1,8 +1,9 @@
-"""Weights from a folder of Hugging Face safetensors; Llama architecture.
+"""Weights from a folder of Hugging Face safetensors.
 
 artifacts/safetensors_files.py says which files of the folder count.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,24 +11,21 @@ import numpy as np
 from rest_jax.artifacts import safetensors_files, storage
 from rest_jax.config import configuration
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import hf_config, weights
+from rest_jax.models.checkpoints import families, hf_config, weights
 
-_LAYER_NAMES = {
-  'query': 'self_attn.q_proj',
-  'key': 'self_attn.k_proj',
-  'value': 'self_attn.v_proj',
-  'output': 'self_attn.o_proj',
-  'gate': 'mlp.gate_proj',
-  'up': 'mlp.up_proj',
-  'down': 'mlp.down_proj',
-  'attention_norm': 'input_layernorm',
-  'mlp_norm': 'post_attention_layernorm',
+# Of a model that also reads images: the text's part, by the version of
+# transformers that wrote it, and what this network does without.
+_TEXT_PREFIXES = {
+  'language_model.model.': 'model.',
+  'language_model.lm_head.': 'lm_head.',
+  'model.language_model.': 'model.',
 }
-_WHOLE_NAMES = {
-  'embedding': 'model.embed_tokens',
-  'final_norm': 'model.norm',
-  'unembedding': 'lm_head',
-}
+_OF_IMAGES = (
+  'vision_tower.',
+  'multi_modal_projector.',
+  'model.vision_tower.',
+  'model.multi_modal_projector.',
+)
 
 
 def load(source: storage.PathLike, model: DecoderConfig, target: Any) -> Any:
@@ -39,15 +37,36 @@ def load(source: storage.PathLike, model: DecoderConfig, target: Any) -> Any:
     target: jax.ShapeDtypeStructs with shardings (policies.abstract).
 
   Raises:
-    ConfigurationError: see `read_params`.
+    ConfigurationError: see `opened`.
   """
-  return weights.place(read_params(source, model), target)
+  return weights.place(opened(source, model), model, target)
 
 
-def read_params(
-  source: storage.PathLike, config: DecoderConfig
-) -> weights.Params:
-  """The parameters by path, float32 (see weights.stack).
+class Folder:
+  """A folder of safetensors as a weights.Source."""
+
+  def __init__(
+    self,
+    config: DecoderConfig,
+    found: Mapping[str, safetensors_files.Entry],
+  ):
+    """Args:
+    config: the network.
+    found: the tensors, by the names of families.hf_name.
+    """
+    self._config, self._found = config, found
+
+  def read(
+    self, tensor: weights.Tensor, rows: slice, columns: slice
+  ) -> np.ndarray:
+    """See weights.Source."""
+    name = families.hf_name(self._config, tensor.name, tensor.layer)
+    file, entry = self._found[name]
+    return safetensors_files.read_block(file, entry, rows, columns)
+
+
+def opened(source: storage.PathLike, config: DecoderConfig) -> Folder:
+  """Compares a folder with the network and opens it.
 
   Args:
     source: the folder.
@@ -59,10 +78,18 @@ def read_params(
   """
   folder = storage.path(source)
   hf_config.check(folder, config)
-  found = safetensors_files.entries(folder)
+  found = {
+    _text_name(name): entry
+    for name, entry in safetensors_files.entries(folder).items()
+    if not name.startswith(_OF_IMAGES)
+  }
   shapes = {name: tuple(entry['shape']) for name, (_, entry) in found.items()}
   unused = {name for name in found if name.endswith('rotary_emb.inv_freq')}
-  head, embedding = _named('unembedding', None), _named('embedding', None)
+
+  def named(name: str, layer: int | None) -> str:
+    return families.hf_name(config, name, layer)
+
+  head, embedding = named('unembedding', None), named('embedding', None)
   if config.tie_embeddings and head in found and embedding in found:
     if not safetensors_files.same(found[head], found[embedding]):
       raise configuration.ConfigurationError(
@@ -72,7 +99,7 @@ def read_params(
         'matrix is read.'
       )
     unused.add(head)  # some folders repeat the embedding
-  lines = weights.differences(config, _named, shapes, unused)
+  lines = weights.differences(config, named, shapes, unused)
   allowed = ', '.join(safetensors_files.DTYPES)
   lines += [
     f'{name}: holds {entry["dtype"]}; allowed: {allowed}'
@@ -80,14 +107,12 @@ def read_params(
     if entry['dtype'] not in safetensors_files.DTYPES and name not in unused
   ]
   weights.require_same(source, lines)
-
-  def get(name: str, layer: int | None) -> np.ndarray:
-    return safetensors_files.read_tensor(*found[_named(name, layer)])
-
-  return weights.stack(get, config)
+  return Folder(config, found)
 
 
-def _named(name: str, layer: int | None) -> str:
-  if layer is None:
-    return f'{_WHOLE_NAMES[name]}.weight'
-  return f'model.layers.{layer}.{_LAYER_NAMES[name]}.weight'
+def _text_name(name: str) -> str:
+  """The name of a tensor in a model that reads text only."""
+  for prefix, plain in _TEXT_PREFIXES.items():
+    if name.startswith(prefix):
+      return plain + name.removeprefix(prefix)
+  return name

@@ -26,7 +26,7 @@ def network(source: storage.PathLike) -> DecoderConfig:
   if scaling is not None:
     fields['rope_scaling'] = RopeScaling(**scaling)
   try:
-    return DecoderConfig(**fields)
+    return DecoderConfig(**fields)  # lists of JSON become tuples
   except TypeError as error:
     raise configuration.ConfigurationError(
       f'{source}: trained by a version of rest_jax that described networks in '

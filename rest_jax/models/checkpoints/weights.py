@@ -1,50 +1,126 @@
-"""From the matrices of published checkpoints to this network's stacked ones.
+"""From the tensors of published checkpoints to this network's stacked arrays.
 
 Published decoders store (out, in) matrices, one per layer; here they are
-(in, heads…) einsum operands, stacked over the layers.
+(in, out) einsum operands with their heads apart, stacked over the layers.
+
+A device's shard of a stacked array is a block of rows and columns of each
+layer's matrix. Every host reads those blocks only, and puts them layer by layer
+into the array on its devices: it never holds more than one tensor.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+import functools
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from rest_jax.config import configuration
+from rest_jax.models import matrices
 from rest_jax.models.architecture import DecoderConfig
 
-Place = tuple[str, int | None]  # a matrix's name, and its layer
-# get(name, layer) -> the published matrix, float32; names as in `shapes`.
-Get = Callable[[str, int | None], np.ndarray]
-# By path, each read when it is called: only one at a time is in memory.
-Params = Mapping[str, Callable[[], np.ndarray]]
-
 _LISTED = 12  # differences in an error
+_CHUNK = 64 << 20  # bytes of float32 that are converted at a time
 
 
-def shapes(config: DecoderConfig) -> dict[Place, tuple[int, ...]]:
-  """The published matrices of a network, and their shapes: (out, in)."""
-  D, F, V = config.embed_dim, config.mlp_dim, config.vocab_size
-  query = config.num_heads * config.head_dim
-  key = config.num_kv_heads * config.head_dim
-  block = {
-    'query': (query, D),
-    'key': (key, D),
-    'value': (key, D),
-    'output': (D, query),
-    'gate': (F, D),
-    'up': (F, D),
-    'down': (D, F),
-    'attention_norm': (D,),
-    'mlp_norm': (D,),
+class Tensor(NamedTuple):
+  """A tensor of a published checkpoint, and where it lies here.
+
+  Attributes:
+    name: as in models/network.py.
+    layer: of the network; None for what stands outside of the layers.
+    path: of the array here, 'params/blocks/query' say.
+    index: along that array's first axis; None if it is not stacked.
+    inputs: sizes of the dimensions that a product sums over; none for vectors.
+    outputs: sizes of the other dimensions.
+    transposed: whether the array here is (inputs, outputs) and not the reverse.
+  """
+
+  name: str
+  layer: int | None
+  path: str
+  index: int | None
+  inputs: tuple[int, ...]
+  outputs: tuple[int, ...]
+  transposed: bool
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """As published: (out, in), or (out,)."""
+    outputs = math.prod(self.outputs)
+    return (outputs, math.prod(self.inputs)) if self.inputs else (outputs,)
+
+  @property
+  def here(self) -> tuple[int, ...]:
+    """The shape in this network, without the axis of the layers."""
+    if self.transposed:
+      return self.inputs + self.outputs
+    return self.outputs + self.inputs
+
+
+class Source(Protocol):
+  """A published checkpoint, open for reading."""
+
+  def read(self, tensor: Tensor, rows: slice, columns: slice) -> np.ndarray:
+    """A block of a tensor as published, with rotary pairs half-split.
+
+    Args:
+      tensor: one of `tensors(config)`.
+      rows: of the outputs, whole heads.
+      columns: of the inputs; a vector has none.
+
+    Returns:
+      (rows, columns) or (rows,), of any floating dtype.
+    """
+
+
+def tensors(config: DecoderConfig) -> list[Tensor]:
+  """The tensors of a network, in the order of its layers."""
+  D, V = config.embed_dim, config.vocab_size
+  result = [
+    Tensor('embedding', None, 'params/embedding', None, (D,), (V,), False)
+  ]
+  places = {
+    layer: (stack.block(place), index)
+    for stack in config.stacks
+    for place in range(len(stack.kinds))
+    for index, layer in enumerate(stack.layers(place))
   }
-  whole = {'embedding': (V, D), 'final_norm': (D,)}
+  for layer in range(config.num_layers):
+    block, index = places[layer]
+    result += _of_block(config, layer, f'params/{block}', index)
+  result.append(
+    Tensor('final_norm', None, 'params/final_norm/scale', None, (), (D,), False)
+  )
   if not config.tie_embeddings:
-    whole['unembedding'] = (V, D)
-  return {(name, None): shape for name, shape in whole.items()} | {
-    (name, layer): shape
-    for layer in range(config.num_layers)
-    for name, shape in block.items()
-  }
+    path = 'params/unembedding'
+    result.append(Tensor('unembedding', None, path, None, (D,), (V,), False))
+  return result
+
+
+def _of_block(
+  config: DecoderConfig, layer: int, path: str, index: int
+) -> list[Tensor]:
+  sizes = functools.partial(matrices.shape, config)
+  result = []
+  for name, matrix in matrices.MATRICES.items():
+    dimensions = sizes(matrix.inputs), sizes(matrix.outputs)
+    result.append(
+      Tensor(name, layer, f'{path}/{name}', index, *dimensions, True)
+    )
+    if config.qkv_bias and name in matrices.BIASED:
+      name = f'{name}_bias'
+      result.append(
+        Tensor(name, layer, f'{path}/{name}', index, (), dimensions[1], False)
+      )
+  for name, dimension in matrices.names_of_norms(config).items():
+    result.append(
+      Tensor(
+        *(name, layer, f'{path}/{name}/scale', index),
+        *((), sizes(dimension), False),
+      )
+    )
+  return result
 
 
 def differences(
@@ -65,7 +141,7 @@ def differences(
     One line for each tensor that is missing, has another shape, or would be
     left unread (a bias, say: the network would silently be another one).
   """
-  wanted = {named(*place): shape for place, shape in shapes(config).items()}
+  wanted = {named(t.name, t.layer): t.shape for t in tensors(config)}
   lines = [
     f'{name}: not in the file'
     if name not in found
@@ -91,57 +167,78 @@ def require_same(source: object, lines: list[str]) -> None:
   )
 
 
-def stack(get: Get, config: DecoderConfig) -> Params:
-  """The network's parameters, by path.
+def block(
+  source: Source, tensor: Tensor, index: Sequence[slice], dtype: Any
+) -> np.ndarray:
+  """A block of a tensor in this network's shape.
 
   Args:
-    get: gives the matrices that `shapes` lists, rotary pairs half-split.
-    config: the network.
+    source: of the published tensor.
+    tensor: which one.
+    index: a slice for each dimension of `tensor.here`.
+    dtype: of the result.
+  """
+  number = len(tensor.inputs)
+  cut = len(index) - number if not tensor.transposed else number
+  first, last = index[:cut], index[cut:]
+  inputs, outputs = (first, last) if tensor.transposed else (last, first)
+  rows, inner_rows = _flat(outputs, tensor.outputs)
+  columns, inner_columns = _flat(inputs, tensor.inputs)
+  flat = _read(source, tensor, rows, columns, dtype)
+  sizes = [-1, *tensor.outputs[1:]]
+  if tensor.inputs:
+    width = columns.stop - columns.start
+    inner = tensor.inputs[1:]
+    sizes += [width // math.prod(inner), *inner]
+  whole = flat.reshape(sizes)[inner_rows + inner_columns]
+  if not tensor.transposed:
+    return whole
+  axes = range(whole.ndim)
+  outputs = len(tensor.outputs)
+  return whole.transpose(*axes[outputs:], *axes[:outputs])
+
+
+def _flat(
+  index: Sequence[slice], sizes: tuple[int, ...]
+) -> tuple[slice, tuple[slice, ...]]:
+  """The range of a flattened group of dimensions that holds a block.
 
   Returns:
-    'params/blocks/query' and so on, as models/network.py names them, each a
-    function that reads it.
+    (the range, where the block lies in it once its dimensions are apart). It
+    is the block itself where only the first dimension is cut, as meshes do.
   """
-  D, K, E = config.embed_dim, config.num_kv_heads, config.head_dim
-  R = config.num_heads // K
-
-  def heads(w):
-    return w.reshape(K, E, D).transpose(2, 0, 1)
-
-  arranged = {
-    'query': lambda w: w.reshape(K, R, E, D).transpose(3, 0, 1, 2),
-    'key': heads,
-    'value': heads,
-    'output': lambda w: w.reshape(D, K, R, E).transpose(1, 2, 3, 0),
-    'gate': np.transpose,
-    'up': np.transpose,
-    'down': np.transpose,
-    'attention_norm': np.asarray,
-    'mlp_norm': np.asarray,
-  }
-
-  def layers(name):
-    arrange = arranged[name]
-    return np.stack([arrange(get(name, i)) for i in range(config.num_layers)])
-
-  def path(name):
-    return f'{name}/scale' if name.endswith('_norm') else name
-
-  params = {
-    f'params/blocks/{path(name)}': lambda name=name: layers(name)
-    for name in arranged
-  }
-  for name, layer in shapes(config):
-    if layer is None:
-      params[f'params/{path(name)}'] = lambda name=name: get(name, None)
-  return params
+  if not sizes:
+    return slice(0, 1), ()
+  low, high, _ = index[0].indices(sizes[0])
+  inner = math.prod(sizes[1:])
+  return slice(low * inner, high * inner), (slice(None), *index[1:])
 
 
-def place(read: Params, target: Any) -> Any:
-  """Puts parameters onto the mesh, one stacked matrix at a time.
+def _read(
+  source: Source, tensor: Tensor, rows: slice, columns: slice, dtype: Any
+) -> np.ndarray:
+  """Rows and columns of a tensor as published, converted piece by piece."""
+  if not tensor.inputs:
+    return source.read(tensor, rows, columns).astype(dtype)
+  width = columns.stop - columns.start
+  unit = math.prod(tensor.outputs[1:])  # a head is read in one piece
+  step = max(1, _CHUNK // (4 * width * unit)) * unit
+  flat = np.empty((rows.stop - rows.start, width), dtype)
+  for low in range(rows.start, rows.stop, step):
+    high = min(low + step, rows.stop)
+    piece = source.read(tensor, slice(low, high), columns)
+    flat[low - rows.start : high - rows.start] = piece
+  return flat
+
+
+def place(source: Source, config: DecoderConfig, target: Any) -> Any:
+  """Puts a published checkpoint onto the mesh, tensor by tensor.
+
+  Collective: every process calls it, and reads the blocks of its own devices.
 
   Args:
-    read: of `stack`.
+    source: the checkpoint, which has been compared with the network.
+    config: the network.
     target: jax.ShapeDtypeStructs with shardings, as policies.abstract gives.
 
   Returns:
@@ -149,12 +246,61 @@ def place(read: Params, target: Any) -> Any:
   """
   import jax  # what only compares sizes does without
 
+  members: dict[str, list[Tensor]] = {}
+  for tensor in tensors(config):
+    members.setdefault(tensor.path, []).append(tensor)
+
   def put(path: Any, want: jax.ShapeDtypeStruct) -> jax.Array:
     name = '/'.join(str(entry.key) for entry in path)
     # Not ConfigurationErrors: the readers have compared every tensor.
-    assert name in read, name
-    array = read[name]()
-    assert array.shape == want.shape, (name, array.shape, want.shape)
-    return jax.device_put(array.astype(want.dtype), want.sharding)
+    assert name in members, name
+    first, *_ = members[name]
+    assert want.shape[first.index is not None :] == first.here, name
+    if first.index is None:
+      return _array(source, first, want.sharding, want.dtype)
+    return _stacked(source, members[name], want)
 
   return jax.tree_util.tree_map_with_path(put, target)
+
+
+def _stacked(source: Source, members: Sequence[Tensor], want: Any) -> Any:
+  """The tensors of all layers in one array, written one after another."""
+  import jax
+  import jax.numpy as jnp
+  from jax.sharding import NamedSharding, PartitionSpec
+
+  spec = want.sharding.spec
+  assert not spec or spec[0] is None, spec  # a layer is in one piece
+  one = NamedSharding(want.sharding.mesh, PartitionSpec(*spec[1:]))
+  stacked = jax.jit(
+    lambda: jnp.zeros(want.shape, want.dtype), out_shardings=want.sharding
+  )()
+  # Donated: the array is written in place, and exists once.
+  write = jax.jit(
+    jax.lax.dynamic_update_index_in_dim,
+    static_argnums=3,
+    donate_argnums=0,
+    out_shardings=want.sharding,
+  )
+  for tensor in members:
+    layer = _array(source, tensor, one, want.dtype)
+    stacked = write(stacked, layer, tensor.index, 0)
+  return stacked
+
+
+def _array(source: Source, tensor: Tensor, sharding: Any, dtype: Any) -> Any:
+  """One tensor on the mesh; a block that several devices hold is read once."""
+  import jax
+
+  @functools.cache
+  def read(index: tuple[tuple[int, int], ...]) -> np.ndarray:
+    slices = [slice(low, high) for low, high in index]
+    return block(source, tensor, slices, dtype)
+
+  def of_device(index: tuple[slice, ...]) -> np.ndarray:
+    sizes = zip(index, tensor.here, strict=True)
+    return read(tuple(one.indices(size)[:2] for one, size in sizes))
+
+  return jax.make_array_from_callback(
+    tensor.here, sharding, of_device, dtype=dtype
+  )

@@ -32,7 +32,7 @@ def test_a_folder_describes_the_network_that_reads_it(tmp_path, tied):
   )
   found = described.network(folder)
   assert found == published.network(tied)
-  safetensors.read_params(folder, found)
+  safetensors.opened(folder, found)
 
 
 @pytest.mark.parametrize('tied', [True, False])
@@ -43,7 +43,7 @@ def test_a_gguf_file_describes_the_network_that_reads_it(tmp_path, tied):
   )
   found = described.network(path)
   assert found == published.network(tied)
-  gguf.read_params(path, found)
+  gguf.opened(path, found)
 
 
 def test_the_scaling_of_the_rotary_embedding_is_described(tmp_path):
@@ -94,7 +94,7 @@ def test_weights_without_a_config_say_what_is_missing(tmp_path):
     described.network(folder)
 
 
-def test_a_window_of_attention_is_the_longest_sequence(tmp_path):
+def test_a_window_of_attention_makes_every_layer_of_a_mistral_local(tmp_path):
   folder = published.write_safetensors(
     tmp_path / 'm',
     published.matrices(tied=True),
@@ -105,7 +105,7 @@ def test_a_window_of_attention_is_the_longest_sequence(tmp_path):
     },
   )
   assert described.network(folder) == dataclasses.replace(
-    published.network(), max_length=16
+    published.network(), layer_pattern=('local',), window=16
   )
 
 

@@ -59,7 +59,7 @@ def test_each_size_that_differs_is_listed(tmp_path):
     True, num_layers=4, rope_theta=10_000.0, num_kv_heads=4, embed_dim=64
   )
   with pytest.raises(configuration.ConfigurationError) as caught:
-    ours.read_params(path, config)
+    ours.opened(path, config)
   for line in (
     'num_layers: the file has 3, MODEL binds 4',
     'rope_theta: the file has 500.0, MODEL binds 10000.0',
@@ -84,7 +84,7 @@ def test_missing_and_misshapen_and_unread_tensors_are_named(tmp_path):
   finally:
     del writer_names['self_attn.q_bias']
   with pytest.raises(configuration.ConfigurationError) as caught:
-    ours.read_params(path, published.network())
+    ours.opened(path, published.network())
   for line in (
     'blk.1.ffn_up.weight: not in the file',
     'blk.2.ffn_down.weight: the file has (32, 40), MODEL needs (32, 64)',
@@ -125,17 +125,17 @@ def test_the_rotary_factors_of_llama_3_1_must_be_those_of_model(
   assert factors.min() == 1 and 1 < factors[2] < factors.max() == 8
   found = published.matrices(tied=True) | {rope_freqs: factors}
   path = published.write_gguf(tmp_path / 'm.gguf', found)
-  assert ours.read_params(path, published.network(rope_scaling=scaling))
+  assert ours.opened(path, published.network(rope_scaling=scaling))
   for other in (None, RopeScaling(kind='llama3', factor=8.0)):
     with pytest.raises(
       configuration.ConfigurationError, match='1 to 8 .rope_freqs.weight'
     ):
-      ours.read_params(path, published.network(rope_scaling=other))
+      ours.opened(path, published.network(rope_scaling=other))
   plain = published.write_gguf(
     tmp_path / 'plain.gguf', published.matrices(tied=True)
   )
   with pytest.raises(configuration.ConfigurationError, match='by 1 to 1 '):
-    ours.read_params(plain, published.network(rope_scaling=scaling))
+    ours.opened(plain, published.network(rope_scaling=scaling))
 
 
 def test_factors_of_one_scale_nothing(tmp_path, rope_freqs):
@@ -143,7 +143,7 @@ def test_factors_of_one_scale_nothing(tmp_path, rope_freqs):
   path = published.write_gguf(
     tmp_path / 'm.gguf', published.matrices(tied=True) | ones
   )
-  assert ours.read_params(path, published.network())
+  assert ours.opened(path, published.network())
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_another_rotary_embedding_is_refused_by_its_name(
 ):
   path = written(tmp_path, changes)
   with pytest.raises(configuration.ConfigurationError, match=match):
-    ours.read_params(path, published.network())
+    ours.opened(path, published.network())
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_another_rotary_embedding_is_refused_by_its_name(
 )
 def test_a_scaling_that_model_binds_is_accepted(tmp_path, changes, scaling):
   path = written(tmp_path, changes)
-  assert ours.read_params(path, published.network(rope_scaling=scaling))
+  assert ours.opened(path, published.network(rope_scaling=scaling))
 
 
 def written(tmp_path, changes):
@@ -197,13 +197,13 @@ def test_one_part_of_several_is_refused(tmp_path):
   writer.write_kv_data_to_file()
   writer.close()
   with pytest.raises(configuration.ConfigurationError, match='2 parts.*merge'):
-    ours.read_params(path, published.network())
+    ours.opened(path, published.network())
 
 
 def test_another_architecture_and_damaged_files_are_refused(tmp_path):
   found = published.matrices(tied=True)
   other = tmp_path / 'other.gguf'
-  published.write_gguf(other, {}, architecture='gemma')
+  published.write_gguf(other, {}, architecture='falcon')
   whole = pathlib.Path(published.write_gguf(tmp_path / 'm.gguf', found))
   half = tmp_path / 'half.gguf'
   half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
@@ -211,14 +211,14 @@ def test_another_architecture_and_damaged_files_are_refused(tmp_path):
   noise.write_bytes(bytes(range(256)) * 4)
   empty = tmp_path / 'empty.gguf'
   empty.write_bytes(b'')
-  ours.read_params(whole, published.network())
-  with pytest.raises(configuration.ConfigurationError, match='gemma'):
-    ours.read_params(other, published.network())
+  ours.opened(whole, published.network())
+  with pytest.raises(configuration.ConfigurationError, match="'falcon'; allowed: llama"):
+    ours.opened(other, published.network())
   for file in (half, noise, empty):
     with pytest.raises(
       configuration.ConfigurationError, match='not a readable'
     ):
-      ours.read_params(file, published.network())
+      ours.opened(file, published.network())
 
 
 # ---- the real one -----------------------------------------------------------

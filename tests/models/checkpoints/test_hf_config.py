@@ -15,7 +15,7 @@ def test_what_config_json_says_otherwise_is_listed(tmp_path):
     config={'rms_norm_eps': 1e-6, 'hidden_act': 'gelu_pytorch_tanh'},
   )
   with pytest.raises(configuration.ConfigurationError) as caught:
-    ours.read_params(folder, published.network(num_layers=5))
+    ours.opened(folder, published.network(num_layers=5))
   for line in (
     'norm_epsilon: the file has 1e-06, MODEL binds 1e-05',
     'activation: the file has gelu, MODEL binds silu',
@@ -106,7 +106,7 @@ def test_another_rotary_embedding_is_refused_by_its_name(tmp_path, case):
     config={'rope_theta': None} | stated,
   )
   with pytest.raises(configuration.ConfigurationError, match=match):
-    ours.read_params(folder, published.network())
+    ours.opened(folder, published.network())
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_the_same_rotary_embedding_is_read_in_each_spelling(tmp_path, stated):
     published.matrices(tied=True),
     config={'rope_theta': None} | stated,
   )
-  assert ours.read_params(folder, published.network())
+  assert ours.opened(folder, published.network())
 
 
 @pytest.mark.parametrize('key', ['rope_scaling', 'rope_parameters'])
@@ -143,10 +143,10 @@ def test_a_scaling_that_model_binds_is_accepted(tmp_path, key):
     config={'rope_theta': None, key: stated},
   )
   scaling = RopeScaling(kind='llama3', factor=32.0)
-  assert ours.read_params(folder, published.network(rope_scaling=scaling))
+  assert ours.opened(folder, published.network(rope_scaling=scaling))
   other = RopeScaling(kind='llama3', factor=8.0)
   with pytest.raises(configuration.ConfigurationError, match='factor=8.0'):
-    ours.read_params(folder, published.network(rope_scaling=other))
+    ours.opened(folder, published.network(rope_scaling=other))
 
 
 @pytest.mark.parametrize(
@@ -154,10 +154,10 @@ def test_a_scaling_that_model_binds_is_accepted(tmp_path, key):
   [
     (
       {'model_type': 'mistral', 'sliding_window': 16},
-      'last 16 tokens only',
+      'window: the file has 16, MODEL binds None',
     ),
     ({'quantization_config': {'quant_method': 'fp8'}}, 'quantised .fp8'),
-    ({'hidden_act': 'gelu'}, 'activation: the file has the exact gelu'),
+    ({'hidden_act': 'gelu'}, 'activation: the file has gelu_exact'),
     ({'rms_norm_eps': None}, 'norm_epsilon: the file has 1e-06'),
   ],
 )
@@ -168,4 +168,4 @@ def test_what_tensors_do_not_show_is_read_from_config_json(
     tmp_path / 'm', published.matrices(tied=True), config=stated
   )
   with pytest.raises(configuration.ConfigurationError, match=match):
-    ours.read_params(folder, published.network())
+    ours.opened(folder, published.network())

@@ -31,11 +31,12 @@ def test_safetensors_and_gguf_of_the_same_matrices_are_the_same(tmp_path):
   found = published.matrices(tied=False)
   path = published.write_gguf(tmp_path / 'm.gguf', found)
   folder = published.write_safetensors(tmp_path / 'm', found)
-  one = gguf.read_params(path, published.network(False))
-  other = ours.read_params(folder, published.network(False))
-  assert list(one) == list(other)
+  config = published.network(False)
+  one = published.read(gguf.opened(path, config), config)
+  other = published.read(ours.opened(folder, config), config)
+  assert one.keys() == other.keys()
   for name in one:
-    np.testing.assert_array_equal(one[name](), other[name]())
+    np.testing.assert_array_equal(one[name], other[name])
 
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
@@ -46,16 +47,17 @@ def test_half_precision_is_read_exactly(tmp_path, dtype):
   folder = published.write_safetensors(tmp_path / 'm', found, dtype=dtype)
   kind = getattr(ml_dtypes, dtype, dtype)
   w = found['model.embed_tokens.weight']
-  read = ours.read_params(folder, published.network())['params/embedding']()
-  assert read.dtype == np.float32 and (read != w).any()
-  np.testing.assert_array_equal(read, w.astype(kind).astype(np.float32))
+  read = embedding(folder)
+  assert read.dtype == kind and (read.astype(np.float32) != w).any()
+  np.testing.assert_array_equal(read, w.astype(kind))
 
 
 # ---- which files count ------------------------------------------------------
 
 
 def embedding(folder):
-  return ours.read_params(folder, published.network())['params/embedding']()
+  config = published.network()
+  return published.read(ours.opened(folder, config), config)['embedding', None]
 
 
 def stale(tmp_path, folder, name, **changes):
@@ -88,7 +90,7 @@ def test_the_index_says_which_file_counts(tmp_path):
   before = policies.digest(folder)
   stale(tmp_path, 'm', 'zz-old.safetensors')
   with pytest.raises(configuration.ConfigurationError) as caught:
-    ours.read_params(folder, published.network())
+    ours.opened(folder, published.network())
   for name in ('zz-old.safetensors', 'model-0000', 'index.json'):
     assert name in str(caught.value)
   write_index(tmp_path / 'm', found, files=2)
@@ -105,12 +107,12 @@ def test_an_index_that_does_not_fit_its_files_is_refused(tmp_path):
   with pytest.raises(
     configuration.ConfigurationError, match='model.extra.weight.*does not hold'
   ):
-    ours.read_params(folder, published.network())
+    ours.opened(folder, published.network())
   (tmp_path / 'm' / 'model-00002-of-00002.safetensors').unlink()
   with pytest.raises(
     configuration.ConfigurationError, match='00002-of-00002.* named by'
   ):
-    ours.read_params(folder, published.network())
+    ours.opened(folder, published.network())
 
 
 def test_a_missing_file_of_several_is_named_without_an_index(tmp_path):
@@ -120,7 +122,7 @@ def test_a_missing_file_of_several_is_named_without_an_index(tmp_path):
   with pytest.raises(
     configuration.ConfigurationError, match='model-00002-of-00003.*not there'
   ):
-    ours.read_params(folder, published.network())
+    ours.opened(folder, published.network())
 
 
 def test_mistrals_own_files_are_passed_over(tmp_path):
@@ -132,7 +134,7 @@ def test_mistrals_own_files_are_passed_over(tmp_path):
   )
   (tmp_path / 'm' / 'model-00001-of-00001.safetensors').unlink()
   with pytest.raises(configuration.ConfigurationError, match='consolidated'):
-    ours.read_params(folder, published.network())
+    ours.opened(folder, published.network())
 
 
 @pytest.mark.parametrize('indexed', [True, False])
@@ -149,7 +151,7 @@ def test_an_adapter_is_refused_and_its_tensor_named(tmp_path, indexed):
   with pytest.raises(
     configuration.ConfigurationError, match='adapter_model.*lora_A'
   ):
-    ours.read_params(folder, published.network())
+    ours.opened(folder, published.network())
 
 
 def test_another_family_is_refused(tmp_path):
@@ -157,7 +159,7 @@ def test_another_family_is_refused(tmp_path):
     tmp_path / 'm', published.matrices(tied=True), config={'model_type': 'bert'}
   )
   with pytest.raises(configuration.ConfigurationError, match="'bert'"):
-    ours.read_params(folder, published.network())
+    ours.opened(folder, published.network())
 
 
 def test_without_config_json_the_tensors_themselves_are_compared(tmp_path):
@@ -166,7 +168,7 @@ def test_without_config_json_the_tensors_themselves_are_compared(tmp_path):
   found['model.layers.0.self_attn.q_proj.bias'] = np.zeros(32, np.float32)
   folder = published.write_safetensors(tmp_path / 'm', found, config=None)
   with pytest.raises(configuration.ConfigurationError) as caught:
-    ours.read_params(folder, published.network(mlp_dim=40))
+    ours.opened(folder, published.network(mlp_dim=40))
   for line in (
     'model.norm.weight: not in the file',
     'model.layers.0.mlp.up_proj.weight: the file has (64, 32), MODEL needs '
@@ -177,7 +179,7 @@ def test_without_config_json_the_tensors_themselves_are_compared(tmp_path):
     configuration.ConfigurationError,
     match='q_proj.bias: nothing in MODEL uses it',
   ):
-    ours.read_params(folder, published.network())
+    ours.opened(folder, published.network())
 
 
 @pytest.mark.parametrize('stated', [True, None])
@@ -194,17 +196,19 @@ def test_a_tied_model_drops_an_output_matrix_only_if_it_is_the_embedding(
   monkeypatch.setattr(f'rest_jax.{reader}._ROWS', 10)
   found = published.matrices(tied=False)
 
+  config = published.network(tied=True)
+
   def read(name):
     if kind == 'gguf':
       pytest.importorskip('gguf')
       from rest_jax.models.checkpoints import gguf
 
       path = published.write_gguf(tmp_path / f'{name}.gguf', found)
-      return gguf.read_params(path, published.network(tied=True))
+      return published.read(gguf.opened(path, config), config)
     folder = published.write_safetensors(
       tmp_path / name, found, config={'tie_word_embeddings': stated}
     )
-    return ours.read_params(folder, published.network(tied=True))
+    return published.read(ours.opened(folder, config), config)
 
   with pytest.raises(
     configuration.ConfigurationError, match='differs from .*embed'
@@ -212,9 +216,9 @@ def test_a_tied_model_drops_an_output_matrix_only_if_it_is_the_embedding(
     read('other')
   found['lm_head.weight'] = found['model.embed_tokens.weight'].copy()
   params = read('same')
-  assert 'params/unembedding' not in params
+  assert ('unembedding', None) not in params
   np.testing.assert_array_equal(
-    params['params/embedding'](), found['lm_head.weight']
+    params['embedding', None], found['lm_head.weight']
   )
   found['lm_head.weight'][-1, -1] += 1e-3  # beyond the first rows compared
   with pytest.raises(configuration.ConfigurationError, match='tie'):
@@ -227,11 +231,11 @@ def test_a_truncated_file_is_named(tmp_path):
   )
   (file,) = (tmp_path / 'm').glob('*.safetensors')
   whole = file.read_bytes()
-  ours.read_params(folder, published.network())
+  ours.opened(folder, published.network())
   for damaged in (whole[:-1], whole[:100], b'<html>not found</html>', b''):
     file.write_bytes(damaged)
     with pytest.raises(configuration.ConfigurationError, match='safetensors'):
-      ours.read_params(folder, published.network())
+      ours.opened(folder, published.network())
 
 
 def test_a_folder_on_an_object_store_is_read_the_same(tmp_path, bucket):
@@ -243,7 +247,6 @@ def test_a_folder_on_an_object_store_is_read_the_same(tmp_path, bucket):
   local = published.write_safetensors(tmp_path / 'm', found)
   for file in pathlib.Path(local).iterdir():
     storage.write_bytes(f'{bucket}/m/{file.name}', file.read_bytes())
-  read = ours.read_params(f'{bucket}/m', published.network())
   np.testing.assert_array_equal(
-    read['params/embedding'](), found['model.embed_tokens.weight']
+    embedding(f'{bucket}/m'), found['model.embed_tokens.weight']
   )
