@@ -265,27 +265,33 @@ def place(source: Source, config: DecoderConfig, target: Any) -> Any:
 
 def _stacked(source: Source, members: Sequence[Tensor], want: Any) -> Any:
   """The tensors of all layers in one array, written one after another."""
-  import jax
   import jax.numpy as jnp
   from jax.sharding import NamedSharding, PartitionSpec
 
   spec = want.sharding.spec
   assert not spec or spec[0] is None, spec  # a layer is in one piece
   one = NamedSharding(want.sharding.mesh, PartitionSpec(*spec[1:]))
-  stacked = jax.jit(
-    lambda: jnp.zeros(want.shape, want.dtype), out_shardings=want.sharding
-  )()
-  # Donated: the array is written in place, and exists once.
-  write = jax.jit(
-    jax.lax.dynamic_update_index_in_dim,
-    static_argnums=3,
-    donate_argnums=0,
-    out_shardings=want.sharding,
-  )
+  stacked = jnp.zeros(want.shape, want.dtype, device=want.sharding)
+  write = _writer(want.sharding)
   for tensor in members:
     layer = _array(source, tensor, one, want.dtype)
     stacked = write(stacked, layer, tensor.index, 0)
   return stacked
+
+
+@functools.cache
+def _writer(sharding: Any) -> Callable[..., Any]:
+  """jax.lax.dynamic_update_index_in_dim, in place."""
+  import jax
+
+  # Donated: the stacked array exists once. One function for each sharding, so
+  # that arrays of one shape share a compiled program.
+  return jax.jit(
+    jax.lax.dynamic_update_index_in_dim,
+    static_argnums=3,
+    donate_argnums=0,
+    out_shardings=sharding,
+  )
 
 
 def _array(source: Source, tensor: Tensor, sharding: Any, dtype: Any) -> Any:

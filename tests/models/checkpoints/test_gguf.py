@@ -212,7 +212,9 @@ def test_another_architecture_and_damaged_files_are_refused(tmp_path):
   empty = tmp_path / 'empty.gguf'
   empty.write_bytes(b'')
   ours.opened(whole, published.network())
-  with pytest.raises(configuration.ConfigurationError, match="'falcon'; allowed: llama"):
+  with pytest.raises(
+    configuration.ConfigurationError, match="'falcon'; allowed: llama"
+  ):
     ours.opened(other, published.network())
   for file in (half, noise, empty):
     with pytest.raises(
