@@ -6,19 +6,23 @@ logits of prompts that are longer than the sliding window, in a packed row, in
 cached decoding, and on eight devices.
 """
 
+import dataclasses
 import functools
+import math
+import tempfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import parity_packages
 import pytest
 
 from rest_jax.distributed import partitioning
 from rest_jax.models import decoding, network
 from rest_jax.models.checkpoints import described, policies
 
-torch = pytest.importorskip('torch', reason='pip install the extra parity')
-transformers = pytest.importorskip('transformers')
+torch = parity_packages.need('torch')
+transformers = parity_packages.need('transformers')
 
 V, LENGTH, PROMPT = 96, 24, 13
 SMALL = dict(
@@ -83,33 +87,30 @@ MODELS = {
 
 @functools.cache
 def made(name):
-  """(the model of transformers, ids, its logits of each id)."""
+  """(a folder of `save_pretrained`, ids, the model's logits of each id)."""
   kind, changes = MODELS[name]
   config = getattr(transformers, f'{kind}Config')(**SMALL | changes)
-  kind = {'Gemma3Text': 'Gemma3'}.get(kind, kind)
   config._attn_implementation = 'eager'
   torch.manual_seed(0)
+  kind = kind.removesuffix('Text')
   model = getattr(transformers, f'{kind}ForCausalLM')(config).eval()
   with torch.no_grad():
     for weight in model.parameters():
       # Norms and biases start at constants, which would hide a mix-up.
       weight.add_(torch.randn_like(weight) * 0.2)
     ids = torch.randint(0, V, (2, LENGTH), generator=torch.manual_seed(1))
-    logits = model(ids).logits
-  return model, ids.numpy(), logits.numpy()
+    logits = model(ids).logits.numpy()
+  folder = tempfile.TemporaryDirectory()
+  model.save_pretrained(folder.name)
+  return folder, ids.numpy(), logits
 
 
-@pytest.fixture(params=MODELS)
-def case(request, tmp_path):
-  model, ids, logits = made(request.param)
-  model.save_pretrained(tmp_path / 'm')
-  return tmp_path / 'm', ids, logits
-
-
-def loaded(folder, mesh_shape=(1, 1, 1)):
-  devices = jax.devices()[: int(np.prod(mesh_shape))]
-  sizes = dict(zip(partitioning.AXES, mesh_shape, strict=True))
-  mesh = partitioning.make_mesh(partitioning.MeshConfig(**sizes), devices)
+@functools.cache
+def loaded(name, **mesh_shape):
+  """(network, mesh, its weights there), from the folder alone."""
+  folder = made(name)[0].name
+  devices = jax.devices()[: math.prod(mesh_shape.values())]
+  mesh = partitioning.make_mesh(partitioning.MeshConfig(**mesh_shape), devices)
   config = described.network(folder)
   return config, mesh, policies.load(folder, config, mesh)
 
@@ -122,58 +123,60 @@ def full(config, mesh, params, tokens, positions, segments):
     return net.apply(params, x, method='logits')
 
 
-def test_a_whole_sequence_has_the_logits_of_transformers(case):
-  folder, ids, expected = case
-  config, mesh, params = loaded(folder)
-  places = np.broadcast_to(np.arange(LENGTH), ids.shape)
-  got = full(config, mesh, params, ids, places, np.ones_like(ids))
-  np.testing.assert_allclose(got, expected, atol=2e-4)
-  # Two sequences in one row, the second further from the row's start.
-  row = np.concatenate([ids[0, :5], ids[1]])[None]
-  places = np.concatenate([np.arange(5), np.arange(LENGTH)])[None]
-  segments = np.repeat([1, 2], [5, LENGTH])[None]
-  got = full(config, mesh, params, row, places, segments)
-  np.testing.assert_allclose(got[0, :5], expected[0, :5], atol=2e-4)
-  np.testing.assert_allclose(got[0, 5:], expected[1], atol=2e-4)
+def rows_of(ids):
+  """Rows (tokens, positions, segments): one with half a sequence before it."""
+  first, second = ids
+  before, padding = 5, LENGTH + 5
+  tokens = np.zeros((2, padding), np.int32)
+  positions, segments = np.zeros_like(tokens), np.zeros_like(tokens)
+  tokens[0, :LENGTH], segments[0, :LENGTH] = first, 1
+  positions[0, :LENGTH] = np.arange(LENGTH)
+  tokens[1] = np.concatenate([first[:before], second])
+  positions[1] = np.concatenate([np.arange(before), np.arange(LENGTH)])
+  segments[1] = np.repeat([1, 2], [before, LENGTH])
+  return tokens, positions, segments
 
 
-@pytest.mark.parametrize('decode_loop', ['unroll', 'scan'])
-def test_cached_decoding_has_the_logits_of_transformers(case, decode_loop):
-  import dataclasses
+@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('devices', [1, 8])
+def test_packed_rows_have_the_logits_of_transformers(name, devices):
+  _, ids, expected = made(name)
+  shape = {'data': 1, 'fsdp': 1, 'tensor': 1}
+  if devices == 8:
+    shape = {'data': 2, 'fsdp': 2, 'tensor': 2}
+    if described.network(made(name)[0].name).num_kv_heads == 1:
+      shape = {'data': 2, 'fsdp': 4, 'tensor': 1}  # one head is in one piece
+  rows = [np.tile(array, (4, 1)) for array in rows_of(ids)]
+  got = full(*loaded(name, **shape), *rows)
+  for row in range(0, 8, 2):
+    whole, packed = got[row, :LENGTH], got[row + 1]
+    np.testing.assert_allclose(whole, expected[0], atol=2e-4)
+    np.testing.assert_allclose(packed[:5], expected[0, :5], atol=2e-4)
+    np.testing.assert_allclose(packed[5:], expected[1], atol=2e-4)
 
-  folder, ids, expected = case
-  config, mesh, params = loaded(folder)
-  config = dataclasses.replace(config, decode_loop=decode_loop)
+
+@pytest.mark.parametrize('name', MODELS)
+def test_cached_decoding_has_the_logits_of_transformers(name):
+  _, ids, expected = made(name)
+  config, _, params = loaded(name, data=1, fsdp=1, tensor=1)
   lengths = jnp.asarray([PROMPT, PROMPT - 4])
-  prefill, step = (
-    jax.jit(function, static_argnums=0)
-    for function in (decoding.prefill, decoding.step)
-  )
   # One place more than the longest prompt: padding must not count.
   prompts = jnp.asarray(ids[:, : PROMPT + 1])
-  cache, logits = prefill(config, params, prompts, lengths)
-  suffix = decoding.empty_suffix(config, 2, 1, LENGTH - PROMPT)
-  for time in range(LENGTH - PROMPT):
-    for group, length in enumerate(np.asarray(lengths)):
-      row = logits[group].reshape(V)
-      np.testing.assert_allclose(
-        row, expected[group, length + time - 1], atol=2e-4
+  prefill = jax.jit(decoding.prefill, static_argnums=0)
+  cache, first = prefill(config, params, prompts, lengths)
+  for loop in ('unroll', 'scan'):
+    looped = dataclasses.replace(config, decode_loop=loop)
+    step = jax.jit(functools.partial(decoding.step, looped))
+    logits = first
+    suffix = decoding.empty_suffix(config, 2, 1, LENGTH - PROMPT)
+    for time in range(LENGTH - PROMPT):
+      for group, length in enumerate(np.asarray(lengths)):
+        np.testing.assert_allclose(
+          logits[group].reshape(V),
+          expected[group, length + time - 1],
+          atol=2e-4,
+        )
+      tokens = jnp.asarray([[ids[g, n + time]] for g, n in enumerate(lengths)])
+      logits, suffix = step(
+        params, tokens, jnp.int32(time), cache, lengths, suffix
       )
-    tokens = jnp.asarray([[ids[g, n + time]] for g, n in enumerate(lengths)])
-    logits, suffix = step(
-      config, params, tokens, jnp.int32(time), cache, lengths, suffix
-    )
-
-
-@pytest.mark.parametrize(
-  'mesh_shape', [(1, 8, 1), (2, 2, 2)], ids=['fsdp', 'all three']
-)
-def test_eight_devices_have_the_logits_of_transformers(case, mesh_shape):
-  folder, ids, expected = case
-  if mesh_shape[2] > described.network(folder).num_kv_heads:
-    pytest.skip('one key head cannot be split')
-  config, mesh, params = loaded(folder, mesh_shape)
-  ids = np.tile(ids, (4, 1))
-  places = np.broadcast_to(np.arange(LENGTH), ids.shape)
-  got = full(config, mesh, params, ids, places, np.ones_like(ids))
-  np.testing.assert_allclose(got, np.tile(expected, (4, 1, 1)), atol=2e-4)
