@@ -29,7 +29,7 @@ SMALL = dict(
   vocab_size=V,
   hidden_size=32,
   intermediate_size=48,
-  num_hidden_layers=5,
+  num_hidden_layers=2,
   num_attention_heads=4,
   num_key_value_heads=2,
   head_dim=16,
@@ -65,13 +65,19 @@ MODELS = {
   'qwen 2': ('Qwen2', dict(rope_parameters=PLAIN_ROPE)),
   'qwen 2 with late windows': (
     'Qwen2',
-    dict(use_sliding_window=True, sliding_window=7, max_window_layers=3),
+    dict(
+      num_hidden_layers=3,
+      use_sliding_window=True,
+      sliding_window=7,
+      max_window_layers=2,
+    ),
   ),
   'qwen 3': ('Qwen3', dict(tie_word_embeddings=True)),
   'gemma, one key head': ('Gemma', dict(num_key_value_heads=1)),
   'gemma 2': (
     'Gemma2',
     dict(
+      num_hidden_layers=5,
       sliding_window=7,
       query_pre_attn_scalar=24,
       attn_logit_softcapping=2.0,
