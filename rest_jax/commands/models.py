@@ -7,10 +7,11 @@ With paths, what each of these checkpoints is: format, sizes, parameters.
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rest_jax.artifacts import model_formats
-from rest_jax.config import packaged_gin
+from rest_jax.config import gin_parser, packaged_gin
+from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import described
 
 
@@ -34,8 +35,30 @@ def run(arguments: Sequence[str]) -> int:
   for row in model_formats.FORMATS:
     if row.weights:
       print(f'  {row.described}')
-  print('of the architecture Llama (or Mistral). --model=PATH reads its sizes;')
-  print('published sizes also stand in')
-  for file, purpose in packaged_gin.described('models').items():
-    print(f'  {file:28}{purpose}')
+  print(
+    'of one of the families Llama 2 and 3, Mistral, Qwen 2 and 3, Gemma 1 to'
+  )
+  print(
+    '3 and SmolLM2. --model=PATH reads the sizes from it. Gin files that bind'
+  )
+  print('the sizes of published models, and their parameters:')
+  purposes = packaged_gin.described('models')
+  for file, network in _packaged(purposes):
+    print(f'  {file:24}{network.num_parameters:>14,}  {purposes[file]}')
   return 0
+
+
+def _packaged(files: Iterable[str]) -> list[tuple[str, DecoderConfig]]:
+  """The networks that the package's gin files bind, by family and by size."""
+  found = []
+  for file in files:
+    _, bound = gin_parser.parse(
+      'sizes', gin_files=[file], search_paths=[packaged_gin.directory()]
+    )
+    found.append((file, bound['model']))
+
+  def family_and_size(item: tuple[str, DecoderConfig]) -> tuple[str, int]:
+    file, network = item
+    return file.partition('_')[0], network.num_parameters
+
+  return sorted(found, key=family_and_size)
