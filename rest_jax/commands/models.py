@@ -7,7 +7,7 @@ With paths, what each of these checkpoints is: format, sizes, parameters.
 
 import argparse
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rest_jax.artifacts import model_formats
 from rest_jax.config import gin_parser, packaged_gin
@@ -35,23 +35,21 @@ def run(arguments: Sequence[str]) -> int:
   for row in model_formats.FORMATS:
     if row.weights:
       print(f'  {row.described}')
+  print('of the families Llama 2 and 3, SmolLM2, Mistral, Qwen 2 and 3, and')
   print(
-    'of one of the families Llama 2 and 3, Mistral, Qwen 2 and 3, Gemma 1 to'
+    'Gemma 1 to 3. --model=PATH reads the sizes from it. These gin files bind'
   )
-  print(
-    '3 and SmolLM2. --model=PATH reads the sizes from it. Gin files that bind'
-  )
-  print('the sizes of published models, and their parameters:')
+  print('those of published models; their parameters:')
   purposes = packaged_gin.described('models')
-  for file, network in _packaged(purposes):
+  for file, network in networks():
     print(f'  {file:24}{network.num_parameters:>14,}  {purposes[file]}')
   return 0
 
 
-def _packaged(files: Iterable[str]) -> list[tuple[str, DecoderConfig]]:
-  """The networks that the package's gin files bind, by family and by size."""
+def networks() -> list[tuple[str, DecoderConfig]]:
+  """What the package's gin files of models bind, by family and by size."""
   found = []
-  for file in files:
+  for file in packaged_gin.described('models'):
     _, bound = gin_parser.parse(
       'sizes', gin_files=[file], search_paths=[packaged_gin.directory()]
     )

@@ -13,6 +13,7 @@ MaxText's configs/models/*.yml when the files were written.
 """
 
 import math
+import runpy
 
 import jax
 import pytest
@@ -272,3 +273,10 @@ def test_models_lists_every_file_with_its_parameters(capsys):
     assert listed[f'models/{name}.gin'] == number
   small, large = (out.index(f'gemma2_{size}.gin') for size in ('9b', '27b'))
   assert small < large
+
+
+def test_the_page_has_the_tables_that_the_script_prints(root):
+  script = runpy.run_path(str(root / 'tests/benchmarks/models_table.py'))
+  page = (root / 'docs/models.md').read_text()
+  for table in script['tables']():
+    assert table in page, 'run tests/benchmarks/models_table.py'
