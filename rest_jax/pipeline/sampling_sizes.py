@@ -99,11 +99,6 @@ def _lanes(num_samples: int) -> int:
   return even[0] if even[0] > most // 2 else most
 
 
-def weight_bytes(model: DecoderConfig) -> int:
-  """Memory of the weights that sampling multiplies, over all devices."""
-  return model.num_parameters * _width(model)
-
-
 def sample_bytes(
   model: DecoderConfig, lanes: int, prompt: int, completion: int
 ) -> float:
@@ -115,23 +110,20 @@ def sample_bytes(
     prompt: its padded length, in tokens.
     completion: its greatest length, in tokens.
   """
-  token = 2 * model.num_layers * model.num_kv_heads * model.head_dim
-  kept = token * _width(model) * (completion + prompt / lanes)
+  width = 2 if model.dtype == 'bfloat16' else 4
+  token = 2 * model.num_layers * model.num_kv_heads * model.head_dim * width
+  kept = token * (completion + prompt / lanes)
   # The logits are there in float32, sorted, and once more as masses.
   return kept + 6 * 4 * model.vocab_size
-
-
-def _width(model: DecoderConfig) -> int:
-  """Bytes of a number of the model's arithmetic."""
-  return 2 if model.dtype == 'bfloat16' else 4
 
 
 def _rows(asked: Asked, machine: Machine, padded: int, lanes: int) -> int:
   """Samples that are decoded at once, over all devices; a multiple of lanes."""
   model = asked.model
+  width = 2 if model.dtype == 'bfloat16' else 4
   row = sample_bytes(model, lanes, padded, asked.max_decode_length)
   total = machine.devices * machine.device_bytes * USABLE
-  left = total - weight_bytes(model)
+  left = total - model.num_parameters * width
   most = machine.devices * _ROWS[machine.kind]
   rows = min(most, int(left // row)) // lanes * lanes
   if rows < lanes:

@@ -57,7 +57,7 @@ def sampling_gib(model: DecoderConfig, slice_: topologies.Topology) -> str:
   """Memory of one chip while it decodes."""
   model = dataclasses.replace(model, dtype='bfloat16')
   fsdp = math.gcd(slice_.chips, model.embed_dim)
-  needed = sampling_sizes.weight_bytes(model) / fsdp
+  needed = 2 * model.num_parameters / fsdp
   sample = sampling_sizes.sample_bytes(model, LANES, PROMPT, COMPLETION)
   needed += GROUPS * LANES * sample
   return written(needed, slice_)
