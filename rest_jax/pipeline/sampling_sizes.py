@@ -4,6 +4,7 @@ import statistics
 
 from rest_jax.config import configuration
 from rest_jax.executors.machine import Machine
+from rest_jax.models.architecture import DecoderConfig
 from rest_jax.pipeline.sizes import (
   AUTO,
   GIB,
@@ -98,15 +99,29 @@ def _lanes(num_samples: int) -> int:
   return even[0] if even[0] > most // 2 else most
 
 
+def sample_bytes(
+  model: DecoderConfig, lanes: int, prompt: int, completion: int
+) -> float:
+  """Memory of one sample while it is decoded, estimated.
+
+  Args:
+    model: the network.
+    lanes: samples that share the keys and values of a prompt.
+    prompt: its padded length, in tokens.
+    completion: its greatest length, in tokens.
+  """
+  width = 2 if model.dtype == 'bfloat16' else 4
+  token = 2 * model.num_layers * model.num_kv_heads * model.head_dim * width
+  kept = token * (completion + prompt / lanes)
+  # The logits are there in float32, sorted, and once more as masses.
+  return kept + 6 * 4 * model.vocab_size
+
+
 def _rows(asked: Asked, machine: Machine, padded: int, lanes: int) -> int:
   """Samples that are decoded at once, over all devices; a multiple of lanes."""
   model = asked.model
   width = 2 if model.dtype == 'bfloat16' else 4
-  kept = 2 * model.num_layers * model.num_kv_heads * model.head_dim * width
-  # A row keeps its own completion and its share of the prompt; the logits are
-  # there in float32, sorted, and once more as masses.
-  row = kept * (asked.max_decode_length + padded / lanes)
-  row += 6 * 4 * model.vocab_size
+  row = sample_bytes(model, lanes, padded, asked.max_decode_length)
   total = machine.devices * machine.device_bytes * USABLE
   left = total - model.num_parameters * width
   most = machine.devices * _ROWS[machine.kind]

@@ -147,8 +147,11 @@ def training_bytes(
   block = width * (6 * model.embed_dim + 4 * heads + 4 * model.mlp_dim)
   block += 4 * 2 * model.num_heads * length  # scores of the attention
   kept = width * model.embed_dim
-  layers = model.num_layers * block if remat == 'none' else block
-  layers += model.num_layers * kept
+  # The layers of one repetition of the pattern are recomputed together.
+  together = len(model.layer_pattern)
+  if remat == 'none':
+    together = model.num_layers
+  layers = together * block + model.num_layers * kept
   logits = 3 * 4 * model.vocab_size
   return state + tokens * (layers + logits)
 

@@ -60,6 +60,33 @@ def test_recomputation_is_a_last_resort():
   assert {remats[0], remats[-1]} == {'full', 'none'}
 
 
+def test_the_layers_of_a_pattern_are_recomputed_together():
+  """XLA's CPU compiler: 106, 182, 498 MiB for patterns of 1, 2 and 6 layers.
+
+  That was of a network of 12 layers with embed_dim 256 and one row of 1024.
+  """
+
+  def activations(pattern, remat):
+    window = 256 if 'local' in pattern else None
+    model = dataclasses.replace(
+      SMOLLM2,
+      num_layers=12,
+      vocab_size=256,
+      layer_pattern=pattern,
+      window=window,
+    )
+    full = sizes.training_bytes(model, 1, 1024, 1024, remat)
+    return full - sizes.training_bytes(model, 1, 0, 1024, remat)
+
+  six = ('local',) * 5 + ('global',)
+  one, two, many = (
+    activations(pattern, 'full')
+    for pattern in (('global',), ('local', 'global'), six)
+  )
+  assert 1.5 < two / one < 2 and 4 < many / one < 6
+  assert many < activations(six, 'none') == activations(('global',), 'none')
+
+
 def test_an_8b_model_fits_a_pod_and_no_laptop():
   found = values(asked(LLAMA_8B), prompts(train=(300,) * 7000), POD)
   assert found['GROUPS'] * found['LANES'] >= 256
