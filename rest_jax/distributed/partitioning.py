@@ -109,6 +109,19 @@ def use(mesh: Mesh) -> Iterator[Mesh]:
     _MESH.reset(token)
 
 
+def in_use() -> Mesh | None:
+  """The mesh of the surrounding `use`; None outside of one."""
+  return _MESH.get()
+
+
+def platform() -> str:
+  """What the code being traced will run on: 'cpu', 'gpu' or 'tpu'."""
+  mesh = _MESH.get()
+  if mesh is None:
+    return jax.default_backend()
+  return mesh.devices.flat[0].platform
+
+
 def spec(
   names: Sequence[str | None], shape: Sequence[int], mesh: Mesh, what: str
 ) -> PartitionSpec:

@@ -119,8 +119,9 @@ class DecoderConfig(configuration.Configuration):
     remat: what the backward pass recomputes: 'none' keeps every activation,
       'full' keeps each block's input, 'dots' keeps matrix products.
     decode_loop: whether decoding unrolls the layers or scans over them.
-    attention: kernel of training and prefill; 'einsum' runs anywhere,
-      'splash' is the fused one of TPUs.
+    attention: how training and prefill attend: 'einsum' runs anywhere,
+      'splash' is the fused kernel of TPUs (splash.py), 'auto' is 'splash' on
+      TPUs and 'einsum' elsewhere.
   """
 
   vocab_size: int
@@ -152,7 +153,7 @@ class DecoderConfig(configuration.Configuration):
   matmul_precision: Literal['float32', 'tensorfloat32', 'bfloat16'] = 'float32'
   remat: Literal['none', 'full', 'dots'] = operational('none')
   decode_loop: Literal['unroll', 'scan'] = operational('unroll')
-  attention: Literal['einsum', 'splash'] = operational('einsum')
+  attention: Literal['auto', 'einsum', 'splash'] = operational('auto')
 
   def check(self):
     for name in ('vocab_size', 'num_layers', 'embed_dim', 'mlp_dim'):
@@ -213,6 +214,25 @@ class DecoderConfig(configuration.Configuration):
   def kind(self, layer: int) -> LayerKind:
     """Of the layer of this number, from 0."""
     return self.layer_pattern[layer % len(self.layer_pattern)]
+
+  def attention_on(self, platform: str) -> Literal['einsum', 'splash']:
+    """What `attention` means on devices of one kind.
+
+    Args:
+      platform: 'cpu', 'gpu' or 'tpu', as jax names it.
+
+    Raises:
+      ConfigurationError: the kernel does not run there.
+    """
+    if self.attention == 'splash' and platform != 'tpu':
+      raise configuration.ConfigurationError(
+        "ATTENTION (DecoderConfig.attention): got 'splash', the fused kernel "
+        f'of TPUs, and the devices here are of the kind {platform!r}. Use '
+        "'auto' or 'einsum'."
+      )
+    if self.attention == 'auto':
+      return 'splash' if platform == 'tpu' else 'einsum'
+    return self.attention
 
   @property
   def num_parameters(self) -> int:
