@@ -114,9 +114,13 @@ def in_use() -> Mesh | None:
   return _MESH.get()
 
 
-def platform() -> str:
-  """What the code being traced will run on: 'cpu', 'gpu' or 'tpu'."""
-  mesh = _MESH.get()
+def platform(mesh: Mesh | None = None) -> str:
+  """The kind of a mesh's devices: 'cpu', 'gpu' or 'tpu'.
+
+  Args:
+    mesh: None: the one in use, or jax's own devices outside of `use`.
+  """
+  mesh = mesh or _MESH.get()
   if mesh is None:
     return jax.default_backend()
   return mesh.devices.flat[0].platform

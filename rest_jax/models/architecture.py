@@ -7,7 +7,31 @@ from rest_jax.config import configuration
 from rest_jax.config.configuration import operational
 
 LayerKind = Literal['global', 'local']
+Attention = Literal['auto', 'einsum', 'splash']
 BLOCKS, REST = 'blocks', 'rest'  # where a network's stacks lie
+
+
+def attention_on(
+  platform: str, asked: Attention
+) -> Literal['einsum', 'splash']:
+  """How training and prefill attend on devices of one kind.
+
+  Args:
+    platform: 'cpu', 'gpu' or 'tpu', as jax names it.
+    asked: DecoderConfig.attention.
+
+  Raises:
+    ConfigurationError: the kernel does not run there.
+  """
+  if asked == 'splash' and platform != 'tpu':
+    raise configuration.ConfigurationError(
+      "ATTENTION (DecoderConfig.attention): got 'splash', the fused kernel of "
+      f'TPUs, and the devices here are of the kind {platform!r}. Use '
+      "--gin.ATTENTION=auto or 'einsum'."
+    )
+  if asked == 'auto':
+    return 'splash' if platform == 'tpu' else 'einsum'
+  return asked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,7 +177,7 @@ class DecoderConfig(configuration.Configuration):
   matmul_precision: Literal['float32', 'tensorfloat32', 'bfloat16'] = 'float32'
   remat: Literal['none', 'full', 'dots'] = operational('none')
   decode_loop: Literal['unroll', 'scan'] = operational('unroll')
-  attention: Literal['auto', 'einsum', 'splash'] = operational('auto')
+  attention: Attention = operational('auto')
 
   def check(self):
     for name in ('vocab_size', 'num_layers', 'embed_dim', 'mlp_dim'):
@@ -214,25 +238,6 @@ class DecoderConfig(configuration.Configuration):
   def kind(self, layer: int) -> LayerKind:
     """Of the layer of this number, from 0."""
     return self.layer_pattern[layer % len(self.layer_pattern)]
-
-  def attention_on(self, platform: str) -> Literal['einsum', 'splash']:
-    """What `attention` means on devices of one kind.
-
-    Args:
-      platform: 'cpu', 'gpu' or 'tpu', as jax names it.
-
-    Raises:
-      ConfigurationError: the kernel does not run there.
-    """
-    if self.attention == 'splash' and platform != 'tpu':
-      raise configuration.ConfigurationError(
-        "ATTENTION (DecoderConfig.attention): got 'splash', the fused kernel "
-        f'of TPUs, and the devices here are of the kind {platform!r}. Use '
-        "'auto' or 'einsum'."
-      )
-    if self.attention == 'auto':
-      return 'splash' if platform == 'tpu' else 'einsum'
-    return self.attention
 
   @property
   def num_parameters(self) -> int:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from rest_jax.distributed import partitioning
 from rest_jax.distributed.partitioning import constrain
-from rest_jax.models import splash
+from rest_jax.models import architecture, splash
 from rest_jax.models.architecture import DecoderConfig, LayerKind
 
 # A masked score. Not -inf: the softmax of a row of nothing but -inf is NaN, in
@@ -66,7 +66,8 @@ def causal(
   # A block of the fused kernel has 128 tokens or more, nearly all of them
   # padding in a shorter row; fresh weights are made from rows of one token.
   if length >= splash.LANES:
-    if config.attention_on(partitioning.platform()) == 'splash':
+    platform = partitioning.platform()
+    if architecture.attention_on(platform, config.attention) == 'splash':
       out_BLKRE = splash.causal(
         segment_ids_BL, config, kind, scale(config), q_BLKRE, k_BLKE, v_BLKE
       )

@@ -93,7 +93,7 @@ def _fitted(
   for remat in ('none', 'full') if asked.derives_remat else (model.remat,):
     for microbatches in _divisors(rows // shards):
       tokens = rows // shards // microbatches * length  # of a device
-      needed = training_bytes(model, machine.devices, tokens, length, remat)
+      needed = training_bytes(model, machine, tokens, length, remat)
       few = tokens <= _MICROBATCH_TOKENS.get(machine.kind, tokens)
       if needed <= usable and (few or tokens == length):
         return microbatches, remat, needed

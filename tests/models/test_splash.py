@@ -3,6 +3,10 @@
 import contextlib
 import dataclasses
 import functools
+import importlib.util
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +17,7 @@ import tiny_run
 
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning
-from rest_jax.models import attention, network, splash
+from rest_jax.models import architecture, attention, network, splash
 
 
 def config(**changes):
@@ -201,12 +205,56 @@ def test_a_networks_gradients_are_the_same(remat, shape, on_tpu):
 
 
 def test_the_kernel_is_of_tpus():
-  assert config(attention='auto').attention_on('tpu') == 'splash'
+  assert architecture.attention_on('tpu', 'auto') == 'splash'
+  assert architecture.attention_on('tpu', 'einsum') == 'einsum'
   for platform in ('cpu', 'gpu'):
-    assert config(attention='auto').attention_on(platform) == 'einsum'
-  assert config(attention='einsum').attention_on('tpu') == 'einsum'
+    assert architecture.attention_on(platform, 'auto') == 'einsum'
   c = config(attention='splash')
   with pytest.raises(configuration.ConfigurationError) as error:
     attention.causal(ROWS, c, 'global', False, *inputs(c, ROWS)[:3])
   assert "of the kind 'cpu'" in str(error.value)
-  assert "'auto' or 'einsum'" in str(error.value)
+  assert '--gin.ATTENTION=auto' in str(error.value)
+
+
+_COMPILED = """
+from rest_jax import preflight
+import small_networks
+from rest_jax.distributed import partitioning
+from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig
+
+model = small_networks.network(
+  embed_dim=128, num_layers=2, num_heads=4, head_dim=80, max_length=640,
+  layer_pattern=('local', 'global'), window=200, attention_soft_cap=50.0,
+  dtype='bfloat16', remat='dots',
+)
+mesh = partitioning.make_mesh(
+  partitioning.MeshConfig(data=2, fsdp=2, tensor=2),
+  preflight.topology_devices('v5e:2x4', 1),
+)
+train = TrainConfig(max_steps=1, batch_rows=8)
+compiled = preflight.compile_step(
+  model, OptimizerConfig(learning_rate=1e-3), train, mesh, 600
+)
+for line in compiled.as_text().splitlines():
+  if 'tpu_custom_call' in line:
+    print(line.split(' = ')[0])
+"""
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec('libtpu') is None, reason='needs libtpu: extra tpu'
+)
+def test_a_training_step_with_the_kernel_compiles_for_a_tpu_that_is_not_here():
+  """With GQA, local layers, a soft cap, padded rows and recomputation."""
+  done = subprocess.run(
+    [sys.executable, '-c', _COMPILED],
+    capture_output=True,
+    text=True,
+    env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  # Each of the pattern's two layers: forward, again for the backward pass,
+  # and the gradients of queries and of keys with values.
+  assert done.stdout.count('splash_mha_fwd') == 4
+  assert done.stdout.count('splash_mha_dq') == 2
+  assert done.stdout.count('splash_mha_dkv') == 2
