@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 
@@ -202,6 +203,36 @@ def test_a_networks_gradients_are_the_same(remat, shape, on_tpu):
   assert max(np.abs(leaf).max() for leaf in leaves) > 1e-2
   for a, b in zip(jax.tree.leaves(got), leaves, strict=True):
     np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-4)
+
+
+@pytest.mark.parametrize(
+  ('dtype', 'asked', 'expected'),
+  [
+    ('float32', 'float32', 'HIGHEST'),
+    ('float32', 'bfloat16', 'DEFAULT'),
+    # The compiler refuses a kernel that multiplies bfloat16 in float32.
+    ('bfloat16', 'float32', 'DEFAULT'),
+  ],
+)
+def test_the_backward_pass_has_the_precision_of_the_forward_pass(
+  dtype, asked, expected
+):
+  c = config(head_dim=64, matmul_precision=asked)
+  *given, do = (x.astype(dtype) for x in inputs(c, ROWS))
+
+  def gradients(q, k, v):
+    def loss(q, k, v):
+      with jax.default_matmul_precision(asked):  # as the network's layers
+        out = splash.causal(ROWS, c, 'global', 1.0, q, k, v)
+        return jnp.sum(out * do)
+
+    return jax.grad(loss, (0, 1, 2))(q, k, v)
+
+  text = str(jax.make_jaxpr(gradients)(*given))
+  found = re.findall(r'precision=\(?(?:Precision\.)?(\w+)', text)
+  # Of the kernels: 2 products forward, 3 for the queries' gradient, 4 for the
+  # others; and one of the output with its gradient.
+  assert len(found) == 10 and set(found) == {expected}
 
 
 def test_the_kernel_is_of_tpus():
