@@ -182,9 +182,10 @@ def _kernel(
   else:
     # The window counts the newest token, jax's LocalMask what lies before it.
     mask = splash_attention.LocalMask(shape, (window - 1, 0), 0)
-  # The lists of blocks are arrays; they must not belong to the trace in which
-  # they happen to be made first.
-  with jax.ensure_compile_time_eval():
+  # The kernel holds lists of blocks as arrays, which must not belong to the
+  # trace in which they happen to be made first. jax.ensure_compile_time_eval
+  # does not do under shard_map within a scan.
+  with jax.core.eval_context():
     kernel = splash_attention.make_splash_mha(
       splash_attention.MultiHeadMask([mask] * heads),
       block_sizes=splash_attention.BlockSizes(
