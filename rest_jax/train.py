@@ -24,6 +24,7 @@ from rest_jax.artifacts import (
 )
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
+from rest_jax.models import architecture
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import requests
@@ -249,6 +250,9 @@ def _finish(
     recorded={
       'jax': jax.__version__,
       'device': str(grid.mesh.devices.flat[0].device_kind),
+      'attention': architecture.attention_on(
+        partitioning.platform(grid.mesh), grid.model.attention
+      ),
       'mesh': {axis: int(size) for axis, size in grid.mesh.shape.items()},
     },
     content=[chosen['folder'], chosen['best_step']],

@@ -109,6 +109,23 @@ def use(mesh: Mesh) -> Iterator[Mesh]:
     _MESH.reset(token)
 
 
+def in_use() -> Mesh | None:
+  """The mesh of the surrounding `use`; None outside of one."""
+  return _MESH.get()
+
+
+def platform(mesh: Mesh | None = None) -> str:
+  """The kind of a mesh's devices: 'cpu', 'gpu' or 'tpu'.
+
+  Args:
+    mesh: None: the one in use, or jax's own devices outside of `use`.
+  """
+  mesh = mesh or _MESH.get()
+  if mesh is None:
+    return jax.default_backend()
+  return mesh.devices.flat[0].platform
+
+
 def spec(
   names: Sequence[str | None], shape: Sequence[int], mesh: Mesh, what: str
 ) -> PartitionSpec:

@@ -7,7 +7,31 @@ from rest_jax.config import configuration
 from rest_jax.config.configuration import operational
 
 LayerKind = Literal['global', 'local']
+Attention = Literal['auto', 'einsum', 'splash']
 BLOCKS, REST = 'blocks', 'rest'  # where a network's stacks lie
+
+
+def attention_on(
+  platform: str, asked: Attention
+) -> Literal['einsum', 'splash']:
+  """How training and prefill attend on devices of one kind.
+
+  Args:
+    platform: 'cpu', 'gpu' or 'tpu', as jax names it.
+    asked: DecoderConfig.attention.
+
+  Raises:
+    ConfigurationError: the kernel does not run there.
+  """
+  if asked == 'splash' and platform != 'tpu':
+    raise configuration.ConfigurationError(
+      "ATTENTION (DecoderConfig.attention): got 'splash', the fused kernel of "
+      f'TPUs, and the devices here are of the kind {platform!r}. Use '
+      "--gin.ATTENTION=auto or 'einsum'."
+    )
+  if asked == 'auto':
+    return 'splash' if platform == 'tpu' else 'einsum'
+  return asked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,8 +143,9 @@ class DecoderConfig(configuration.Configuration):
     remat: what the backward pass recomputes: 'none' keeps every activation,
       'full' keeps each block's input, 'dots' keeps matrix products.
     decode_loop: whether decoding unrolls the layers or scans over them.
-    attention: kernel of training and prefill; 'einsum' runs anywhere,
-      'splash' is the fused one of TPUs.
+    attention: how training and prefill attend: 'einsum' runs anywhere,
+      'splash' is the fused kernel of TPUs (splash.py), 'auto' is 'splash' on
+      TPUs and 'einsum' elsewhere.
   """
 
   vocab_size: int
@@ -152,7 +177,7 @@ class DecoderConfig(configuration.Configuration):
   matmul_precision: Literal['float32', 'tensorfloat32', 'bfloat16'] = 'float32'
   remat: Literal['none', 'full', 'dots'] = operational('none')
   decode_loop: Literal['unroll', 'scan'] = operational('unroll')
-  attention: Literal['einsum', 'splash'] = operational('einsum')
+  attention: Attention = operational('auto')
 
   def check(self):
     for name in ('vocab_size', 'num_layers', 'embed_dim', 'mlp_dim'):

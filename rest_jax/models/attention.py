@@ -12,7 +12,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rest_jax.distributed import partitioning
 from rest_jax.distributed.partitioning import constrain
+from rest_jax.models import architecture, splash
 from rest_jax.models.architecture import DecoderConfig, LayerKind
 
 # A masked score. Not -inf: the softmax of a row of nothing but -inf is NaN, in
@@ -54,9 +56,22 @@ def causal(
 
   Returns:
     (o_BLKRE in the dtype of the values, (k, v) or None).
+
+  Raises:
+    ConfigurationError: config.attention names a kernel that these devices do
+      not have.
   """
   kept = (k_BLKE, v_BLKE) if keep_kv else None
   length = q_BLKRE.shape[1]
+  # A block of the fused kernel has 128 tokens or more, nearly all of them
+  # padding in a shorter row; fresh weights are made from rows of one token.
+  if length >= splash.LANES:
+    platform = partitioning.platform()
+    if architecture.attention_on(platform, config.attention) == 'splash':
+      out_BLKRE = splash.causal(
+        segment_ids_BL, config, kind, scale(config), q_BLKRE, k_BLKE, v_BLKE
+      )
+      return out_BLKRE, kept
   scores_BKRLM = jnp.einsum(
     'BLKRE,BMKE->BKRLM', q_BLKRE, k_BLKE, preferred_element_type=jnp.float32
   ) * scale(config)

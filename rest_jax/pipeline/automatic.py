@@ -20,6 +20,7 @@ from rest_jax.artifacts import manifests, run_paths, storage
 from rest_jax.config import gin_parser
 from rest_jax.executors import machine
 from rest_jax.executors.jobs import Resources
+from rest_jax.models import architecture
 from rest_jax.pipeline import (
   estimates,
   own_defaults,
@@ -46,8 +47,11 @@ _DIALS_OF_NEEDS = (
 _CONTEXT = (
   *('RUN_DIR', 'BASE_CHECKPOINT_PATH', 'VOCABULARY', 'INPUT', 'TOPOLOGY'),
   *('SLICES', 'TASKS', 'EVAL_TASKS', 'CHECKPOINTS', 'INPUT_TEST'),
-  'MANUAL_DIR',
+  *('MANUAL_DIR', 'ATTENTION'),
 )
+# What 'auto' means follows from the devices alone: the jobs find out
+# (architecture.attention_on), and a run may go on with other devices.
+_OF_THE_DEVICES = ('ATTENTION',)
 
 
 @dataclasses.dataclass
@@ -76,7 +80,7 @@ class Automatic:
     self._asked = [
       name
       for name, value in self._bound().items()
-      if value == repr(AUTO) and name.isupper()
+      if value == repr(AUTO) and name.isupper() and name not in _OF_THE_DEVICES
     ]
     standing = _read(self._file) if self._file else {}
     self.entries = {
@@ -123,8 +127,11 @@ class Automatic:
       What was derived now, by its dial.
 
     Raises:
-      ConfigurationError: the checkpoint, or the input, is not what it must be.
+      ConfigurationError: the checkpoint, or the input, is not what it must be,
+        or the devices have not the kernel that ATTENTION names.
     """
+    if self.context.get('ATTENTION') == 'splash':
+      architecture.attention_on(self.devices().kind, 'splash')
     wanted = [name for name in self.pending if name in own_defaults.BEFORE_PLAN]
     if not wanted:
       return {}

@@ -98,7 +98,7 @@ def of_run(
     training_seconds=iterations * dials['MAX_STEPS'] / 2 * step,
     training_bytes=sizes.training_bytes(
       model,
-      devices,
+      machine,
       tokens // dials['MICROBATCHES'] // devices,
       dials['ROW_LENGTH'],
       remat,

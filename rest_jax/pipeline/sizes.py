@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from rest_jax.config import configuration
+from rest_jax.executors.machine import Machine
+from rest_jax.models import architecture
 from rest_jax.models.architecture import DecoderConfig
 
 GIB = 2**30
@@ -128,13 +130,13 @@ def require_room(asked: Asked, prompts: Prompts) -> None:
 
 
 def training_bytes(
-  model: DecoderConfig, devices: int, tokens: int, length: int, remat: str
+  model: DecoderConfig, machine: Machine, tokens: int, length: int, remat: str
 ) -> float:
   """Memory of one device in a training step, estimated.
 
   Args:
     model: the network.
-    devices: that the parameters are split over.
+    machine: whose devices the parameters are split over.
     tokens: of a microbatch, on one device.
     length: of a row, in tokens.
     remat: what the backward pass recomputes.
@@ -142,10 +144,11 @@ def training_bytes(
   width = 2 if model.dtype == 'bfloat16' else 4
   stored = 2 if model.param_dtype == 'bfloat16' else 4
   copies = 2 + _OPTIMIZER_COPIES  # parameters, gradients, the optimiser's
-  state = model.num_parameters * stored * copies / devices
+  state = model.num_parameters * stored * copies / machine.devices
   heads = model.num_heads * model.head_dim
   block = width * (6 * model.embed_dim + 4 * heads + 4 * model.mlp_dim)
-  block += 4 * 2 * model.num_heads * length  # scores of the attention
+  if architecture.attention_on(machine.kind, model.attention) == 'einsum':
+    block += 4 * 2 * model.num_heads * length  # scores of the attention
   kept = width * model.embed_dim
   # The layers of one repetition of the pattern are recomputed together.
   together = len(model.layer_pattern)

@@ -20,7 +20,7 @@ from rest_jax.pipeline.sizes import (
 # By kind of device: tokens of a training step at most; multiples of a row's
 # length.
 _STEP_TOKENS = {'cpu': 2048, 'gpu': 65_536, 'tpu': 131_072}
-_ROW = {'cpu': 64, 'gpu': 128, 'tpu': 128}
+_ROW = {'cpu': 64, 'gpu': 128, 'tpu': 512}  # 512: splash.py's blocks
 # A microbatch of more tokens makes no step on a CPU faster, and needs memory.
 _MICROBATCH_TOKENS = {'cpu': 1024}
 _STEPS_PER_EPOCH = 8  # at least, where there are enough examples
@@ -93,7 +93,7 @@ def _fitted(
   for remat in ('none', 'full') if asked.derives_remat else (model.remat,):
     for microbatches in _divisors(rows // shards):
       tokens = rows // shards // microbatches * length  # of a device
-      needed = training_bytes(model, machine.devices, tokens, length, remat)
+      needed = training_bytes(model, machine, tokens, length, remat)
       few = tokens <= _MICROBATCH_TOKENS.get(machine.kind, tokens)
       if needed <= usable and (few or tokens == length):
         return microbatches, remat, needed

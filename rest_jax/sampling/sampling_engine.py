@@ -18,7 +18,7 @@ import numpy as np
 
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost
-from rest_jax.models import decoding
+from rest_jax.models import architecture, decoding
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.sampling import decode_programs, identity, stops, token_choice
 from rest_jax.sampling.requests import Completion, Request, Text
@@ -263,7 +263,7 @@ def fingerprint(
     'max_decode_length': config.max_decode_length,
     'prompt_bucket': config.prompt_bucket,
     'decode_loop': model.decode_loop,
-    'attention': model.attention,
+    'attention': architecture.attention_on(device.platform, model.attention),
     'dtype': model.dtype,
     'mesh': {axis: int(size) for axis, size in mesh.shape.items()},
     'device': f'{device.platform} {device.device_kind}',

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from rest_jax.artifacts import manifests, storage
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
+from rest_jax.models import architecture
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
 from rest_jax.training import early_stopping, optimizers, train_step
@@ -79,6 +80,8 @@ class Grid:
     self.folder, self.init_path = folder, init_path
     self.model, self.config = model, config
     self.mesh = partitioning.make_mesh(mesh)
+    # Refused here, and not after the weights are loaded.
+    architecture.attention_on(partitioning.platform(self.mesh), model.attention)
     table = examples.table(columns=['token_ids', 'weight', 'segment_types'])
     _require_ids(table, model, examples.folder)
     self.packer = Packer(

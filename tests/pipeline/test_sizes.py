@@ -43,7 +43,7 @@ def test_a_training_step_fits_into_the_memory(gib):
   found = values(asked(), prompts(), machine)
   needed = sizes.training_bytes(
     SMOLLM2,
-    1,
+    machine,
     found['BATCH_ROWS'] // found['MICROBATCHES'] * found['ROW_LENGTH'],
     found['ROW_LENGTH'],
     found['REMAT'],
