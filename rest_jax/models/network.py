@@ -234,20 +234,36 @@ class Decoder(nn.Module):
     """
     c = self.config
 
+    def one(kind, block, x_BLD, turns, segment_ids_BL):
+      attend = functools.partial(
+        attention.causal, segment_ids_BL, c, kind, keep_kv
+      )
+      return block(x_BLD, turns, attend)
+
+    layer_of = {kind: functools.partial(one, kind) for kind in stack.kinds}
+    if c.remat != 'none':
+      # Layer by layer: the backward pass of a whole pattern at once would hold
+      # the activations of all its layers. Two layers in one body of the loop
+      # need the barriers of prevent_cse, or all are recomputed at its start.
+      layer_of = {
+        kind: nn.remat(
+          layer,
+          policy=_REMAT_POLICIES[c.remat],
+          prevent_cse=len(stack.kinds) > 1,
+        )
+        for kind, layer in layer_of.items()
+      }
+
     def body(layers, x_BLD, turns, segment_ids_BL):
       blocks = [layers] if isinstance(layers, Block) else layers.layers
       kept = []
       for kind, block in zip(stack.kinds, blocks, strict=True):
-        attend = functools.partial(
-          attention.causal, segment_ids_BL, c, kind, keep_kv
+        x_BLD, kept_here = layer_of[kind](
+          block, x_BLD, turns[kind], segment_ids_BL
         )
-        x_BLD, kept_here = block(x_BLD, turns[kind], attend)
         kept.append(kept_here)
       return x_BLD, kept
 
-    if c.remat != 'none':
-      policy = _REMAT_POLICIES[c.remat]
-      body = nn.remat(body, policy=policy, prevent_cse=False)
     return nn.scan(
       body,
       variable_axes={'params': 0},
