@@ -19,8 +19,9 @@ from rest_jax.artifacts import (
   storage,
   weight_digests,
 )
+from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning
-from rest_jax.models import network
+from rest_jax.models import adapters, network
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import trained
 
@@ -62,20 +63,31 @@ def load(
   *,
   dtype: str | None = None,
 ) -> Any:
-  """The weights, on the mesh.
+  """The weights, on the mesh. Collective, where they are adapters.
 
   Args:
-    source: a path in one of the formats that hold weights.
+    source: a path in one of the formats that hold weights. LoRA adapters of
+      the train stage are merged into the model that they belong to.
     model: the network they must fit.
     mesh: the devices that they are laid out on.
-    dtype: that they are cast to; param_dtype by default.
+    dtype: that they are cast to; param_dtype by default. Adapters are added to
+      weights of this dtype, as they were trained beside weights of
+      model.dtype.
 
   Returns:
     The parameters of network.Decoder, sharded over the mesh.
 
   Raises:
-    ConfigurationError: nothing is there, or it does not fit the network.
+    ConfigurationError: nothing is there, it does not fit the network, or the
+      model that adapters belong to is not where it was.
   """
+  base = base_of(source)
+  if base is not None:
+    _require_base(source, base)
+    params = load(base.base, model, mesh, dtype=dtype)
+    target = adapters.abstract(model, base.config, mesh)
+    found = trained.load(source, model, target)
+    return adapters.merge(params, found, model, base.config, donate=True)
   reader = _reader(source)
   return reader.load(source, model, abstract(model, mesh, dtype))
 
@@ -100,6 +112,28 @@ def iteration(source: storage.PathLike) -> int:
   if model_formats.of_weights(source).name != model_formats.TRAIN:
     return 0
   return trained.iteration(source)
+
+
+def base_of(source: storage.PathLike) -> trained.Adapters | None:
+  """What LoRA adapters at a path belong to; None: a whole model is there."""
+  if model_formats.of_weights(source).name != model_formats.TRAIN:
+    return None
+  return trained.adapters(source)
+
+
+def _require_base(source: storage.PathLike, base: trained.Adapters) -> None:
+  """Raises unless the model that adapters belong to is where it was."""
+  if not multihost.from_writer(base.base.exists):
+    raise configuration.ConfigurationError(
+      f'{source}: holds LoRA adapters of the model {base.base}, which is not '
+      'there. Put that model back, or a link to it.'
+    )
+  if digest(base.base) != base.digest:
+    raise configuration.ConfigurationError(
+      f'{source}: holds LoRA adapters that were trained on another model than '
+      f'the one that is now at {base.base}. Put that model back, or train '
+      'again.'
+    )
 
 
 def _reader(source: storage.PathLike) -> ModuleType:
