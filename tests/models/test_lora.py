@@ -52,7 +52,7 @@ def drawn(model, config=LORA):
   made = adapters.fresh(model, config, jax.random.key(3))
   rng = np.random.default_rng(0)
   return jax.tree.map(
-    lambda w: jnp.asarray(rng.normal(size=w.shape) * 0.3, jnp.float32), made
+    lambda w: jnp.asarray(rng.normal(size=w.shape) * 0.12, jnp.float32), made
   )
 
 
