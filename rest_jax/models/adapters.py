@@ -36,7 +36,7 @@ def abstract(model: DecoderConfig, config: LoraConfig, mesh: Mesh) -> Any:
   tree: dict[str, Any] = {}
   for one in lora.adapted(model, config):
     axes = one.axes()
-    pair = {
+    arrays = {
       name: jax.ShapeDtypeStruct(
         shape,
         jnp.float32,
@@ -46,7 +46,7 @@ def abstract(model: DecoderConfig, config: LoraConfig, mesh: Mesh) -> Any:
       )
       for name, shape in one.shapes(model, config.rank).items()
     }
-    _put(tree, one.path, pair)
+    _put(tree, one.path, arrays)
   return {COLLECTION: tree}
 
 
@@ -68,6 +68,11 @@ def fresh(model: DecoderConfig, config: LoraConfig, key: jax.Array) -> Any:
     a = jax.random.uniform(own, shapes['a'], jnp.float32, -bound, bound)
     _put(tree, one.path, {'a': a, 'b': jnp.zeros(shapes['b'], jnp.float32)})
   return {COLLECTION: tree}
+
+
+def pair(adapters: Any, one: lora.Adapted) -> dict[str, jax.Array]:
+  """The stacked A and B of one matrix: {'a': …, 'b': …}."""
+  return _at(adapters[COLLECTION], one.path)
 
 
 def beside(frozen: Any, adapters: Any, config: LoraConfig) -> Any:
@@ -113,9 +118,9 @@ def merge(
   add = _add_in_place if donate else _add
   tree = _copied(params['params'])
   for one in lora.adapted(model, config):
-    pair, weight = _at(adapters[COLLECTION], one.path), _at(tree, one.path)
+    both, weight = pair(adapters, one), _at(tree, one.path)
     made = add(
-      weight, pair['a'], pair['b'], config.scale, one.matrix, weight.sharding
+      weight, both['a'], both['b'], config.scale, one.matrix, weight.sharding
     )
     _put(tree, one.path, made)
   return {**params, 'params': tree}

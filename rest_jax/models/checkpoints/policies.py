@@ -85,8 +85,7 @@ def load(
   if base is not None:
     _require_base(source, base)
     params = load(base.base, model, mesh, dtype=dtype)
-    target = adapters.abstract(model, base.config, mesh)
-    found = trained.load(source, model, target)
+    found = load_adapters(source, model, mesh)
     return adapters.merge(params, found, model, base.config, donate=True)
   reader = _reader(source)
   return reader.load(source, model, abstract(model, mesh, dtype))
@@ -112,6 +111,24 @@ def iteration(source: storage.PathLike) -> int:
   if model_formats.of_weights(source).name != model_formats.TRAIN:
     return 0
   return trained.iteration(source)
+
+
+def load_adapters(
+  source: storage.PathLike, model: DecoderConfig, mesh: Mesh
+) -> Any:
+  """The LoRA adapters at a path for which `base_of` is not None, not merged.
+
+  Args:
+    source: a folder of the train stage.
+    model: the network they must fit.
+    mesh: the devices that they are laid out on.
+
+  Returns:
+    The adapters, as models/adapters.py makes them.
+  """
+  config = trained.adapters(source).config
+  target = adapters.abstract(model, config, mesh)
+  return trained.load(source, model, target)
 
 
 def base_of(source: storage.PathLike) -> trained.Adapters | None:
