@@ -259,7 +259,7 @@ def test_adapters_on_adapters_and_all_weights_on_adapters(base, run):
   whole = run(
     'iteration_03', start='iteration_02', learning_rates=[1e-12], config=config
   )
-  assert trained.adapters(whole.folder) is None
+  assert trained.adapter_base(whole.folder) is None
   for path, leaf in params_of(whole.folder).items():
     np.testing.assert_allclose(leaf, found[path], atol=1e-8)
 
@@ -309,7 +309,7 @@ def test_a_run_made_before_lora_existed_stands(base, run):
     del fingerprint['semantic']['config']['lora']
     storage.write_json(old.folder / name, value)
   assert run(config=config).digest == old.digest
-  assert trained.adapters(old.folder) is None
+  assert trained.adapter_base(old.folder) is None
   with pytest.raises(
     fingerprints.FingerprintError,
     match='config.lora.rank: stands as 0, asked for 2',

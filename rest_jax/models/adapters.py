@@ -70,7 +70,7 @@ def fresh(model: DecoderConfig, config: LoraConfig, key: jax.Array) -> Any:
   return {COLLECTION: tree}
 
 
-def pair(adapters: Any, one: lora.Adapted) -> dict[str, jax.Array]:
+def pair(adapters: Any, one: lora.AdaptedMatrix) -> dict[str, jax.Array]:
   """The stacked A and B of one matrix: {'a': …, 'b': …}."""
   return _at(adapters[COLLECTION], one.path)
 

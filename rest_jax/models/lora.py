@@ -59,7 +59,7 @@ class LoraConfig(configuration.Configuration):
     return self.alpha / self.rank
 
 
-class Adapted(NamedTuple):
+class AdaptedMatrix(NamedTuple):
   """A matrix that has an adapter.
 
   Attributes:
@@ -91,14 +91,14 @@ class Adapted(NamedTuple):
     }
 
 
-def adapted(model: DecoderConfig, config: LoraConfig) -> list[Adapted]:
+def adapted(model: DecoderConfig, config: LoraConfig) -> list[AdaptedMatrix]:
   """The matrices that have an adapter, in the order of the network.
 
   Raises:
     ConfigurationError: config.targets matches none of the network's matrices.
   """
   every = [
-    Adapted(f'{stack.block(place)}/{name}', matrix, stack.layers(place))
+    AdaptedMatrix(f'{stack.block(place)}/{name}', matrix, stack.layers(place))
     for stack in model.stacks
     for place in range(len(stack.kinds))
     for name, matrix in MATRICES.items()

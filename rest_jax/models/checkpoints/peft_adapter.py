@@ -79,7 +79,7 @@ def _tensors(
       yield f'{name}.lora_B.weight', np.ascontiguousarray(b[index].T)
 
 
-def _module(one: lora.Adapted, layer: int) -> str:
+def _module(one: lora.AdaptedMatrix, layer: int) -> str:
   """Hugging Face's name of a layer's matrix."""
   name = one.path.rpartition('/')[2]
   return f'model.layers.{layer}.{safetensors._LAYER_NAMES[name]}'

@@ -81,10 +81,10 @@ def load(
     ConfigurationError: nothing is there, it does not fit the network, or the
       model that adapters belong to is not where it was.
   """
-  base = base_of(source)
+  base = adapter_base(source)
   if base is not None:
     _require_base(source, base)
-    params = load(base.base, model, mesh, dtype=dtype)
+    params = load(base.path, model, mesh, dtype=dtype)
     found = load_adapters(source, model, mesh)
     return adapters.merge(params, found, model, base.config, donate=True)
   reader = _reader(source)
@@ -116,39 +116,39 @@ def iteration(source: storage.PathLike) -> int:
 def load_adapters(
   source: storage.PathLike, model: DecoderConfig, mesh: Mesh
 ) -> Any:
-  """The LoRA adapters at a path for which `base_of` is not None, not merged.
+  """LoRA adapters that the train stage saved, not merged.
 
   Args:
-    source: a folder of the train stage.
+    source: a folder for which `adapter_base` is not None.
     model: the network they must fit.
     mesh: the devices that they are laid out on.
 
   Returns:
     The adapters, as models/adapters.py makes them.
   """
-  config = trained.adapters(source).config
+  config = trained.adapter_base(source).config
   target = adapters.abstract(model, config, mesh)
   return trained.load(source, model, target)
 
 
-def base_of(source: storage.PathLike) -> trained.Adapters | None:
+def adapter_base(source: storage.PathLike) -> trained.AdapterBase | None:
   """What LoRA adapters at a path belong to; None: a whole model is there."""
   if model_formats.of_weights(source).name != model_formats.TRAIN:
     return None
-  return trained.adapters(source)
+  return trained.adapter_base(source)
 
 
-def _require_base(source: storage.PathLike, base: trained.Adapters) -> None:
+def _require_base(source: storage.PathLike, base: trained.AdapterBase) -> None:
   """Raises unless the model that adapters belong to is where it was."""
-  if not multihost.from_writer(base.base.exists):
+  if not multihost.from_writer(base.path.exists):
     raise configuration.ConfigurationError(
-      f'{source}: holds LoRA adapters of the model {base.base}, which is not '
+      f'{source}: holds LoRA adapters of the model {base.path}, which is not '
       'there. Put that model back, or a link to it.'
     )
-  if digest(base.base) != base.digest:
+  if digest(base.path) != base.digest:
     raise configuration.ConfigurationError(
       f'{source}: holds LoRA adapters that were trained on another model than '
-      f'the one that is now at {base.base}. Put that model back, or train '
+      f'the one that is now at {base.path}. Put that model back, or train '
       'again.'
     )
 

@@ -22,16 +22,16 @@ BASE = 'base'  # of a manifest's record: the model that adapters belong to
 _RUN = '../../'  # of a run, from <run>/<model>/checkpoints
 
 
-class Adapters(NamedTuple):
-  """What the manifest of a folder of adapters says.
+class AdapterBase(NamedTuple):
+  """The model that a folder of adapters belongs to.
 
   Attributes:
-    base: where the model lies that they belong to.
-    digest: that model's (policies.digest).
-    config: the adapters' own.
+    path: where it lies.
+    digest: what it was when they were trained (policies.digest).
+    config: of the adapters.
   """
 
-  base: storage.Path
+  path: storage.Path
   digest: str
   config: LoraConfig
 
@@ -56,8 +56,8 @@ def network(source: storage.PathLike) -> DecoderConfig:
     ) from error
 
 
-def adapters(source: storage.PathLike) -> Adapters | None:
-  """What a folder of the train stage says of its adapters.
+def adapter_base(source: storage.PathLike) -> AdapterBase | None:
+  """The model that the adapters in a folder of the train stage belong to.
 
   Args:
     source: the stage's folder.
@@ -75,7 +75,7 @@ def adapters(source: storage.PathLike) -> Adapters | None:
   if base.startswith(_RUN):
     run_dir = storage.absolute(source).parent.parent
     base = run_dir / base.removeprefix(_RUN)
-  return Adapters(
+  return AdapterBase(
     storage.path(base),
     manifest.fingerprint['inputs']['init'],
     LoraConfig(**made),
