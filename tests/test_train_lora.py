@@ -168,6 +168,23 @@ def test_the_manifest_names_the_base_so_that_a_run_can_be_moved(
   assert_same(params_of(tmp_path / 'moved/iteration_01/checkpoints'), before)
 
 
+@pytest.mark.parametrize(
+  'folder, base, recorded',
+  [
+    ('gs://b/r/sft/checkpoints', 'gs://b/r/base/checkpoints', None),
+    ('gs://b/r/sft/checkpoints', 'gs://b/models/x', 'gs://b/models/x'),
+    ('gs://b/r/sft/checkpoints', '/models/x.gguf', '/models/x.gguf'),
+    ('/runs/r/sft/checkpoints', '/runs/r/base/checkpoints', None),
+    ('/runs/r/sft/checkpoints', '/runs/r2/base', '/runs/r2/base'),
+  ],
+)
+def test_a_base_is_named_from_the_run_or_by_its_whole_path(
+  folder, base, recorded
+):
+  expected = recorded or '../../base/checkpoints'
+  assert trained.base_to_record(folder, base) == expected
+
+
 @pytest.mark.parametrize('step', [4, 5])
 def test_stopped_by_sigterm_and_resumed_equals_never_stopped(
   base, run, monkeypatch, step
