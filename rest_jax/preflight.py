@@ -57,7 +57,7 @@ def preflight(
     slices: of that topology.
     model: the network.
     optimizer: whose state counts too.
-    config: batch_rows and row_length.
+    config: batch_rows, row_length, LoRA.
     mesh: over all chips.
 
   Raises:
@@ -235,7 +235,9 @@ def compile_step(
 ) -> Any:
   """The compiled training step of the train stage, for these devices."""
   transform = optimizers.make(optimizer, config.max_steps)
-  abstract, shardings = train_step.shardings(model, transform, mesh)
+  abstract, shardings = train_step.shardings(
+    model, transform, mesh, config.lora
+  )
   state = jax.tree.map(
     lambda leaf, where: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=where
@@ -253,11 +255,16 @@ def compile_step(
     for name, where in train_step.batch_shardings(mesh, rows).items()
   }
   step = train_step.make_step(
-    model, transform, mesh, microbatches=config.microbatches
+    model,
+    transform,
+    mesh,
+    microbatches=config.microbatches,
+    lora=config.lora,
   )
+  base = train_step.frozen(model, mesh, config.lora)
   return (
     jax.jit(step, donate_argnums=(0,), out_shardings=(shardings, None))
-    .lower(state, batch)
+    .lower(state, batch, base)
     .compile()
   )
 

@@ -5,7 +5,9 @@
 
 One training per learning rate of the grid; D_val's reward chooses the policy
 among all of them. Without D_val (pretraining) the last step is taken. Starts
-from `init_path`, always with a fresh optimiser, or resumes exactly.
+from `init_path`, always with a fresh optimiser, or resumes exactly. With LoRA
+the weights of `init_path` stay as they are, and adapters beside them are
+trained and saved.
 """
 
 import contextlib
@@ -24,9 +26,9 @@ from rest_jax.artifacts import (
 )
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
-from rest_jax.models import architecture
+from rest_jax.models import architecture, lora
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import policies
+from rest_jax.models.checkpoints import policies, trained
 from rest_jax.sampling import requests
 from rest_jax.sampling.streams import EngineConfig, Stream
 from rest_jax.tokenizers import vocabulary_checks
@@ -70,7 +72,7 @@ def train(
     model: the network.
     optimizer: its learning_rate is replaced by each of learning_rates.
     learning_rates: the grid.
-    config: steps, batches, loss.
+    config: steps, batches, loss, LoRA.
     mesh: of the devices.
     dval_dirs: finished folders of D_val problems; none: no validation.
     validation: when to validate and to stop.
@@ -80,6 +82,7 @@ def train(
   multihost.initialize()
   preemption.watch()  # after it: jax has a handler of its own
   _check(learning_rates, dval_dirs, dval_stream)
+  _check_lora(model, config.lora, init_path)
   examples = manifests.load(examples_dir, stage=None)
   dvals = [manifests.load(folder, stage='prepare') for folder in dval_dirs]
   if dvals:  # of one run, and so of one vocabulary
@@ -208,6 +211,19 @@ def _check(
     )
 
 
+def _check_lora(
+  model: DecoderConfig, config: lora.LoraConfig, init_path: str | None
+) -> None:
+  if not config.is_on:
+    return
+  lora.adapted(model, config)  # raises where it is nothing
+  if init_path is None:
+    raise configuration.ConfigurationError(
+      f'LORA_RANK: got {config.rank}, but INIT_PATH names no model that '
+      'adapters could be added to. Name one, or set LORA_RANK=0.'
+    )
+
+
 def _finish(
   work: stage_work.Work,
   grid: Grid,
@@ -232,6 +248,15 @@ def _finish(
       'digest': policies.digest(start),
       'iteration': policies.iteration(start),
     }
+  adapted, belongs_to = {}, {}
+  if grid.config.lora.is_on:
+    adapted['trained_parameters'] = lora.num_parameters(
+      grid.model, grid.config.lora
+    )
+    # A path is recorded and not compared: a run gives the same elsewhere.
+    belongs_to[trained.BASE] = trained.base_to_record(
+      work.folder, grid.init_path
+    )
   work.finish(
     statistics={
       'chosen': f'{chosen["folder"]}/{chosen["best_step"]}',
@@ -246,6 +271,7 @@ def _finish(
       'fill': round(grid.packer.fill, 4),
       'parameters': grid.model.num_parameters,
     }
+    | adapted
     | same_as,
     recorded={
       'jax': jax.__version__,
@@ -254,6 +280,7 @@ def _finish(
         partitioning.platform(grid.mesh), grid.model.attention
       ),
       'mesh': {axis: int(size) for axis, size in grid.mesh.shape.items()},
-    },
+    }
+    | belongs_to,
     content=[chosen['folder'], chosen['best_step']],
   )

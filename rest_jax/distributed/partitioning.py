@@ -36,6 +36,7 @@ RULES: dict[str, tuple[str, ...]] = {
   'head_dim': (),
   'vocab': ('tensor',),
   'norm': (),
+  'lora_rank': (),
   'batch': ('data', 'fsdp'),
   'lookup': ('data',),
   'group': ('data', 'fsdp'),

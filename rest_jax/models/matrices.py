@@ -31,6 +31,17 @@ class Matrix(NamedTuple):
     """Of (B, L, inputs) and this matrix to (B, L, outputs)."""
     return f'BL{self.inputs},{self.dimensions}->BL{self.outputs}'
 
+  @property
+  def adapter_einsums(self) -> tuple[str, str]:
+    """Of (B, L, inputs) and A to (B, L, Z), and of that and B to the outputs.
+
+    Z is the rank of an adapter (lora.py): A is inputs + Z, B is Z + outputs.
+    """
+    return (
+      f'BL{self.inputs},{self.inputs}Z->BLZ',
+      f'BLZ,Z{self.outputs}->BL{self.outputs}',
+    )
+
   def shape(self, config: DecoderConfig) -> tuple[int, ...]:
     return shape(config, self.dimensions)
 

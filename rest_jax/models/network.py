@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from rest_jax.distributed.partitioning import constrain
 from rest_jax.models import attention, matrices, rotary
+from rest_jax.models.adapters import COLLECTION
 from rest_jax.models.architecture import REST, DecoderConfig, Stack
 
 # (q_BLKRE, k_BLKE, v_BLKE) -> (o_BLKRE, whatever the caller wants kept)
@@ -63,7 +64,10 @@ class Block(nn.Module):
   config: DecoderConfig
 
   def _project(self, name: str, x: jax.Array) -> jax.Array:
-    """x (B, L, inputs) times the matrix of this name, and its bias."""
+    """x (B, L, inputs) times the matrix of this name, and its bias.
+
+    An adapter of the matrix, where the collection 'adapters' has one, is added.
+    """
     c, matrix = self.config, matrices.MATRICES[name]
     fan_in = math.prod(matrices.shape(c, matrix.inputs))
     # Each layer adds two branches to the residual stream. Scaled down so at
@@ -77,6 +81,12 @@ class Block(nn.Module):
       jnp.dtype(c.param_dtype),
     )
     y = jnp.einsum(matrix.einsum, x, weight.astype(c.dtype))
+    adapter = self.get_variable(COLLECTION, name)
+    if adapter is not None:
+      # Two thin products: W + A B is never made while training.
+      down, up = matrix.adapter_einsums
+      x_BLZ = jnp.einsum(down, x, adapter['a'].astype(c.dtype))
+      y = y + jnp.einsum(up, x_BLZ, adapter['b'].astype(c.dtype))
     if c.qkv_bias and name in matrices.BIASED:
       bias = self.param(
         f'{name}_bias',
@@ -266,7 +276,7 @@ class Decoder(nn.Module):
 
     return nn.scan(
       body,
-      variable_axes={'params': 0},
+      variable_axes={'params': 0, COLLECTION: 0},
       split_rngs={'params': True},
       in_axes=(nn.broadcast, nn.broadcast),
       length=stack.repeats,

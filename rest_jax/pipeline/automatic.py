@@ -145,6 +145,21 @@ class Automatic:
     self._add(found)
     return found
 
+  def asked(self) -> sizes.Asked:
+    """The dials that sizes are derived from, checked.
+
+    Raises:
+      ConfigurationError: a value is wrong, or LORA_TARGETS matches nothing.
+    """
+    with self.readable() as files:
+      _, bound = gin_parser.parse(
+        'sizes',
+        gin_files=files,
+        bindings=self.bindings,
+        search_paths=self.search_paths,
+      )
+    return sizes.sizes(**bound)
+
   def after_prepare(self) -> dict[str, Dial]:
     """Derives what follows from the prepared problems too.
 
@@ -157,15 +172,8 @@ class Automatic:
     """
     if not self.pending:
       return {}
-    with self.readable() as files:
-      _, bound = gin_parser.parse(
-        'sizes',
-        gin_files=files,
-        bindings=self.bindings,
-        search_paths=self.search_paths,
-      )
     asked = dataclasses.replace(
-      sizes.sizes(**bound), derives_remat='MODEL' in self._asked
+      self.asked(), derives_remat='MODEL' in self._asked
     )
     prompts = self._prompts()
     sizes.require_room(asked, prompts)

@@ -91,8 +91,11 @@ def of_run(
   )
   greedy = decoding(len(prompts.evaluated), dials['GREEDY_GROUPS'], mean)
   tokens = dials['BATCH_ROWS'] * dials['ROW_LENGTH']
-  step = 6 * model.num_parameters * tokens / flops
-  weights = 4 * model.num_parameters
+  trained = sizes.trained_parameters(model, asked.adapters)
+  # A multiplication and an addition each: forward, for the gradients of the
+  # activations, and for those of what is trained.
+  step = (4 * model.num_parameters + 2 * trained) * tokens / flops
+  weights = 4 * trained
   return Needs(
     sampling_seconds=iterations * e_step + (1 + 4 * iterations) * greedy,
     training_seconds=iterations * dials['MAX_STEPS'] / 2 * step,
@@ -102,6 +105,7 @@ def of_run(
       tokens // dials['MICROBATCHES'] // devices,
       dials['ROW_LENGTH'],
       remat,
+      asked.adapters,
     ),
     # While an M-step runs: the weights and the optimiser's state of two steps;
     # afterwards the weights of one.

@@ -119,6 +119,7 @@ class PlanBuilder:
       'SCHEDULE': '%PRETRAIN_SCHEDULE',
       'WARMUP_STEPS': '%PRETRAIN_WARMUP_STEPS',
       'LOSS_NORMALIZER': 'token',
+      'LORA_RANK': 0,
     }
     self.train(BASE, 0, init=None, bindings=bindings, validate=False)
 

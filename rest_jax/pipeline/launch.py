@@ -88,6 +88,7 @@ class Launch:
 
   def _check(self) -> None:
     """Resolves the bindings of all jobs to come, as these will."""
+    self._automatic.asked()  # raises where LORA_TARGETS does not fit MODEL
     with self._automatic.readable() as files:
       launch_checks.check_bindings(
         [job for job in self._planned if not self._ledger.is_done(job)],

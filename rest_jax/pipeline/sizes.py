@@ -18,12 +18,13 @@ from typing import Any, Literal, NamedTuple
 
 from rest_jax.config import configuration
 from rest_jax.executors.machine import Machine
-from rest_jax.models import architecture
+from rest_jax.models import architecture, lora
 from rest_jax.models.architecture import DecoderConfig
 
 GIB = 2**30
 USABLE = 0.8  # of the memory: the rest is the program's and the runtime's
 _OPTIMIZER_COPIES = 2  # of the parameters, in float32: adamw
+_NO_ADAPTERS = lora.LoraConfig()
 
 
 class Dial(NamedTuple):
@@ -47,6 +48,7 @@ class Asked:
     max_decode_length: of a completion, in tokens.
     solutions_kept: of a problem at most, as training examples; or for each
       task.
+    adapters: what LoRA trains; off: all weights are trained.
     derives_remat: whether MODEL's remat is open; else the model's own counts.
     prompt_bucket, lanes, row_length, batch_rows: what the user has set; 'auto'
       is derived, and row_length None is the model's max_length.
@@ -60,6 +62,7 @@ class Asked:
   lanes: Size = AUTO
   row_length: Size | None = AUTO
   batch_rows: Size = AUTO
+  adapters: lora.LoraConfig = _NO_ADAPTERS
   derives_remat: bool = True
 
 
@@ -74,8 +77,14 @@ def sizes(
   lanes: Size,
   row_length: Size | None,
   batch_rows: Size,
+  adapters: lora.LoraConfig = _NO_ADAPTERS,
 ) -> Asked:
-  """What gin binds, for one task: the largest of what differs between tasks."""
+  """What gin binds, for one task: the largest of what differs between tasks.
+
+  Raises:
+    ConfigurationError: LORA_TARGETS matches no matrix of the model.
+  """
+  lora.num_parameters(model, adapters)  # raises where it adapts nothing
 
   def most(value: int | Mapping[str, int]) -> int:
     return max(value.values()) if isinstance(value, Mapping) else value
@@ -89,6 +98,7 @@ def sizes(
     lanes=lanes,
     row_length=row_length,
     batch_rows=batch_rows,
+    adapters=adapters,
   )
 
 
@@ -129,8 +139,20 @@ def require_room(asked: Asked, prompts: Prompts) -> None:
     )
 
 
+def trained_parameters(model: DecoderConfig, adapters: lora.LoraConfig) -> int:
+  """Numbers that a training changes and saves."""
+  if adapters.is_on:
+    return lora.num_parameters(model, adapters)
+  return model.num_parameters
+
+
 def training_bytes(
-  model: DecoderConfig, machine: Machine, tokens: int, length: int, remat: str
+  model: DecoderConfig,
+  machine: Machine,
+  tokens: int,
+  length: int,
+  remat: str,
+  adapters: lora.LoraConfig = _NO_ADAPTERS,
 ) -> float:
   """Memory of one device in a training step, estimated.
 
@@ -140,11 +162,16 @@ def training_bytes(
     tokens: of a microbatch, on one device.
     length: of a row, in tokens.
     remat: what the backward pass recomputes.
+    adapters: what LoRA trains; off: all weights are trained.
   """
   width = 2 if model.dtype == 'bfloat16' else 4
   stored = 2 if model.param_dtype == 'bfloat16' else 4
+  frozen = 0
+  if adapters.is_on:  # float32, beside weights in the arithmetic's dtype
+    stored, frozen = 4, model.num_parameters * width / machine.devices
   copies = 2 + _OPTIMIZER_COPIES  # parameters, gradients, the optimiser's
-  state = model.num_parameters * stored * copies / machine.devices
+  trained = trained_parameters(model, adapters)
+  state = frozen + trained * stored * copies / machine.devices
   heads = model.num_heads * model.head_dim
   block = width * (6 * model.embed_dim + 4 * heads + 4 * model.mlp_dim)
   if architecture.attention_on(machine.kind, model.attention) == 'einsum':

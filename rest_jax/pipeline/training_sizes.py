@@ -93,7 +93,9 @@ def _fitted(
   for remat in ('none', 'full') if asked.derives_remat else (model.remat,):
     for microbatches in _divisors(rows // shards):
       tokens = rows // shards // microbatches * length  # of a device
-      needed = training_bytes(model, machine, tokens, length, remat)
+      needed = training_bytes(
+        model, machine, tokens, length, remat, asked.adapters
+      )
       few = tokens <= _MICROBATCH_TOKENS.get(machine.kind, tokens)
       if needed <= usable and (few or tokens == length):
         return microbatches, remat, needed
@@ -101,8 +103,8 @@ def _fitted(
     f'training: {model.num_parameters / 1e9:.2f} G parameters and one row of '
     f'{length} tokens need {needed / GIB:.1f} GiB of a device with '
     f'remat = {remat!r}; {machine} has {usable / GIB:.1f} to use. Lower '
-    "ROW_LENGTH or MAX_DECODE_LENGTH, take OPTIMIZER = 'adafactor', or more "
-    'devices (TOPOLOGY, MESH_FSDP).'
+    "ROW_LENGTH or MAX_DECODE_LENGTH, take OPTIMIZER = 'adafactor', "
+    'LORA_RANK = 16, or more devices (TOPOLOGY, MESH_FSDP).'
   )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from rest_jax.config import configuration
 from rest_jax.config.configuration import operational
+from rest_jax.models.lora import LoraConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,8 @@ class TrainConfig(configuration.Configuration):
       weight of all target tokens; 'sequence_sum', the weight of all sequences
       (the paper's Eq. 1); 'sequence_mean', the same after each sequence's
       loss was divided by its length.
-    seed: of the order of the examples and of a new network's weights.
+    lora: whether adapters are trained beside frozen weights, and which.
+    seed: of the order of the examples, and of new weights or adapters.
     log_every: steps between two lines of metrics.
     save_every: steps between two resumable checkpoints.
     trackers: where the metrics are shown beside metrics.jsonl: 'tensorboard',
@@ -73,6 +75,7 @@ class TrainConfig(configuration.Configuration):
   row_length: int | None = None
   microbatches: int = operational(1)
   loss_normalizer: Literal['token', 'sequence_sum', 'sequence_mean'] = 'token'
+  lora: LoraConfig = LoraConfig()
   seed: int = 0
   log_every: int = operational(10)
   save_every: int = operational(100)

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from rest_jax.artifacts import manifests, storage
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
-from rest_jax.models import architecture
+from rest_jax.models import adapters, architecture
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
 from rest_jax.training import early_stopping, optimizers, train_step
@@ -79,6 +79,7 @@ class Grid:
     self.started = time.monotonic()
     self.folder, self.init_path = folder, init_path
     self.model, self.config = model, config
+    self._base: Any = None  # what adapters are trained beside, once loaded
     self.mesh = partitioning.make_mesh(mesh)
     # Refused here, and not after the weights are loaded.
     architecture.attention_on(partitioning.platform(self.mesh), model.attention)
@@ -118,9 +119,9 @@ class Grid:
     """
     name = f'lr_{optimizer.learning_rate!r}'
     folder = self.folder / name
+    saved = train_step.trained(self.model, self.mesh, self.config.lora)
     largest = max(
-      leaf.size * leaf.dtype.itemsize
-      for leaf in jax.tree.leaves(policies.abstract(self.model, self.mesh))
+      leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(saved)
     )
     with contextlib.closing(Saver(folder, largest)) as saver:
       # This training had already finished, where the stage was stopped in a
@@ -150,7 +151,9 @@ class Grid:
   ) -> dict[str, Any]:
     self.progress.begin_training(optimizer.learning_rate)
     transform = optimizers.make(optimizer, self.total)
-    abstract, shardings = train_step.shardings(self.model, transform, self.mesh)
+    abstract, shardings = train_step.shardings(
+      self.model, transform, self.mesh, self.config.lora
+    )
     restored = saver.restore(abstract, shardings)
     if restored is None:
       state = self._first_state(transform, shardings)
@@ -164,12 +167,14 @@ class Grid:
       tracker_names=self.config.trackers,
     )
     if not progress.stopped:
+      self._load_base()
       step = jax.jit(
         train_step.make_step(
           self.model,
           transform,
           self.mesh,
           microbatches=self.config.microbatches,
+          lora=self.config.lora,
         ),
         donate_argnums=(0,),
         out_shardings=(shardings, None),
@@ -213,7 +218,9 @@ class Grid:
         meter.settle()
         place = self.folder.parent / 'validation' / folder.name
         try:
-          reward = validator.reward(state.params, place / f'step_{done}')
+          reward = validator.reward(
+            self._policy(state.params), place / f'step_{done}'
+          )
         except preemption.Preempted:
           # Saved without this validation: the restart does it again, and
           # samples the same completions. Step 0 is the base, which is at hand.
@@ -250,7 +257,7 @@ class Grid:
       if not self.progress.compiled:
         self.progress.phase('compiling the training step')
       batch = train_step.put_batch(self.packer, done * rows, rows, self.where)
-      state, metrics = step(state, batch)
+      state, metrics = step(state, batch, self._base)
       meter.clock(time.monotonic() - began)
       done += 1
       tokens = self.packer.tokens_in(done * rows - rows, rows)
@@ -292,17 +299,38 @@ class Grid:
     decision = early_stopping.decide(validator.config, progress.validations)
     return decision.best_step
 
+  def _load_base(self) -> None:
+    """Loads what adapters are trained beside, once for the whole grid."""
+    if self.config.lora.is_on and self._base is None:
+      self.progress.phase('loading the weights')
+      self._base = policies.load(
+        self.init_path, self.model, self.mesh, dtype=self.model.dtype
+      )
+
+  def _policy(self, trained: Any) -> Any:
+    """The parameters of the policy in training: adapters are merged."""
+    lora = self.config.lora
+    if not lora.is_on:
+      return trained
+    return adapters.merge(self._base, trained, self.model, lora)
+
   def _first_state(
     self,
     transform: optax.GradientTransformation,
     shardings: train_step.TrainState,
   ) -> train_step.TrainState:
-    """The parameters to start from, with a fresh optimiser."""
-    if self.init_path:
+    """The parameters, or adapters, to start from, with a fresh optimiser."""
+    key = jax.random.key(self.config.seed, impl='threefry2x32')
+    lora = self.config.lora
+    if lora.is_on:
+      params = jax.jit(
+        lambda key: adapters.fresh(self.model, lora, key),
+        out_shardings=shardings.params,
+      )(key)
+    elif self.init_path:
       self.progress.phase('loading the weights')
       params = policies.load(self.init_path, self.model, self.mesh)
     else:
-      key = jax.random.key(self.config.seed, impl='threefry2x32')
       params = jax.jit(
         lambda key: policies.unboxed(self.model, key),
         out_shardings=shardings.params,

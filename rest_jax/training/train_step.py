@@ -19,9 +19,10 @@ import optax
 from jax.sharding import Mesh
 
 from rest_jax.distributed import partitioning
-from rest_jax.models import network
+from rest_jax.models import adapters, network
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
+from rest_jax.models.lora import LoraConfig
 from rest_jax.training.packing import Packer, Rows
 
 Batch = dict[str, jax.Array]
@@ -31,15 +32,37 @@ class TrainState(NamedTuple):
   """What a step reads and replaces."""
 
   step: jax.Array  # optimiser steps done
-  params: Any
+  params: Any  # what is trained: the network's parameters, or its adapters
   opt_state: Any
 
 
+_OFF = LoraConfig()
+
+
+def trained(model: DecoderConfig, mesh: Mesh, lora: LoraConfig = _OFF) -> Any:
+  """Shapes, dtypes and shardings of what is trained, without its values."""
+  if lora.is_on:
+    return adapters.abstract(model, lora, mesh)
+  return policies.abstract(model, mesh)
+
+
+def frozen(model: DecoderConfig, mesh: Mesh, lora: LoraConfig = _OFF) -> Any:
+  """The same of what a step reads and never changes; None: nothing.
+
+  Frozen weights have the dtype of the arithmetic: nothing is added to them, so
+  that no more bits are needed, and D_val is sampled from just these weights.
+  """
+  return policies.abstract(model, mesh, model.dtype) if lora.is_on else None
+
+
 def shardings(
-  model: DecoderConfig, optimizer: optax.GradientTransformation, mesh: Mesh
+  model: DecoderConfig,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+  lora: LoraConfig = _OFF,
 ) -> tuple[TrainState, TrainState]:
   """(abstract state, its shardings) without computing anything."""
-  abstract = policies.abstract(model, mesh)
+  abstract = trained(model, mesh, lora)
   params = jax.tree.map(lambda leaf: leaf.sharding, abstract)
   replicated = partitioning.replicated(mesh)
   opt_state = jax.eval_shape(optimizer.init, abstract)
@@ -123,24 +146,29 @@ def make_step(
   mesh: Mesh,
   *,
   microbatches: int = 1,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+  lora: LoraConfig = _OFF,
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
   """The step, not yet compiled.
 
   Returns:
-    step(state, batch) -> (state, metrics): loss (by the chosen normaliser),
-    token_loss (per weight of target tokens), grad_norm, param_norm (of the
-    parameters after the step), update_norm.
+    step(state, batch, base) -> (state, metrics): loss (by the chosen
+    normaliser), token_loss (per weight of target tokens), grad_norm, param_norm
+    (of the parameters after the step), update_norm. With LoRA the state and
+    the norms are of the adapters, and `base` holds the parameters beside them
+    (see `frozen`); without, there is none.
   """
 
-  def sums(params, batch):
+  def sums(params, batch, base):
+    if lora.is_on:
+      params = adapters.beside(base, params, lora)
     with partitioning.use(mesh):
       return loss_sums(model, params, batch)
 
   gradient = jax.value_and_grad(sums, has_aux=True)
 
-  def accumulate(params, batch):
+  def accumulate(params, batch, base):
     if microbatches == 1:
-      return gradient(params, batch)
+      return gradient(params, batch, base)
     pieces = jax.tree.map(
       # Interleaved, so that each piece keeps the batch's split over devices.
       lambda x: jnp.swapaxes(x.reshape((-1, microbatches) + x.shape[1:]), 0, 1),
@@ -150,14 +178,14 @@ def make_step(
     # In float32 whatever the parameters are: a bfloat16 sum of many gradients
     # loses each that is less than 1/256 of the sum so far.
     def body(total, piece):
-      return jax.tree.map(jnp.add, total, gradient(params, piece)), None
+      return jax.tree.map(jnp.add, total, gradient(params, piece, base)), None
 
     zero = jnp.float32(0)
     zeros = jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), params)
     return jax.lax.scan(body, ((zero, zero), zeros), pieces)[0]
 
-  def step(state: TrainState, batch: Batch):
-    (total, weight), grads = accumulate(state.params, batch)
+  def step(state: TrainState, batch: Batch, base: Any = None):
+    (total, weight), grads = accumulate(state.params, batch, base)
     # The bound only matters for a batch without any target: its sums are zero,
     # and so is its update.
     normalizer = jnp.maximum(jnp.sum(batch['normalizers']), 1e-9)

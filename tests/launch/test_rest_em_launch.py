@@ -59,6 +59,14 @@ def test_a_misspelt_macro_fails_before_any_work(launch, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_adapters_of_no_matrix_fail_before_any_work(launch, tmp_path):
+  done = launch('--gin.LORA_RANK=4', '--gin.LORA_TARGETS=q_proj')
+  assert done.returncode == 2
+  assert "LORA_TARGETS: got 'q_proj', which matches no matrix" in done.stderr
+  assert 'blocks/query' in done.stderr
+  assert not (tmp_path / 'run' / 'problems').exists()
+
+
 def test_until_runs_that_job_and_again_does_nothing(launch, tmp_path):
   run_dir = tmp_path / 'run'
   first = launch('--until=prepare')

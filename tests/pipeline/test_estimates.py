@@ -6,6 +6,7 @@ import pytest
 import sized_run
 
 from rest_jax.config import configuration
+from rest_jax.models.lora import LoraConfig
 from rest_jax.pipeline import estimates
 
 
@@ -32,6 +33,16 @@ def test_more_work_needs_more_time():
   assert needs(iterations=4).training_seconds == 2 * one.training_seconds
   gpu = needs(sized_run.GPU)
   assert gpu.sampling_seconds < one.sampling_seconds / 10
+
+
+def test_lora_needs_two_thirds_of_the_steps_time_and_little_disk():
+  """No gradients of the weights; 16 ranks are 4 % of this model's numbers."""
+  whole, thin = needs(), needs(adapters=LoraConfig(rank=16))
+  steps = thin.training_seconds / whole.training_seconds
+  assert 2 / 3 < steps < 2 / 3 * 1.05
+  assert thin.disk_bytes < 0.05 * whole.disk_bytes
+  assert thin.sampling_seconds == whole.sampling_seconds
+  assert thin.training_bytes < whole.training_bytes
 
 
 def test_without_iterations_nothing_is_trained():

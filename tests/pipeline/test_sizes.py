@@ -17,6 +17,7 @@ from sized_run import (
 )
 
 from rest_jax.config import configuration
+from rest_jax.models import lora
 from rest_jax.pipeline import sampling_sizes, sizes
 
 
@@ -51,6 +52,28 @@ def test_a_training_step_fits_into_the_memory(gib):
   assert needed < gib * GIB
 
 
+def test_with_lora_a_model_trains_where_its_gradients_would_not_fit():
+  """8 G weights in bfloat16, and moments of some tens of millions."""
+  gpu = dataclasses.replace(GPU, device_bytes=40 * GIB)
+  texts = prompts(train=(300,) * 500)
+  model = dataclasses.replace(LLAMA_8B, max_length=2048)
+  with pytest.raises(
+    configuration.ConfigurationError, match='training: .* LORA_RANK = 16'
+  ):
+    values(asked(model), texts, gpu)
+  config = lora.LoraConfig(rank=16)
+  found = values(asked(model, adapters=config), texts, gpu)
+  tokens = found['BATCH_ROWS'] // found['MICROBATCHES'] * found['ROW_LENGTH']
+  length = found['ROW_LENGTH']
+  needed = sizes.training_bytes(
+    model, gpu, tokens, length, found['REMAT'], config
+  )
+  state = 2 * model.num_parameters + 16 * lora.num_parameters(model, config)
+  assert state < needed < 40 * GIB
+  nothing = sizes.training_bytes(model, gpu, 0, length, 'full', config)
+  assert nothing == state
+
+
 def test_recomputation_is_a_last_resort():
   remats = []
   for gib in (3, 4, 6, 64):
@@ -75,8 +98,8 @@ def test_the_layers_of_a_pattern_are_recomputed_together():
       layer_pattern=pattern,
       window=window,
     )
-    full = sizes.training_bytes(model, 1, 1024, 1024, remat)
-    return full - sizes.training_bytes(model, 1, 0, 1024, remat)
+    full = sizes.training_bytes(model, LAPTOP, 1024, 1024, remat)
+    return full - sizes.training_bytes(model, LAPTOP, 0, 1024, remat)
 
   six = ('local',) * 5 + ('global',)
   one, two, many = (

@@ -19,8 +19,9 @@ from rest_jax.artifacts import (
   storage,
   weight_digests,
 )
+from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning
-from rest_jax.models import network
+from rest_jax.models import adapters, network
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import trained
 
@@ -62,20 +63,30 @@ def load(
   *,
   dtype: str | None = None,
 ) -> Any:
-  """The weights, on the mesh.
+  """The weights, on the mesh. Collective, where they are adapters.
 
   Args:
-    source: a path in one of the formats that hold weights.
+    source: a path in one of the formats that hold weights. LoRA adapters of
+      the train stage are merged into the model that they belong to.
     model: the network they must fit.
     mesh: the devices that they are laid out on.
-    dtype: that they are cast to; param_dtype by default.
+    dtype: that they are cast to; param_dtype by default. Adapters are added to
+      weights of this dtype, as they were trained beside weights of
+      model.dtype.
 
   Returns:
     The parameters of network.Decoder, sharded over the mesh.
 
   Raises:
-    ConfigurationError: nothing is there, or it does not fit the network.
+    ConfigurationError: nothing is there, it does not fit the network, or the
+      model that adapters belong to is not where it was.
   """
+  base = adapter_base(source)
+  if base is not None:
+    _require_base(source, base)
+    params = load(base.path, model, mesh, dtype=dtype)
+    found = load_adapters(source, model, mesh)
+    return adapters.merge(params, found, model, base.config, donate=True)
   reader = _reader(source)
   return reader.load(source, model, abstract(model, mesh, dtype))
 
@@ -100,6 +111,46 @@ def iteration(source: storage.PathLike) -> int:
   if model_formats.of_weights(source).name != model_formats.TRAIN:
     return 0
   return trained.iteration(source)
+
+
+def load_adapters(
+  source: storage.PathLike, model: DecoderConfig, mesh: Mesh
+) -> Any:
+  """LoRA adapters that the train stage saved, not merged.
+
+  Args:
+    source: a folder for which `adapter_base` is not None.
+    model: the network they must fit.
+    mesh: the devices that they are laid out on.
+
+  Returns:
+    The adapters, as models/adapters.py makes them.
+  """
+  config = trained.adapter_base(source).config
+  target = adapters.abstract(model, config, mesh)
+  return trained.load(source, model, target)
+
+
+def adapter_base(source: storage.PathLike) -> trained.AdapterBase | None:
+  """What LoRA adapters at a path belong to; None: a whole model is there."""
+  if model_formats.of_weights(source).name != model_formats.TRAIN:
+    return None
+  return trained.adapter_base(source)
+
+
+def _require_base(source: storage.PathLike, base: trained.AdapterBase) -> None:
+  """Raises unless the model that adapters belong to is where it was."""
+  if not multihost.from_writer(base.path.exists):
+    raise configuration.ConfigurationError(
+      f'{source}: holds LoRA adapters of the model {base.path}, which is not '
+      'there. Put that model back, or a link to it.'
+    )
+  if digest(base.path) != base.digest:
+    raise configuration.ConfigurationError(
+      f'{source}: holds LoRA adapters that were trained on another model than '
+      f'the one that is now at {base.path}. Put that model back, or train '
+      'again.'
+    )
 
 
 def _reader(source: storage.PathLike) -> ModuleType:

@@ -1,6 +1,11 @@
-"""Weights that the train stage saved: Orbax checkpoints in a stage's folder."""
+"""Weights that the train stage saved: Orbax checkpoints in a stage's folder.
 
-from typing import Any
+A folder of an M-step with LoRA holds adapters only. Its manifest says which
+model they belong to; policies.py loads that one and merges them into it.
+"""
+
+import os
+from typing import Any, NamedTuple
 
 from rest_jax.artifacts import (
   manifests,
@@ -10,8 +15,25 @@ from rest_jax.artifacts import (
 )
 from rest_jax.config import configuration
 from rest_jax.models.architecture import DecoderConfig, RopeScaling
+from rest_jax.models.lora import LoraConfig
 
-PARAMS = 'params'  # the item of a checkpoint that holds the weights
+PARAMS = 'params'  # the item of a checkpoint that holds what was trained
+BASE = 'base'  # of a manifest's record: the model that adapters belong to
+_RUN = '../../'  # of a run, from <run>/<model>/checkpoints
+
+
+class AdapterBase(NamedTuple):
+  """The model that a folder of adapters belongs to.
+
+  Attributes:
+    path: where it lies.
+    digest: what it was when they were trained (policies.digest).
+    config: of the adapters.
+  """
+
+  path: storage.Path
+  digest: str
+  config: LoraConfig
 
 
 def network(source: storage.PathLike) -> DecoderConfig:
@@ -34,13 +56,56 @@ def network(source: storage.PathLike) -> DecoderConfig:
     ) from error
 
 
+def adapter_base(source: storage.PathLike) -> AdapterBase | None:
+  """The model that the adapters in a folder of the train stage belong to.
+
+  Args:
+    source: the stage's folder.
+
+  Returns:
+    None where it holds a whole model.
+  """
+  manifest = manifests.load(source, stage='train')
+  semantic = manifest.fingerprint['semantic']
+  # Runs of earlier versions have no field `lora`.
+  made = semantic.get('config', {}).get('lora', {})
+  if not made.get('rank'):
+    return None
+  base = manifest.recorded[BASE]
+  if base.startswith(_RUN):
+    run_dir = storage.absolute(source).parent.parent
+    base = run_dir / base.removeprefix(_RUN)
+  return AdapterBase(
+    storage.path(base),
+    manifest.fingerprint['inputs']['init'],
+    LoraConfig(**made),
+  )
+
+
+def base_to_record(folder: storage.PathLike, base: storage.PathLike) -> str:
+  """How a folder of adapters names the model that they belong to.
+
+  Relative where both lie in the same run, which can then be moved.
+
+  Args:
+    folder: <run>/<model>/checkpoints.
+    base: the model's path.
+  """
+  run_dir = os.fspath(storage.absolute(folder).parent.parent).rstrip('/')
+  place = os.fspath(storage.absolute(base))
+  if place.startswith(f'{run_dir}/'):
+    return _RUN + place.removeprefix(f'{run_dir}/')
+  return place
+
+
 def load(source: storage.PathLike, model: DecoderConfig, target: Any) -> Any:
-  """The weights of the step that the train stage chose, on the mesh.
+  """What the train stage saved of the step that it chose, on the mesh.
 
   Args:
     source: the stage's folder.
     model: the network; its shapes are those of the target.
-    target: jax.ShapeDtypeStructs with shardings (policies.abstract).
+    target: jax.ShapeDtypeStructs with shardings, of the parameters
+      (policies.abstract) or of adapters (models/adapters.py).
 
   Raises:
     ConfigurationError: the checkpoint does not fit the target.
