@@ -122,7 +122,9 @@ def _quantized(
   # halves in bfloat16, and would be rounded twice.
   exact = array.astype(jnp.float32)
   largest = jnp.max(jnp.abs(exact), axis=channels.inputs, keepdims=True)
-  scale = jnp.where(largest == 0, 1.0, largest / _LARGEST)
+  # A product, not a quotient: XLA may turn a division by a constant into one,
+  # and the bits must not depend on how this is compiled.
+  scale = jnp.where(largest == 0, 1.0, largest * (1 / _LARGEST))
   numbers = jnp.round(exact / scale).astype(jnp.int8)
   outputs = [
     axis for i, axis in enumerate(channels.axes) if i not in channels.inputs

@@ -45,6 +45,7 @@ class Asked:
     max_decode_length: of a completion, in tokens.
     solutions_kept: of a problem at most, as training examples; or for each
       task.
+    sample_weights: 'as_trained' or 'int8', as EngineConfig.weights.
     derives_remat: whether MODEL's remat is open; else the model's own counts.
     prompt_bucket, lanes, row_length, batch_rows: what the user has set; 'auto'
       is derived, and row_length None is the model's max_length.
@@ -58,6 +59,7 @@ class Asked:
   lanes: Size = AUTO
   row_length: Size | None = AUTO
   batch_rows: Size = AUTO
+  sample_weights: Literal['as_trained', 'int8'] = 'as_trained'
   derives_remat: bool = True
 
 
@@ -72,6 +74,7 @@ def sizes(
   lanes: Size,
   row_length: Size | None,
   batch_rows: Size,
+  sample_weights: Literal['as_trained', 'int8'] = 'as_trained',
 ) -> Asked:
   """What gin binds, for one task: the largest of what differs between tasks."""
 
@@ -87,6 +90,7 @@ def sizes(
     lanes=lanes,
     row_length=row_length,
     batch_rows=batch_rows,
+    sample_weights=sample_weights,
   )
 
 

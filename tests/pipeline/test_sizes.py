@@ -86,6 +86,24 @@ def test_little_memory_decodes_fewer_rows_at_once():
   assert rows == sorted(rows) and rows[0] < rows[-1]
 
 
+def test_int8_weights_leave_room_for_more_rows():
+  machine = dataclasses.replace(GPU, device_bytes=24 * GIB)
+  rows = []
+  for weights in ('as_trained', 'int8'):
+    work = asked(
+      LLAMA_8B, max_decode_length=1024, num_samples=1, sample_weights=weights
+    )
+    texts = prompts(train=(500,) * 1000)
+    rows.append(sampling_sizes.derive(work, texts, machine)['GROUPS'].value)
+  assert rows[1] > 1.5 * rows[0]
+  # They are read before they are rounded.
+  machine = dataclasses.replace(GPU, device_bytes=18 * GIB)
+  with pytest.raises(
+    configuration.ConfigurationError, match='need 15.0 GiB; .* 14.4 to use'
+  ):
+    sampling_sizes.derive(work, prompts(), machine)
+
+
 def test_few_problems_make_small_batches():
   found = values(asked(), prompts(train=(50,) * 2, evaluated=(50,) * 7), LAPTOP)
   assert found['GROUPS'] == 2 and found['GREEDY_GROUPS'] == 7
