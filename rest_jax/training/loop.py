@@ -167,6 +167,7 @@ class Grid:
           transform,
           self.mesh,
           microbatches=self.config.microbatches,
+          seed=self.config.seed,
         ),
         donate_argnums=(0,),
         out_shardings=(shardings, None),
