@@ -145,8 +145,8 @@ def training_bytes(
   """
   width = 2 if model.dtype == 'bfloat16' else 4
   stored = 2 if model.param_dtype == 'bfloat16' else 4
-  copies = 2 + _OPTIMIZER_COPIES  # parameters, gradients, the optimiser's
-  state = model.num_parameters * stored * copies / devices
+  each = 2 * stored + 4 * _OPTIMIZER_COPIES  # parameters, gradients, state
+  state = model.num_parameters * each / devices
   heads = model.num_heads * model.head_dim
   block = width * (6 * model.embed_dim + 4 * heads + 4 * model.mlp_dim)
   block += 4 * 2 * model.num_heads * length  # scores of the attention

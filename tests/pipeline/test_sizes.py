@@ -51,6 +51,15 @@ def test_a_training_step_fits_into_the_memory(gib):
   assert needed < gib * GIB
 
 
+def test_bfloat16_parameters_save_themselves_and_their_gradients():
+  """The optimiser's state is float32 in both cases."""
+  work = (1, 0, 1, 'full')  # no tokens: parameters, gradients, moments
+  exact = sizes.training_bytes(SMOLLM2, *work)
+  half = dataclasses.replace(SMOLLM2, param_dtype='bfloat16')
+  assert exact == 16 * SMOLLM2.num_parameters
+  assert sizes.training_bytes(half, *work) == 12 * SMOLLM2.num_parameters
+
+
 def test_recomputation_is_a_last_resort():
   remats = []
   for gib in (3, 4, 6, 64):
