@@ -38,6 +38,11 @@ def parameters(model=MODEL):
   return tiny_run.fresh(model, seed=4)
 
 
+@functools.cache
+def quantized(model=MODEL):
+  return jax.jit(quantization.quantize)(parameters(model))
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def logits(model, variables, tokens_BL):
   places_BL = jnp.broadcast_to(
@@ -103,7 +108,7 @@ def test_the_network_multiplies_the_rounded_matrices(tied):
   params = parameters(model)
   assert ('unembedding' in params['params']) != tied
   exact = np.asarray(logits(model, params, tokens()))
-  found = logits(model, quantization.quantize(params), tokens())
+  found = logits(model, quantized(model), tokens())
   expected = logits(model, numpy_rounded(params), tokens())
   np.testing.assert_allclose(found, expected, atol=1e-4)
   gap = np.abs(np.asarray(found) - exact) / exact.std()
@@ -114,14 +119,14 @@ def test_the_tolerance_holds_in_bfloat16_too():
   """The scale is applied in float32, behind the product."""
   model = dataclasses.replace(MODEL, dtype='bfloat16')
   exact = np.asarray(logits(MODEL, parameters(), tokens()))
-  found = logits(model, quantization.quantize(parameters()), tokens())
+  found = logits(model, quantized(), tokens())
   assert found.dtype == jnp.float32
   gap = np.abs(np.asarray(found) - exact) / exact.std()
   assert gap.max() < LARGEST_GAP and gap.mean() < MEAN_GAP
 
 
 def test_every_weight_is_rounded_to_the_nearest_step_of_its_own_channel():
-  made = quantization.quantize(parameters())
+  made = quantized()
   scales = by_name(made['scales'])
   numbers = by_name(made['params'])
   for path, exact in by_name(parameters()['params']).items():
@@ -153,7 +158,7 @@ def test_a_channel_of_zeros_stays_zero_and_one_of_nan_shows_itself():
 @pytest.mark.parametrize('decode_loop', ['unroll', 'scan'])
 def test_decoding_over_caches_equals_one_full_pass(decode_loop):
   model = dataclasses.replace(MODEL, decode_loop=decode_loop)
-  variables = quantization.quantize(parameters())
+  variables = quantized()
   ids = tokens(rows=2, length=9)
   full = np.asarray(logits(MODEL, variables, ids))
   prefill = jax.jit(decoding.prefill, static_argnums=0)
@@ -171,7 +176,7 @@ def test_decoding_over_caches_equals_one_full_pass(decode_loop):
 
 
 def test_numbers_and_scales_are_the_same_on_every_mesh_and_split_as_weights():
-  single = quantization.quantize(parameters())
+  single = quantized()
   axes = partitioning.MeshConfig(data=2, fsdp=2, tensor=2)
   mesh = partitioning.make_mesh(axes)
   where = jax.tree.map(lambda t: t.sharding, policies.abstract(MODEL, mesh))
