@@ -15,6 +15,7 @@ from typing import Any
 from rest_jax.artifacts import manifests, records, stage_work, task_card
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
+from rest_jax.models import quantization
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import requests, sample_parts, sampling_engine
@@ -131,6 +132,9 @@ class _Sampler:
       self._params = policies.load(
         self.policy_dir, self.model, self.mesh, dtype=self.model.dtype
       )
+      if self.config.weights == 'int8':
+        self.progress.phase('rounding the weights to int8')
+        self._params = quantization.quantize_on(self.mesh, self._params)
     if key not in self._engines:
       self._engines[key] = sampling_engine.Engine(
         self.model,

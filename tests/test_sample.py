@@ -190,12 +190,36 @@ def test_what_a_part_holds_does_not_depend_on_where_parts_are_cut(run):
       {'engine': dataclasses.replace(tiny_run.ENGINE, seed=9)},
       'seed: stands as 3, asked for 9',
     ),
+    (
+      {'engine': dataclasses.replace(tiny_run.ENGINE, weights='int8')},
+      "engine.weights: stands as '.absent.', asked for 'int8'",
+    ),
   ],
 )
 def test_another_stream_or_layout_is_refused_on_resume(run, fields, message):
   run()
   with pytest.raises(fingerprints.FingerprintError, match=message):
     run(**fields)
+
+
+def test_int8_weights_are_sampled_and_said_in_the_fingerprint(run, monkeypatch):
+  given = []
+  make = sampling_engine.Engine.__init__
+
+  def noted(self, model, params, *rest, **fields):
+    given.append(params)
+    make(self, model, params, *rest, **fields)
+
+  monkeypatch.setattr(sampling_engine.Engine, '__init__', noted)
+  copy = jax.tree.map(lambda w: w.copy(), weights())
+  monkeypatch.setattr(policies, 'load', lambda *_, **__: copy)
+  engine = dataclasses.replace(tiny_run.ENGINE, weights='int8')
+  made = run(engine=engine)
+  [variables] = given
+  assert variables['params']['blocks']['query'].dtype == 'int8'
+  assert variables['scales']['embedding'].shape == (tiny_run.MODEL.vocab_size,)
+  assert made.fingerprint['semantic']['engine']['weights'] == 'int8'
+  assert len(rows(made)) == 40
 
 
 def test_another_policy_sets_the_old_samples_aside(run, tmp_path):

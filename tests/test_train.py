@@ -350,8 +350,12 @@ def test_a_validation_that_was_saved_keeps_its_line_when_resumed(
   assert lines(run('stopped', **grid)) == lines(straight)
 
 
+@pytest.mark.parametrize(
+  'param_dtype, weights',
+  [('float32', 'as_trained'), ('bfloat16', 'int8')],
+)
 def test_dval_is_sampled_graded_and_written_and_the_network_learns_it(
-  run, tmp_path
+  run, tmp_path, param_dtype, weights
 ):
   folder = tiny_run.problems(
     tmp_path / 'dval', {str(i): f'Q{i}:' for i in range(5)}
@@ -362,6 +366,8 @@ def test_dval_is_sampled_graded_and_written_and_the_network_learns_it(
     config=dataclasses.replace(CONFIG, max_steps=40, log_every=20),
     validation=ValidationConfig(every=40, num_problems=4),
     learning_rates=[0.02],
+    model=dataclasses.replace(tiny_run.MODEL, param_dtype=param_dtype),
+    engine=dataclasses.replace(tiny_run.ENGINE, weights=weights),
   )
   validations = dict(map(tuple, manifest.statistics['validations']))
   assert validations[0] == 0.0

@@ -136,7 +136,8 @@ class DecoderConfig(configuration.Configuration):
     scale_embeddings: whether embeddings are multiplied by sqrt(embed_dim).
     tie_embeddings: whether the output matrix is the embedding.
     dtype: of activations and of the matrices as they are multiplied.
-    param_dtype: of the stored parameters and the optimiser's state.
+    param_dtype: of the parameters in training. Updates of bfloat16 ones are
+      rounded stochastically; the optimiser's state is float32 in any case.
     matmul_precision: of the products of float32 matrices on accelerators that
       have several (TPUs multiply in bfloat16, GPUs in TF32, if they are
       allowed to): 'float32' is exact on all of them.

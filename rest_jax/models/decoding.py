@@ -28,7 +28,7 @@ def prefill(
 
   Args:
     config: of the network.
-    params: its parameters.
+    params: its variables.
     tokens_GP: prompts, padded on the right.
     lengths_G: tokens of each, at least 1.
 
@@ -74,7 +74,7 @@ def step(
 
   Args:
     config: of the network.
-    params: its parameters.
+    params: its variables.
     tokens_GN: the newest tokens.
     time: their place in the suffix, from 0, the same for all lanes.
     prompt: the prompt cache.
@@ -116,7 +116,7 @@ def step(
       return out, new
 
     with jax.default_matmul_precision(config.matmul_precision):
-      return block.apply({'params': weights_here}, x_GND, turns[kind], attend)
+      return block.apply(weights_here, x_GND, turns[kind], attend)
 
   if config.decode_loop == 'scan':
     for stack in config.stacks:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from rest_jax.distributed.partitioning import constrain
-from rest_jax.models import attention, matrices, rotary
+from rest_jax.models import attention, matrices, quantization, rotary
 from rest_jax.models.adapters import COLLECTION
 from rest_jax.models.architecture import REST, DecoderConfig, Stack
 
@@ -80,7 +80,17 @@ class Block(nn.Module):
       matrix.shape(c),
       jnp.dtype(c.param_dtype),
     )
-    y = jnp.einsum(matrix.einsum, x, weight.astype(c.dtype))
+    scale = self.get_variable(quantization.SCALES, name)
+    if scale is None:
+      y = jnp.einsum(matrix.einsum, x, weight.astype(c.dtype))
+    else:
+      y = jnp.einsum(
+        matrix.einsum,
+        x,
+        weight.astype(c.dtype),
+        preferred_element_type=jnp.float32,
+      )
+      y = (y * scale[None, None]).astype(c.dtype)
     adapter = self.get_variable(COLLECTION, name)
     if adapter is not None:
       # Two thin products: W + A B is never made while training.
@@ -180,6 +190,10 @@ class Decoder(nn.Module):
     # Each chip looks up its part of D for all rows of its fsdp group. Left to
     # itself, the compiler gathers every row's gradient on every chip.
     x_BLD = constrain(x_BLD, 'lookup', 'length', 'embed')
+    scale_V = self.get_variable(quantization.SCALES, 'embedding')
+    if scale_V is not None:
+      scale_BL = jnp.take(scale_V, tokens_BL, mode='clip')
+      x_BLD = x_BLD * scale_BL[..., None]
     x_BLD = x_BLD.astype(self.config.dtype)
     if self.config.scale_embeddings:
       # The factor too is rounded to dtype, as in the published networks.
@@ -189,7 +203,8 @@ class Decoder(nn.Module):
   def logits(self, x_BLD: jax.Array) -> jax.Array:
     """Last hidden states (B, L, D) to scores (B, L, V) in float32."""
     c = self.config
-    w_VD = self.embedding if c.tie_embeddings else self.unembedding
+    name = 'embedding' if c.tie_embeddings else 'unembedding'
+    w_VD = getattr(self, name)
     h_BLD = self.final_norm(x_BLD)
     # Accumulated and kept in float32: log-probabilities are differences of
     # logits, and bfloat16 is 0.1 apart near 20.
@@ -200,6 +215,9 @@ class Decoder(nn.Module):
         w_VD.astype(c.dtype),
         preferred_element_type=jnp.float32,
       )
+    scale_V = self.get_variable(quantization.SCALES, name)
+    if scale_V is not None:
+      logits_BLV = logits_BLV * scale_V[None, None]
     logits_BLV = attention.capped(logits_BLV, c.logit_soft_cap)
     return constrain(logits_BLV, 'batch', 'length', 'vocab')
 
@@ -276,7 +294,7 @@ class Decoder(nn.Module):
 
     return nn.scan(
       body,
-      variable_axes={'params': 0, COLLECTION: 0},
+      variable_axes={'params': 0, COLLECTION: 0, quantization.SCALES: 0},
       split_rngs={'params': True},
       in_axes=(nn.broadcast, nn.broadcast),
       length=stack.repeats,
@@ -305,7 +323,7 @@ def _in_order(kept: list[Any]) -> Any:
 
 
 def layer_weights(config: DecoderConfig, params: Any) -> list[Any]:
-  """The weights of each layer, sliced out of the stacks, in order."""
+  """The variables of each layer, sliced out of the stacks, in order."""
   found = {}
   for stack in config.stacks:
     for place in range(len(stack.kinds)):
@@ -315,9 +333,22 @@ def layer_weights(config: DecoderConfig, params: Any) -> list[Any]:
   return [found[layer] for layer in range(config.num_layers)]
 
 
-def block_weights(params: Any, stack: Stack, place: int) -> Any:
-  """The stacked weights of one layer of a stack's pattern."""
-  weights = params['params']
-  for name in stack.block(place).split('/'):
-    weights = weights[name]
-  return weights
+def block_weights(params: Any, stack: Stack, place: int) -> dict[str, Any]:
+  """The stacked variables of one layer of a stack's pattern.
+
+  Args:
+    params: the network's variables: 'params', and 'scales' if there are some.
+    stack: one of DecoderConfig.stacks.
+    place: of the layer in the stack's pattern.
+
+  Returns:
+    {collection: …} that Block.apply takes, each array with the pattern's
+    repetitions as its first axis.
+  """
+
+  def at(tree):
+    for name in stack.block(place).split('/'):
+      tree = tree[name]
+    return tree
+
+  return {collection: at(tree) for collection, tree in params.items()}

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from rest_jax.artifacts import storage
 from rest_jax.config import configuration
 from rest_jax.executors.machine import Machine
-from rest_jax.pipeline import sizes
+from rest_jax.pipeline import sampling_sizes, sizes
 
 _GIB = 2**30
 # By kind of device: floating-point operations and bytes of memory a second
@@ -71,8 +71,7 @@ def of_run(
   model = asked.model
   kind, devices = machine.kind, machine.devices
   flops = _FLOPS[kind] * (cores if kind == 'cpu' else devices)
-  width = 2 if model.dtype == 'bfloat16' else 4
-  reading = model.num_parameters * width / (_BYTES[kind] * devices)
+  reading = sampling_sizes.weights_bytes(asked) / (_BYTES[kind] * devices)
   choice = _CHOICE[kind] / devices * model.vocab_size
   steps = _LONGEST * asked.max_decode_length
 

@@ -123,15 +123,27 @@ def _rows(asked: Asked, machine: Machine, padded: int, lanes: int) -> int:
   width = 2 if model.dtype == 'bfloat16' else 4
   row = sample_bytes(model, lanes, padded, asked.max_decode_length)
   total = machine.devices * machine.device_bytes * USABLE
-  left = total - model.num_parameters * width
+  left = total - weights_bytes(asked)
   most = machine.devices * _ROWS[machine.kind]
   rows = min(most, int(left // row)) // lanes * lanes
-  if rows < lanes:
+  # Weights are read in dtype, and only then rounded to int8.
+  read = model.num_parameters * width
+  needed = max(total - left + lanes * row, read)
+  if rows < lanes or read > total:
     raise configuration.ConfigurationError(
       f'sampling: {model.num_parameters / 1e9:.2f} G parameters in '
       f'{model.dtype} and {lanes} completions of {asked.max_decode_length} '
-      f'tokens need {(total - left + lanes * row) / GIB:.1f} GiB; '
+      f'tokens need {needed / GIB:.1f} GiB; '
       f'{machine} has {total / GIB:.1f} to use. Lower MAX_DECODE_LENGTH, set '
-      "MODEL's dtype = 'bfloat16', or take more devices (TOPOLOGY)."
+      "MODEL's dtype = 'bfloat16' or SAMPLE_WEIGHTS = 'int8', or take more "
+      'devices (TOPOLOGY).'
     )
   return rows
+
+
+def weights_bytes(asked: Asked) -> int:
+  """Of the weights that are sampled from, over all devices."""
+  width = 2 if asked.model.dtype == 'bfloat16' else 4
+  if asked.sample_weights == 'int8':
+    width = 1  # and a scale per channel, which is less than a hundredth
+  return asked.model.num_parameters * width

@@ -49,6 +49,7 @@ class Asked:
     solutions_kept: of a problem at most, as training examples; or for each
       task.
     adapters: what LoRA trains; off: all weights are trained.
+    sample_weights: 'as_trained' or 'int8', as EngineConfig.weights.
     derives_remat: whether MODEL's remat is open; else the model's own counts.
     prompt_bucket, lanes, row_length, batch_rows: what the user has set; 'auto'
       is derived, and row_length None is the model's max_length.
@@ -63,6 +64,7 @@ class Asked:
   row_length: Size | None = AUTO
   batch_rows: Size = AUTO
   adapters: lora.LoraConfig = _NO_ADAPTERS
+  sample_weights: Literal['as_trained', 'int8'] = 'as_trained'
   derives_remat: bool = True
 
 
@@ -78,6 +80,7 @@ def sizes(
   row_length: Size | None,
   batch_rows: Size,
   adapters: lora.LoraConfig = _NO_ADAPTERS,
+  sample_weights: Literal['as_trained', 'int8'] = 'as_trained',
 ) -> Asked:
   """What gin binds, for one task: the largest of what differs between tasks.
 
@@ -99,6 +102,7 @@ def sizes(
     row_length=row_length,
     batch_rows=batch_rows,
     adapters=adapters,
+    sample_weights=sample_weights,
   )
 
 
@@ -169,9 +173,9 @@ def training_bytes(
   frozen = 0
   if adapters.is_on:  # float32, beside weights in the arithmetic's dtype
     stored, frozen = 4, model.num_parameters * width / machine.devices
-  copies = 2 + _OPTIMIZER_COPIES  # parameters, gradients, the optimiser's
+  each = 2 * stored + 4 * _OPTIMIZER_COPIES  # parameters, gradients, state
   trained = trained_parameters(model, adapters)
-  state = frozen + trained * stored * copies / machine.devices
+  state = frozen + trained * each / machine.devices
   heads = model.num_heads * model.head_dim
   block = width * (6 * model.embed_dim + 4 * heads + 4 * model.mlp_dim)
   if architecture.attention_on(machine.kind, model.attention) == 'einsum':

@@ -14,11 +14,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost
-from rest_jax.models import architecture, decoding
+from rest_jax.models import architecture, decoding, quantization
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.sampling import decode_programs, identity, stops, token_choice
 from rest_jax.sampling.requests import Completion, Request, Text
@@ -40,7 +41,7 @@ class Engine:
   ):
     """Args:
     model: the network.
-    params: its parameters, on the mesh, in the network's dtype.
+    params: its variables on the mesh, as `variables` gives them.
     config: the layout.
     mesh: of the devices.
     text: the vocabulary's side.
@@ -242,6 +243,21 @@ class Engine:
     )
 
 
+def variables(
+  params: Any, model: DecoderConfig, config: EngineConfig
+) -> dict[str, Any]:
+  """What is sampled from: parameters as config.weights says. Pure.
+
+  Args:
+    params: {'params': …}, in any floating-point dtype.
+    model: the network, whose dtype they are rounded to first.
+    config: the layout.
+  """
+  dtype = jnp.dtype(model.dtype)
+  params = jax.tree.map(lambda w: w.astype(dtype), params)
+  return quantization.quantize(params) if config.weights == 'int8' else params
+
+
 def layout(config: EngineConfig, stream: Stream) -> tuple[int, int]:
   """(groups, lanes) of a stream: greedy wants one lane, whatever is asked."""
   if stream.temperature == 0:
@@ -256,7 +272,12 @@ def fingerprint(
   import jaxlib
 
   device = mesh.devices.flat[0]
-  return {
+  # Only where it is not the default: fingerprints from before it was a dial
+  # stand for that.
+  weights = (
+    {} if config.weights == 'as_trained' else {'weights': config.weights}
+  )
+  return weights | {
     'groups': config.groups,
     'lanes': config.lanes,
     'greedy_groups': config.greedy_groups,

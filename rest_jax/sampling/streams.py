@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 from rest_jax.config import configuration
 from rest_jax.config.configuration import operational
@@ -75,6 +76,9 @@ class EngineConfig(configuration.Configuration):
       strings.
     seed: of every random bit.
     problems_per_part: problems in one part of the output.
+    weights: what the policy is multiplied with: 'as_trained', its own weights
+      in the network's dtype; 'int8', its matrices rounded to 8 bits with a
+      scale per output channel (models/quantization.py).
   """
 
   groups: int
@@ -85,10 +89,11 @@ class EngineConfig(configuration.Configuration):
   seed: int
   steps_per_call: int = operational(32)
   problems_per_part: int = 64
+  weights: Literal['as_trained', 'int8'] = 'as_trained'
 
   def check(self):
     for field in dataclasses.fields(self):
-      if field.name != 'seed':
+      if field.name not in ('seed', 'weights'):
         value = getattr(self, field.name)
         self.require(value > 0, field.name, 'at least 1')
     self.require(0 <= self.seed < 2**32, 'seed', '0 <= seed < 2**32')

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from rest_jax.artifacts import manifests, records, storage, task_card
 from rest_jax.config import configuration
-from rest_jax.distributed import multihost
+from rest_jax.distributed import multihost, partitioning
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.rewards import pool, registry
 from rest_jax.sampling import requests, sampling_engine, sampling_progress
@@ -87,10 +86,12 @@ class Validator:
       grader = registry.get(name)  # process 0 alone grades
       multihost.from_writer(functools.partial(registry.require, grader))
       self._pools[name] = pool.Pool(grader)
-    dtype = jnp.dtype(model.dtype)
-    self._view = jax.jit(
-      lambda params: jax.tree.map(lambda w: w.astype(dtype), params)
-    )
+
+    def view(params):
+      with partitioning.use(mesh):
+        return sampling_engine.variables(params, model, engine)
+
+    self._view = jax.jit(view)
     self._engines = [
       sampling_engine.Engine(
         model, None, engine, mesh, requests.text_of(manifest)

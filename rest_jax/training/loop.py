@@ -175,6 +175,7 @@ class Grid:
           self.mesh,
           microbatches=self.config.microbatches,
           lora=self.config.lora,
+          seed=self.config.seed,
         ),
         donate_argnums=(0,),
         out_shardings=(shardings, None),

@@ -23,6 +23,7 @@ from rest_jax.models import adapters, network
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
 from rest_jax.models.lora import LoraConfig
+from rest_jax.training import stochastic_rounding
 from rest_jax.training.packing import Packer, Rows
 
 Batch = dict[str, jax.Array]
@@ -146,9 +147,18 @@ def make_step(
   mesh: Mesh,
   *,
   microbatches: int = 1,
+  seed: int = 0,
   lora: LoraConfig = _OFF,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
   """The step, not yet compiled.
+
+  Args:
+    model: the network.
+    optimizer: of optimizers.make.
+    mesh: of the devices.
+    microbatches: that the batch is split into.
+    lora: whether adapters are trained beside frozen weights.
+    seed: of the rounding of bfloat16 parameters; nothing else is random.
 
   Returns:
     step(state, batch, base) -> (state, metrics): loss (by the chosen
@@ -189,11 +199,11 @@ def make_step(
     # The bound only matters for a batch without any target: its sums are zero,
     # and so is its update.
     normalizer = jnp.maximum(jnp.sum(batch['normalizers']), 1e-9)
-    grads = jax.tree.map(
-      lambda g, p: (g / normalizer).astype(p.dtype), grads, state.params
-    )
+    grads = jax.tree.map(lambda g: g / normalizer, grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = stochastic_rounding.apply_updates(
+      state.params, updates, stochastic_rounding.key(seed, state.step)
+    )
     metrics = {
       'loss': total / normalizer,
       'token_loss': total / jnp.maximum(weight, 1e-9),

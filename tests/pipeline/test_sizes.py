@@ -74,6 +74,15 @@ def test_with_lora_a_model_trains_where_its_gradients_would_not_fit():
   assert nothing == state
 
 
+def test_bfloat16_parameters_save_themselves_and_their_gradients():
+  """The optimiser's state is float32 in both cases."""
+  work = (LAPTOP, 0, 1, 'full')  # no tokens: parameters, gradients, moments
+  exact = sizes.training_bytes(SMOLLM2, *work)
+  half = dataclasses.replace(SMOLLM2, param_dtype='bfloat16')
+  assert exact == 16 * SMOLLM2.num_parameters
+  assert sizes.training_bytes(half, *work) == 12 * SMOLLM2.num_parameters
+
+
 def test_recomputation_is_a_last_resort():
   remats = []
   for gib in (3, 4, 6, 64):
@@ -134,6 +143,24 @@ def test_little_memory_decodes_fewer_rows_at_once():
     work = asked(max_decode_length=2048, num_samples=1)
     rows.append(sampling_sizes.derive(work, prompts(), machine)['GROUPS'].value)
   assert rows == sorted(rows) and rows[0] < rows[-1]
+
+
+def test_int8_weights_leave_room_for_more_rows():
+  machine = dataclasses.replace(GPU, device_bytes=24 * GIB)
+  rows = []
+  for weights in ('as_trained', 'int8'):
+    work = asked(
+      LLAMA_8B, max_decode_length=1024, num_samples=1, sample_weights=weights
+    )
+    texts = prompts(train=(500,) * 1000)
+    rows.append(sampling_sizes.derive(work, texts, machine)['GROUPS'].value)
+  assert rows[1] > 1.5 * rows[0]
+  # They are read before they are rounded.
+  machine = dataclasses.replace(GPU, device_bytes=18 * GIB)
+  with pytest.raises(
+    configuration.ConfigurationError, match='need 15.0 GiB; .* 14.4 to use'
+  ):
+    sampling_sizes.derive(work, prompts(), machine)
 
 
 def test_few_problems_make_small_batches():
