@@ -107,7 +107,10 @@ def numbers():
 
 
 def test_a_number_becomes_one_of_its_two_neighbours_and_the_mean_is_right():
-  """6 standard deviations for each of 506 means: 1 false alarm in a million."""
+  """6 standard deviations for each of 506 means: 1 false alarm in a million.
+
+  And ten draws more, for shares near 0 and 1, whose counts are not normal.
+  """
   exact, draws = numbers(), 4096
   many = jnp.asarray(np.tile(exact, (draws, 1)))
   found = jax.jit(stochastic_rounding.to_bfloat16)(many, jax.random.key(5))
@@ -121,7 +124,7 @@ def test_a_number_becomes_one_of_its_two_neighbours_and_the_mean_is_right():
   assert set(np.unique(up)) == {0, 1}
   assert not up[:, share == 0].any() and (share == 0).sum() >= 4
   deviation = np.sqrt(share * (1 - share) / draws)
-  assert (np.abs(up.mean(0) - share) <= 6 * deviation + 1e-12).all()
+  assert (np.abs(up.mean(0) - share) <= 6 * deviation + 10 / draws).all()
 
 
 def test_what_is_not_finite_stays():
