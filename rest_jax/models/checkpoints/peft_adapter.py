@@ -18,7 +18,7 @@ from rest_jax.config import configuration
 from rest_jax.distributed import multihost
 from rest_jax.models import adapters, lora, matrices
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import safetensors
+from rest_jax.models.checkpoints import families
 from rest_jax.models.lora import LoraConfig
 
 CONFIG, WEIGHTS = 'adapter_config.json', 'adapter_model.safetensors'
@@ -73,16 +73,16 @@ def _tensors(
     a = multihost.fetch(pair['a']).reshape(len(one.layers), inputs, rank)
     b = multihost.fetch(pair['b']).reshape(len(one.layers), rank, -1)
     for index, layer in enumerate(one.layers):
-      name = f'base_model.model.{_module(one, layer)}'
+      name = f'base_model.model.{_module(model, one, layer)}'
       # Published matrices are (out, in), and so are both of an adapter.
       yield f'{name}.lora_A.weight', np.ascontiguousarray(a[index].T)
       yield f'{name}.lora_B.weight', np.ascontiguousarray(b[index].T)
 
 
-def _module(one: lora.AdaptedMatrix, layer: int) -> str:
-  """Hugging Face's name of a layer's matrix."""
+def _module(model: DecoderConfig, one: lora.AdaptedMatrix, layer: int) -> str:
+  """Hugging Face's name of a layer's matrix, 'model.layers.3.mlp.up_proj'."""
   name = one.path.rpartition('/')[2]
-  return f'model.layers.{layer}.{safetensors._LAYER_NAMES[name]}'
+  return families.hf_name(model, name, layer).removesuffix('.weight')
 
 
 def _config(
@@ -112,7 +112,7 @@ def _targets(model: DecoderConfig, config: LoraConfig) -> list[str]:
   modules: dict[int, list[str]] = {}
   for one in lora.adapted(model, config):
     for layer in one.layers:
-      modules.setdefault(layer, []).append(_module(one, layer))
+      modules.setdefault(layer, []).append(_module(model, one, layer))
   short = {
     layer: sorted(name.rpartition('.')[2] for name in names)
     for layer, names in modules.items()

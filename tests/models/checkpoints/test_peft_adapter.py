@@ -92,7 +92,8 @@ def published(model, params):
     'model.norm.weight': own['final_norm']['scale'],
     'lm_head.weight': own['unembedding'],
   }
-  for layer, block in enumerate(network.layer_weights(model, params)):
+  for layer, weights in enumerate(network.layer_weights(model, params)):
+    block = weights['params']
     for ours, (theirs, inputs) in LINEAR.items():
       name = f'model.layers.{layer}.{theirs}'
       w = np.asarray(block[ours])
