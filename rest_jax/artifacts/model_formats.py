@@ -10,7 +10,7 @@ import dataclasses
 import os
 import re
 
-from rest_jax.artifacts import manifests, storage
+from rest_jax.artifacts import manifests, orbax_files, storage
 from rest_jax.config import configuration
 
 TRAIN = 'train'  # the format of the train stage's own checkpoints
@@ -64,6 +64,14 @@ FORMATS = (
     holds=manifests.MANIFEST,
     weights='trained',
     network='trained',
+  ),
+  Format(
+    name='orbax',
+    described='a folder that rest-jax import wrote',
+    holds=orbax_files.NAME,
+    weights='orbax_base',
+    network='orbax_base',
+    bytes_of='orbax_files',
   ),
   Format(
     name='gguf',

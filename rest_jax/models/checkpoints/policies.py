@@ -22,7 +22,7 @@ from rest_jax.artifacts import (
 from rest_jax.distributed import multihost, partitioning
 from rest_jax.models import network
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import trained
+from rest_jax.models.checkpoints import trained, weights
 
 
 def init(model: DecoderConfig, key: jax.Array) -> Any:
@@ -78,6 +78,20 @@ def load(
   """
   reader = _reader(source)
   return reader.load(source, model, abstract(model, mesh, dtype))
+
+
+def opened(source: storage.PathLike, model: DecoderConfig) -> weights.Source:
+  """Opens a checkpoint to read it tensor by tensor, without a mesh.
+
+  Args:
+    source: a path in one of the formats that hold weights.
+    model: the network it must fit.
+
+  Raises:
+    ConfigurationError: nothing is there, it is damaged, or it does not fit the
+      network: each difference is listed.
+  """
+  return _reader(source).opened(source, model)
 
 
 def digest(source: storage.PathLike) -> str:
