@@ -12,6 +12,7 @@ import importlib
 import os
 import posixpath
 from types import ModuleType
+from typing import Any
 
 from rest_jax.artifacts import model_formats, storage
 from rest_jax.config import configuration
@@ -72,6 +73,24 @@ def chat_template(spec: str) -> str | None:
   """
   reader = None if spec == BYTES else _reader(spec)
   return reader and reader.chat_template(storage.path(spec))
+
+
+def metadata(spec: str) -> dict[str, Any]:
+  """A tokenizer in the words of GGUF: the keys 'tokenizer.…' of such a file.
+
+  Args:
+    spec: see `load`; absolute.
+
+  Raises:
+    ConfigurationError: it cannot be written so; what to give instead.
+  """
+  reader = None if spec == BYTES else _reader(spec)
+  if reader is None:
+    raise configuration.ConfigurationError(
+      f'the vocabulary {spec} has no files that other programs read. Give '
+      '--tokenizer=PATH, or --tokenizer=none for the weights alone.'
+    )
+  return reader.metadata(storage.path(spec))
 
 
 def _reader(spec: str) -> ModuleType | None:
