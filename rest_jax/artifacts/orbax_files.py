@@ -9,6 +9,7 @@ A folder without the description is not finished, and no checkpoint.
 """
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 from rest_jax.artifacts import storage
@@ -78,8 +79,7 @@ def listed(folder: storage.Path) -> list[dict[str, Any]]:
       'bytes': file.stat().length,
       'sha256': _sha256(file),
     }
-    for file in sorted(root.rglob('*'))
-    if file.is_file()
+    for file in sorted(_below(root))
   ]
 
 
@@ -111,6 +111,15 @@ def require_files(folder: storage.PathLike, *, bytes_too: bool = False) -> None:
     + '\n'.join(f'  {line}' for line in shown)
     + '\nCopy the folder again, or remove it and run rest-jax import again.'
   )
+
+
+def _below(folder: storage.Path) -> Iterator[storage.Path]:
+  """The files of a folder and of those in it; epath globs one folder only."""
+  for path in folder.iterdir():
+    if path.is_dir():
+      yield from _below(path)
+    else:
+      yield path
 
 
 def _sha256(file: storage.Path) -> str:

@@ -32,6 +32,7 @@ from rest_jax.models.checkpoints import (
 )
 from rest_jax.tokenizers import (
   hf_files,
+  vocabularies,
   vocabulary_checks,
   vocabulary_files,
 )
@@ -172,12 +173,10 @@ def tokenizer_of(
         spec = os.fspath(own)  # the run's folder may have been moved
       digest = manifest.statistics['digest']
       return Tokenizer(spec, _chat_ends(problems), digest)
-  elif model_formats.of_vocabulary(checkpoint) is not None:
-    return Tokenizer(vocabulary_files.resolve(os.fspath(checkpoint)))
-  elif (checkpoint / 'tokenizer.model').exists():
-    return Tokenizer(
-      os.fspath(storage.absolute(checkpoint / 'tokenizer.model'))
-    )
+  else:
+    spec = vocabulary_files.lying_with(checkpoint)
+    if spec is not None:
+      return Tokenizer(spec)
   raise configuration.ConfigurationError(
     f'{checkpoint}: no tokenizer lies with it. Give it: --tokenizer=PATH of '
     f'{model_formats.expected_vocabulary()}; or --tokenizer={_NONE} for the '
@@ -218,7 +217,7 @@ def export(
   writer = gguf_writer if is_file else safetensors_writer
   _require_free(target)
   model = described.network(checkpoint)
-  _require_tokenizer(tokenizer, model, is_file)
+  vocabulary = _vocabulary(tokenizer, model, is_file)
   if is_file:
     model_there = gguf_writer.expressible(model)
   else:
@@ -245,10 +244,9 @@ def export(
         name=name,
       )
       if not tokenizer.spec.lower().endswith(_GGUF):
-        vocabulary = vocabulary_files.load(tokenizer.spec)
         hf_files.require_same(vocabulary, place)
     else:
-      _write_folder(place, source, model, dtype, tokenizer)
+      _write_folder(place, source, model, dtype, vocabulary, tokenizer)
   print(f'{target}: {model.num_parameters:,} parameters, {dtype}')
 
 
@@ -257,14 +255,15 @@ def _write_folder(
   source: object,
   model: DecoderConfig,
   dtype: str,
+  vocabulary: vocabularies.Vocabulary | None,
   tokenizer: Tokenizer | None,
 ) -> None:
   folder = storage.path(place)
   folder.mkdir()
   config = hf_config_writer.content(model, dtype)
-  if tokenizer is not None:
+  if vocabulary is not None:
     hf_files.write(
-      tokenizer.spec,
+      vocabulary,
       folder,
       eos_ids=tokenizer.eos_ids,
       max_length=model.max_length,
@@ -288,16 +287,16 @@ def _require_free(target: str) -> None:
     )
 
 
-def _require_tokenizer(
+def _vocabulary(
   tokenizer: Tokenizer | None, model: DecoderConfig, is_file: bool
-) -> None:
-  """Raises where the tokenizer is not the network's, or is needed."""
+) -> vocabularies.Vocabulary | None:
+  """The tokenizer, if one is written; raises unless it is the network's."""
   if tokenizer is None:
     if is_file:
       raise configuration.ConfigurationError(
         f'--tokenizer: got {_NONE!r}; a GGUF file must hold a tokenizer.'
       )
-    return
+    return None
   vocabulary = vocabulary_files.load(tokenizer.spec)
   vocabulary_checks.require_fits(vocabulary, model.vocab_size)
   if tokenizer.digest not in (None, vocabulary.digest):
@@ -305,6 +304,7 @@ def _require_tokenizer(
       f'{tokenizer.spec}: not the vocabulary that the run was prepared with; '
       'it has changed since. Name that one: --tokenizer=PATH.'
     )
+  return vocabulary
 
 
 def _default_dtype(
@@ -329,8 +329,8 @@ def _require_space(target: str, needed: int) -> None:
   if free < needed:
     raise configuration.ConfigurationError(
       f'--to: {target} takes {needed / 1e9:.1f} GB, and {folder} has '
-      f'{free / 1e9:.1f} GB left. Free some space, name another disk, or a narrower '
-      '--dtype.'
+      f'{free / 1e9:.1f} GB left. Free some space, or name another disk or a '
+      'narrower --dtype.'
     )
 
 
@@ -341,7 +341,7 @@ def _beside(target: str) -> Iterator[str]:
   What is left of an export that was killed is removed by the next.
   """
   folder, name = os.path.split(os.path.abspath(target))
-  place = os.path.join(folder, f'.{name}.partial')
+  place = os.path.join(folder, f'.partial.{name}')  # the suffix counts
   _remove(place)
   try:
     yield place

@@ -48,7 +48,7 @@ PROBES = (
 
 
 def write(
-  spec: str,
+  vocabulary: vocabularies.Vocabulary,
   folder: storage.Path,
   *,
   eos_ids: Sequence[int] = (),
@@ -57,7 +57,7 @@ def write(
   """Writes a tokenizer's files, and reads them back.
 
   Args:
-    spec: what vocabulary_files.load takes; absolute.
+    vocabulary: as vocabulary_files.load gave it; `spec` says where it lies.
     folder: where; generation_config.json names the ids that end a text.
     eos_ids: that end a text beside the tokenizer's own, before these.
     max_length: longest text that the model reads, in tokens.
@@ -69,7 +69,7 @@ def write(
     ConfigurationError: the tokenizer cannot be written so that it gives the
       same ids.
   """
-  vocabulary = vocabulary_files.load(spec)
+  spec = vocabulary.spec
   ends = list(dict.fromkeys([*eos_ids, *vocabulary.eos_ids]))
   source = storage.path(spec)
   home = source if source.is_dir() else source.parent

@@ -75,6 +75,20 @@ def chat_template(spec: str) -> str | None:
   return reader and reader.chat_template(storage.path(spec))
 
 
+def lying_with(checkpoint: storage.PathLike) -> str | None:
+  """The spec of the tokenizer that a checkpoint brings; None: it has none.
+
+  Args:
+    checkpoint: its path; a folder may hold a SentencePiece tokenizer.model.
+  """
+  path = storage.path(checkpoint)
+  if model_formats.of_vocabulary(path) is not None:
+    return resolve(os.fspath(path))
+  if (path / 'tokenizer.model').exists():
+    return resolve(os.fspath(path / 'tokenizer.model'))
+  return None
+
+
 def metadata(spec: str) -> dict[str, Any]:
   """A tokenizer in the words of GGUF: the keys 'tokenizer.…' of such a file.
 
