@@ -63,6 +63,7 @@ def load(spec: str, path: storage.PathLike) -> vocabularies.Vocabulary:
     if name == _EOS[0] or get(name) is not None
   ]
   ids = {name: get(key) for name, key in _NAMES.items()}
+  bos = ids['bos_token']
   add_bos = get('add_bos_token', kind == 'llama' or pre in _WITH_BOS)
   # Of the EOS ids only the first: so that an identity from before the others
   # were read stays.
@@ -73,7 +74,7 @@ def load(spec: str, path: storage.PathLike) -> vocabularies.Vocabulary:
     table=table,
     eos_id=eos_ids[0],
     more_eos_ids=eos_ids[1:],
-    bos_id=int(get('bos_token_id')) if add_bos else None,
+    bos_id=int(bos) if add_bos and bos is not None else None,
     specials=specials,
     names={
       name: pieces[id_]

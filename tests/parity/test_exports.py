@@ -97,6 +97,8 @@ def tokenizer(path):
     types=[2, 3, *[1] * (V - 2)],
     scores=[0.0] * V,
     eos=1,
+    bos=1,
+    add_bos=False,
   )
 
 
