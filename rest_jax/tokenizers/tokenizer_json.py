@@ -138,6 +138,9 @@ def _table(
   gap have no bytes, and no text gives them.
   """
   to_bytes = _piece_rule(spec, content)
+  # Added tokens are no byte-level stand-ins; of the others each is a piece.
+  byte_level = to_bytes is vocabularies.byte_level_bytes
+  of_added = str.encode if byte_level else to_bytes
   special = {item['content'] for item in added.values() if item['special']}
   pieces = tokenizer.get_vocab(with_added_tokens=True).items()
   # A special token that the library numbered anew counts by the file's number.
@@ -147,7 +150,7 @@ def _table(
     piece = tokenizer.id_to_token(token)
     if token in added:
       item = added[token]
-      table.append(b'' if item['special'] else item['content'].encode())
+      table.append(b'' if item['special'] else of_added(item['content']))
     else:
       known = piece is not None and piece not in special
       table.append(to_bytes(piece) if known else b'')

@@ -82,10 +82,10 @@ MODELS = {
 
 
 @functools.cache
-def made(name):
+def made(name, **more):
   """(the model of transformers, ids, its logits of each id)."""
   kind, changes = MODELS[name]
-  config = getattr(transformers, f'{kind}Config')(**SMALL | changes)
+  config = getattr(transformers, f'{kind}Config')(**SMALL | changes | more)
   kind = {'Gemma3Text': 'Gemma3'}.get(kind, kind)
   config._attn_implementation = 'eager'
   torch.manual_seed(0)

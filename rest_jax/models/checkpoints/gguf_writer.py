@@ -58,6 +58,12 @@ def expressible(model: DecoderConfig) -> DecoderConfig:
     lines.append(f'rope_scaling: llama3; {family.gguf} has no rope_freqs')
   if family.gguf.startswith('gemma') and not model.tie_embeddings:
     lines.append('tie_embeddings: False; llama.cpp ties those of Gemma')
+  width = model.num_heads * model.head_dim
+  if family.gguf == 'qwen2' and width != model.embed_dim:
+    lines.append(
+      f'head_dim: {model.head_dim}; llama.cpp takes {model.num_heads} heads of '
+      f'embed_dim = {model.embed_dim} together'
+    )
   families.require_expressed(f'GGUF ({family.gguf})', lines)
   return model
 
