@@ -9,6 +9,7 @@ llama.cpp's. The tokenizer is written with the weights.
 
 import argparse
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -60,6 +61,8 @@ def run(arguments: Sequence[str]) -> int:
   flags = _parser().parse_args(arguments)
   # Nothing is computed here: a TPU of this machine stays free.
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+  # Orbax warns of every item that it reads alone.
+  logging.getLogger('absl').setLevel(logging.ERROR)
   checkpoint = checkpoint_of(flags.source, flags.iteration)
   export(
     checkpoint,
@@ -133,7 +136,8 @@ def checkpoint_of(
       raise configuration.ConfigurationError(
         f'--from: the run {source} has no finished iteration yet.'
       )
-    model_formats.of_weights(path)  # raises where none is
+    if model_formats.of_weights(path).name == model_formats.TRAIN:
+      manifests.load(path, stage='train')  # raises where another made it
     return path
   number = max(policies) if iteration is None else iteration
   if number not in policies:

@@ -8,6 +8,7 @@ every host calls the command.
 """
 
 import argparse
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -70,6 +71,8 @@ def run(arguments: Sequence[str]) -> int:
     '--tokenizer', metavar='PATH', help="in place of the source's own"
   )
   flags = parser.parse_args(arguments)
+  # Orbax warns of every item that it reads alone.
+  logging.getLogger('absl').setLevel(logging.ERROR)
   multihost.initialize()
   import_checkpoint(
     flags.source, flags.to, dtype=flags.dtype, tokenizer=flags.tokenizer
