@@ -38,7 +38,6 @@ from rest_jax.tokenizers import (
   vocabulary_files,
 )
 
-_GGUF = '.gguf'
 _NONE = 'none'  # --tokenizer: the weights alone
 
 
@@ -167,20 +166,15 @@ def tokenizer_of(
     return None
   if given is not None:
     return Tokenizer(vocabulary_files.resolve(given))
-  if model_formats.of_weights(checkpoint).name == model_formats.TRAIN:
-    problems = storage.absolute(checkpoint).parent.parent / 'problems'
-    manifest = manifests.load_if_done(problems)
-    if manifest is not None:
-      spec = manifest.recorded['spec']
-      own = problems / run_paths.VOCABULARY
-      if own.exists() and os.path.basename(spec) == run_paths.VOCABULARY:
-        spec = os.fspath(own)  # the run's folder may have been moved
-      digest = manifest.statistics['digest']
-      return Tokenizer(spec, _chat_ends(problems), digest)
-  else:
-    spec = vocabulary_files.lying_with(checkpoint)
-    if spec is not None:
+  spec = vocabulary_files.lying_with(checkpoint)
+  if spec is not None:
+    spec = vocabulary_files.resolve(spec)
+    if model_formats.of_weights(checkpoint).name != model_formats.TRAIN:
       return Tokenizer(spec)
+    problems = storage.absolute(checkpoint).parent.parent / 'problems'
+    prepared = manifests.load(problems, stage='prepare')
+    digest = prepared.statistics['digest']
+    return Tokenizer(spec, _chat_ends(problems), digest)
   raise configuration.ConfigurationError(
     f'{checkpoint}: no tokenizer lies with it. Give it: --tokenizer=PATH of '
     f'{model_formats.expected_vocabulary()}; or --tokenizer={_NONE} for the '
@@ -217,7 +211,7 @@ def export(
   """
   from rest_jax.models.checkpoints import policies
 
-  is_file = target.lower().endswith(_GGUF)
+  is_file = _is_gguf(target)
   writer = gguf_writer if is_file else safetensors_writer
   _require_free(target)
   model = described.network(checkpoint)
@@ -238,7 +232,7 @@ def export(
   with _beside(target) as place:
     if is_file:
       metadata = vocabulary_files.metadata(tokenizer.spec)
-      name = os.path.basename(target)[: -len(_GGUF)]
+      name = model_formats.without_suffix(os.path.basename(target))
       gguf_writer.write(
         place,
         source,
@@ -247,11 +241,16 @@ def export(
         tokenizer=metadata,
         name=name,
       )
-      if not tokenizer.spec.lower().endswith(_GGUF):
+      if not _is_gguf(tokenizer.spec):
         hf_files.require_same(vocabulary, place)
     else:
       _write_folder(place, source, model, dtype, vocabulary, tokenizer)
   print(f'{target}: {model.num_parameters:,} parameters, {dtype}')
+
+
+def _is_gguf(path: str) -> bool:
+  row = model_formats.of_file_name(path)
+  return row is not None and row.name == model_formats.GGUF
 
 
 def _write_folder(

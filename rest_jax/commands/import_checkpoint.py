@@ -121,9 +121,8 @@ def import_checkpoint(
   }
 
   def finish() -> None:
-    spec = vocabulary_files.lying_with(source)
-    if tokenizer is not None:
-      spec = vocabulary_files.resolve(tokenizer)
+    spec = tokenizer or vocabulary_files.lying_with(source)
+    spec = spec and vocabulary_files.resolve(spec)
     names = _write_tokenizer(spec, folder, model) if spec else []
     orbax_base.describe(
       folder,

@@ -7,7 +7,7 @@ tokenizer_config.json and generation_config.json.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts import storage
+from rest_jax.artifacts import model_formats, storage
 from rest_jax.config import configuration
 from rest_jax.tokenizers import (
   piece_models,
@@ -86,7 +86,8 @@ def write(
       adds_bos=vocabulary.bos_id is not None,
       max_length=max_length,
     )
-    if source.suffix == '.model':
+    row = model_formats.of_file_name(spec)
+    if row is not None and row.name == model_formats.SENTENCEPIECE:
       names.append('tokenizer.model')
       storage.write_bytes(folder / names[-1], source.read_bytes())
   generation = {}

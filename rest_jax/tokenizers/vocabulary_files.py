@@ -14,7 +14,12 @@ import posixpath
 from types import ModuleType
 from typing import Any
 
-from rest_jax.artifacts import model_formats, storage
+from rest_jax.artifacts import (
+  manifests,
+  model_formats,
+  run_paths,
+  storage,
+)
 from rest_jax.config import configuration
 from rest_jax.tokenizers import vocabularies
 from rest_jax.tokenizers.vocabularies import BYTES, Vocabulary
@@ -76,17 +81,27 @@ def chat_template(spec: str) -> str | None:
 
 
 def lying_with(checkpoint: storage.PathLike) -> str | None:
-  """The spec of the tokenizer that a checkpoint brings; None: it has none.
+  """The spec of the tokenizer that belongs to a checkpoint; None: none does.
+
+  Some formats hold one (artifacts/model_formats.py), or a folder has a
+  SentencePiece tokenizer.model. A checkpoint that still lies in its run,
+  <run>/<model>/checkpoints, has the run's.
 
   Args:
-    checkpoint: its path; a folder may hold a SentencePiece tokenizer.model.
+    checkpoint: its path.
   """
   path = storage.path(checkpoint)
-  if model_formats.of_vocabulary(path) is not None:
-    return resolve(os.fspath(path))
+  if model_formats.of_vocabulary(path):
+    return os.fspath(checkpoint)
   if (path / 'tokenizer.model').exists():
-    return resolve(os.fspath(path / 'tokenizer.model'))
-  return None
+    return os.fspath(path / 'tokenizer.model')
+  if not (path / manifests.MANIFEST).exists():
+    return None
+  problems = storage.absolute(path).parent.parent / 'problems'
+  if (problems / run_paths.VOCABULARY).exists():
+    return os.fspath(problems / run_paths.VOCABULARY)
+  prepared = manifests.load_if_done(problems)
+  return prepared.recorded.get('spec') if prepared else None
 
 
 def metadata(spec: str) -> dict[str, Any]:
