@@ -232,6 +232,9 @@ def export(
   with _beside(target) as place:
     if is_file:
       metadata = vocabulary_files.metadata(tokenizer.spec)
+      for turn in tokenizer.eos_ids[:1]:  # of the run's chats
+        if turn != vocabulary.eos_id:
+          metadata.setdefault('tokenizer.ggml.eot_token_id', turn)
       name = model_formats.without_suffix(os.path.basename(target))
       gguf_writer.write(
         place,

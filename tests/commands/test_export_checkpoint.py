@@ -117,6 +117,7 @@ def test_a_gguf_file_brings_the_vocabulary_that_the_run_trained(run, tmp_path):
   own = vocabulary_files.load(str(run / 'problems' / 'vocabulary.model'))
   for text in small_tokenizers.TEXTS:
     assert back.encode(text) == own.encode(text)
+  assert set(back.eos_ids) == {7, 1}
 
 
 def test_each_array_is_read_once(run, tmp_path, monkeypatch):
