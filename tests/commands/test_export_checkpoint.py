@@ -20,7 +20,7 @@ from rest_jax.models.checkpoints import described, orbax_items, policies
 from rest_jax.tokenizers import sentencepiece_vocabularies, vocabulary_files
 
 SIZE = 330
-MODEL = small_networks.network(vocab_size=SIZE, dtype='bfloat16')
+MODEL = small_networks.network(vocab_size=SIZE, num_layers=3, dtype='bfloat16')
 
 
 def stage(folder, name, semantic, statistics, recorded=None):
