@@ -42,6 +42,8 @@ COMMANDS = {
   'rescore': ('rescore', "grade a run's samples again, sampling nothing"),
   'check-task': ('check_task', 'try the tests of code problems on references'),
   'tasks': ('tasks', 'list the tasks that come with the package'),
+  'import': ('import_checkpoint', 'a published model as an Orbax checkpoint'),
+  'export': ('export_checkpoint', 'a model for transformers, vLLM, llama.cpp'),
   'models': ('models', 'list what can be a base model'),
   'view': ('view', "serve a run's page, while it goes and after"),
   'compare': ('compare', 'several runs on one page'),

@@ -22,7 +22,7 @@ from rest_jax.artifacts import (
 )
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning, preemption
-from rest_jax.models.checkpoints import policies, trained
+from rest_jax.models.checkpoints import orbax_items, policies, trained
 from rest_jax.rewards import registry
 from rest_jax.sampling.streams import Stream
 from rest_jax.training import (
@@ -418,7 +418,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_keeps_the_checkpoint(
   assert max(kept) == at - 1
   saver = checkpointing.Saver(folder)
   mesh = partitioning.make_mesh(partitioning.MeshConfig())
-  saved = trained.restore(
+  saved = orbax_items.restore(
     saver._folder / str(at - 1) / 'params',
     policies.abstract(tiny_run.MODEL, mesh),
   )

@@ -10,10 +10,11 @@ import dataclasses
 import os
 import re
 
-from rest_jax.artifacts import manifests, storage
+from rest_jax.artifacts import manifests, orbax_files, storage
 from rest_jax.config import configuration
 
 TRAIN = 'train'  # the format of the train stage's own checkpoints
+GGUF, SENTENCEPIECE = 'gguf', 'sentencepiece'
 _HUB_NAME = re.compile(r'\w[\w.-]*/\w[\w.-]*')  # owner/name
 
 
@@ -66,7 +67,15 @@ FORMATS = (
     network='trained',
   ),
   Format(
-    name='gguf',
+    name='orbax',
+    described='a folder that rest-jax import wrote',
+    holds=orbax_files.NAME,
+    weights='orbax_base',
+    network='orbax_base',
+    bytes_of='orbax_files',
+  ),
+  Format(
+    name=GGUF,
     described='a .gguf file',
     suffix='.gguf',
     weights='gguf',
@@ -90,7 +99,7 @@ FORMATS = (
     vocabulary='tokenizer_json',
   ),
   Format(
-    name='sentencepiece',
+    name=SENTENCEPIECE,
     described='a SentencePiece *.model file',
     suffix='.model',
     vocabulary='sentencepiece_vocabularies',
@@ -116,6 +125,13 @@ def of_weights(path: storage.PathLike) -> Format:
 def of_vocabulary(path: storage.PathLike) -> Format | None:
   """The format of the tokenizer at a path; None if it is in none of them."""
   rows = (row for row in FORMATS if row.vocabulary and row.matches(path))
+  return next(rows, None)
+
+
+def of_file_name(path: storage.PathLike) -> Format | None:
+  """The format of a file of this name, there or not; None: of no known one."""
+  name = os.fspath(path).lower()
+  rows = (row for row in FORMATS if row.suffix and name.endswith(row.suffix))
   return next(rows, None)
 
 

@@ -1,7 +1,8 @@
 """The sizes and choices of a decoder. A model is a gin file that binds them."""
 
 import dataclasses
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from rest_jax.config import configuration
 from rest_jax.config.configuration import operational
@@ -250,3 +251,19 @@ class DecoderConfig(configuration.Configuration):
     block += 2 * E * self.qk_norm + (heads + 2 * kv_heads) * E * self.qkv_bias
     embeddings = (1 if self.tie_embeddings else 2) * self.vocab_size
     return self.num_layers * block + (embeddings + 1) * D
+
+
+def from_semantics(fields: Mapping[str, Any]) -> DecoderConfig:
+  """The inverse of configuration.semantics, read from JSON.
+
+  Args:
+    fields: of a network; those that it lacks have their declared default.
+
+  Raises:
+    TypeError: a field that this version does not know.
+  """
+  fields = dict(fields)
+  scaling = fields.pop('rope_scaling', None)
+  if scaling is not None:
+    fields['rope_scaling'] = RopeScaling(**scaling)
+  return DecoderConfig(**fields)  # lists of JSON become tuples

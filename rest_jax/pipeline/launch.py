@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
-from rest_jax.artifacts import leases, storage
+from rest_jax.artifacts import leases, manifests, storage
 from rest_jax.config import configuration, gin_flags, gin_parser
 from rest_jax.executors import changes, jobs
 from rest_jax.executors.console import Console
@@ -136,6 +136,7 @@ class Launch:
       print(results_table(self.run_dir))
       print(f'\nreport: {self.run_dir}/report/index.html')
       print(f'in a browser: {_command()} view {self.run_dir}')
+      print(''.join(f'{line}\n' for line in export_lines(self.run_dir)), end='')
     return code
 
   def _tell_needs(self) -> None:
@@ -202,6 +203,25 @@ def _print_plan(
       where = f'{job.slices} x {job.topology}'
     needs = ', '.join(job.needs) if job.stage != 'report' else 'all of these'
     print(f'{state:6} {job.name:{width}}  {where:5}  {needs}'.rstrip())
+
+
+def export_lines(run_dir: storage.PathLike) -> list[str]:
+  """How the run's last policy becomes a model that other programs load.
+
+  Args:
+    run_dir: of the run.
+
+  Returns:
+    No line where no iteration has trained a policy.
+  """
+  folder = storage.path(run_dir)
+  if not any(folder.glob(f'iteration_*/checkpoints/{manifests.MANIFEST}')):
+    return []
+  command = f'{_command()} export --from={os.fspath(run_dir)} --to='
+  return [
+    f'for transformers and vLLM: {command}FOLDER',
+    f'for llama.cpp: {command}FILE.gguf',
+  ]
 
 
 def _command() -> str:

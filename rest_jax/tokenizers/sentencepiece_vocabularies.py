@@ -4,6 +4,7 @@ SentencePiece is imported where it is used: most stages need no vocabulary.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rest_jax.artifacts import storage
 from rest_jax.config import configuration
@@ -65,6 +66,55 @@ def load(spec: str, path: storage.Path) -> Vocabulary:
     digest=vocabularies.digest_of(data),
     unk_id=model.unk_id() if model.unk_id() >= 0 else None,
   )
+
+
+def metadata(path: storage.Path) -> dict[str, Any]:
+  """The tokenizer in the words of GGUF: the keys 'tokenizer.ggml.…'.
+
+  No space is put before a text, whatever the model says: prompts here are
+  joined from parts, and a policy was trained on them so.
+
+  Args:
+    path: the *.model file.
+
+  Raises:
+    ConfigurationError: it is not a byte-pair model, or rewrites text.
+  """
+  from sentencepiece import sentencepiece_model_pb2
+
+  model = sentencepiece_model_pb2.ModelProto()
+  model.ParseFromString(path.read_bytes())
+  rules, trainer = model.normalizer_spec, model.trainer_spec
+  problem = None
+  if trainer.model_type != trainer.BPE:
+    problem = 'is no byte-pair model (model_type bpe)'
+  elif rules.precompiled_charsmap or rules.remove_extra_whitespaces:
+    problem = f'rewrites texts before it cuts them ({rules.name})'
+  if problem:
+    raise configuration.ConfigurationError(
+      f'{path}: {problem}, which cannot be written as another format. Give '
+      "the model's tokenizer in the format that is wanted: --tokenizer=PATH."
+    )
+  ids = {
+    'bos_token_id': trainer.bos_id,
+    'eos_token_id': trainer.eos_id,
+    'unknown_token_id': trainer.unk_id,
+    'padding_token_id': trainer.pad_id,
+  }
+  found = {
+    'model': 'llama',
+    'pre': 'default',
+    'tokens': [piece.piece for piece in model.pieces],
+    'scores': [piece.score for piece in model.pieces],
+    'token_type': [int(piece.type) for piece in model.pieces],
+    **{name: id_ for name, id_ in ids.items() if id_ >= 0},
+    'add_bos_token': trainer.bos_id >= 0,
+    'add_eos_token': False,
+    'add_space_prefix': False,
+  }
+  result = {f'tokenizer.ggml.{name}': value for name, value in found.items()}
+  template = chat_template(path)
+  return result | ({'tokenizer.chat_template': template} if template else {})
 
 
 def chat_template(path: storage.Path) -> str | None:

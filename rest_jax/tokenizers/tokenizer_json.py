@@ -6,12 +6,13 @@ and config.json of the same folder. Needs the extra `hf` (tokenizers).
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rest_jax.artifacts import storage
 from rest_jax.config import configuration
-from rest_jax.tokenizers import vocabularies
+from rest_jax.tokenizers import piece_models, vocabularies
 
 NAME = 'tokenizer.json'
 _CONFIG = 'tokenizer_config.json'
@@ -56,6 +57,38 @@ def load(spec: str, path: storage.Path) -> vocabularies.Vocabulary:
     names=names,
     digest=vocabularies.digest_of(f'{first} {text}'.encode()),
   )
+
+
+def metadata(path: storage.Path) -> dict[str, Any]:
+  """The tokenizer in the words of GGUF: the keys 'tokenizer.ggml.…'.
+
+  Args:
+    path: the file, or the folder that holds it.
+
+  Raises:
+    ConfigurationError: of a kind that GGUF has no name for.
+  """
+  path = _file(path)
+  content = json.loads(path.read_text())
+  vocabulary = load(os.fspath(path), path)
+  found = piece_models.from_tokenizer_json(os.fspath(path), content)
+  pieces = found['tokens']
+  ids = {
+    'bos_token_id': vocabulary.names.get('bos_token'),
+    'unknown_token_id': vocabulary.names.get('unk_token'),
+    'padding_token_id': vocabulary.names.get('pad_token'),
+  }
+  found |= {name: pieces.index(p) for name, p in ids.items() if p in pieces}
+  ends = ('eos_token_id', 'eot_token_id', 'eom_token_id')
+  found |= dict(zip(ends, vocabulary.eos_ids, strict=False))
+  found |= {
+    'add_bos_token': vocabulary.bos_id is not None,
+    'add_eos_token': False,
+    'add_space_prefix': False,
+  }
+  result = {f'tokenizer.ggml.{name}': value for name, value in found.items()}
+  template = chat_template(path)
+  return result | ({'tokenizer.chat_template': template} if template else {})
 
 
 def chat_template(path: storage.Path) -> str | None:
@@ -105,6 +138,9 @@ def _table(
   gap have no bytes, and no text gives them.
   """
   to_bytes = _piece_rule(spec, content)
+  # Added tokens are no byte-level stand-ins; of the others each is a piece.
+  byte_level = to_bytes is vocabularies.byte_level_bytes
+  of_added = str.encode if byte_level else to_bytes
   special = {item['content'] for item in added.values() if item['special']}
   pieces = tokenizer.get_vocab(with_added_tokens=True).items()
   # A special token that the library numbered anew counts by the file's number.
@@ -114,7 +150,7 @@ def _table(
     piece = tokenizer.id_to_token(token)
     if token in added:
       item = added[token]
-      table.append(b'' if item['special'] else item['content'].encode())
+      table.append(b'' if item['special'] else of_added(item['content']))
     else:
       known = piece is not None and piece not in special
       table.append(to_bytes(piece) if known else b'')

@@ -12,8 +12,14 @@ import importlib
 import os
 import posixpath
 from types import ModuleType
+from typing import Any
 
-from rest_jax.artifacts import model_formats, storage
+from rest_jax.artifacts import (
+  manifests,
+  model_formats,
+  run_paths,
+  storage,
+)
 from rest_jax.config import configuration
 from rest_jax.tokenizers import vocabularies
 from rest_jax.tokenizers.vocabularies import BYTES, Vocabulary
@@ -72,6 +78,48 @@ def chat_template(spec: str) -> str | None:
   """
   reader = None if spec == BYTES else _reader(spec)
   return reader and reader.chat_template(storage.path(spec))
+
+
+def lying_with(checkpoint: storage.PathLike) -> str | None:
+  """The spec of the tokenizer that belongs to a checkpoint; None: none does.
+
+  Some formats hold one (artifacts/model_formats.py), or a folder has a
+  SentencePiece tokenizer.model. A checkpoint that still lies in its run,
+  <run>/<model>/checkpoints, has the run's.
+
+  Args:
+    checkpoint: its path.
+  """
+  path = storage.path(checkpoint)
+  if model_formats.of_vocabulary(path):
+    return os.fspath(checkpoint)
+  if (path / 'tokenizer.model').exists():
+    return os.fspath(path / 'tokenizer.model')
+  if not (path / manifests.MANIFEST).exists():
+    return None
+  problems = storage.absolute(path).parent.parent / 'problems'
+  if (problems / run_paths.VOCABULARY).exists():
+    return os.fspath(problems / run_paths.VOCABULARY)
+  prepared = manifests.load_if_done(problems)
+  return prepared.recorded.get('spec') if prepared else None
+
+
+def metadata(spec: str) -> dict[str, Any]:
+  """A tokenizer in the words of GGUF: the keys 'tokenizer.…' of such a file.
+
+  Args:
+    spec: see `load`; absolute.
+
+  Raises:
+    ConfigurationError: it cannot be written so; what to give instead.
+  """
+  reader = None if spec == BYTES else _reader(spec)
+  if reader is None:
+    raise configuration.ConfigurationError(
+      f'the vocabulary {spec} has no files that other programs read. Give '
+      '--tokenizer=PATH, or --tokenizer=none for the weights alone.'
+    )
+  return reader.metadata(storage.path(spec))
 
 
 def _reader(spec: str) -> ModuleType | None:

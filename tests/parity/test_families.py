@@ -14,107 +14,28 @@ import tempfile
 import jax
 import jax.numpy as jnp
 import numpy as np
-import parity_packages
 import pytest
+from parity_models import LENGTH, MODELS, V, made
 
 from rest_jax.distributed import partitioning
 from rest_jax.models import decoding, network
 from rest_jax.models.checkpoints import described, policies
 
-torch = parity_packages.need('torch')
-transformers = parity_packages.need('transformers')
-
-V, LENGTH, PROMPT = 96, 24, 13
-SMALL = dict(
-  vocab_size=V,
-  hidden_size=32,
-  intermediate_size=48,
-  num_hidden_layers=2,
-  num_attention_heads=4,
-  num_key_value_heads=2,
-  head_dim=16,
-  max_position_embeddings=64,
-)
-LLAMA3 = {
-  'rope_type': 'llama3',
-  'rope_theta': 500.0,
-  'factor': 8.0,
-  'low_freq_factor': 1.0,
-  'high_freq_factor': 4.0,
-  'original_max_position_embeddings': 16,
-}
-GEMMA3_ROPE = {
-  'full_attention': {
-    'rope_type': 'linear',
-    'factor': 8.0,
-    'rope_theta': 1000.0,
-  },
-  'sliding_attention': {'rope_type': 'default', 'rope_theta': 100.0},
-}
-PLAIN_ROPE = {'rope_type': 'default', 'rope_theta': 500.0}
-# Class of transformers, and what differs from SMALL.
-MODELS = {
-  'llama 2': ('Llama', dict(num_key_value_heads=4)),
-  'llama 3': ('Llama', dict(rope_parameters=LLAMA3)),
-  'llama, tied, exact gelu': (
-    'Llama',
-    dict(tie_word_embeddings=True, hidden_act='gelu'),
-  ),
-  'mistral without a window': ('Mistral', dict(sliding_window=None)),
-  'mistral': ('Mistral', dict(sliding_window=7)),
-  'qwen 2': ('Qwen2', dict(rope_parameters=PLAIN_ROPE)),
-  'qwen 2 with late windows': (
-    'Qwen2',
-    dict(
-      num_hidden_layers=3,
-      use_sliding_window=True,
-      sliding_window=7,
-      max_window_layers=2,
-    ),
-  ),
-  'qwen 3': ('Qwen3', dict(tie_word_embeddings=True)),
-  'gemma, one key head': ('Gemma', dict(num_key_value_heads=1)),
-  'gemma 2': (
-    'Gemma2',
-    dict(
-      num_hidden_layers=5,
-      sliding_window=7,
-      query_pre_attn_scalar=24,
-      attn_logit_softcapping=2.0,
-      final_logit_softcapping=3.0,
-    ),
-  ),
-  'gemma 3': (
-    'Gemma3Text',
-    dict(sliding_window=7, num_hidden_layers=8, rope_parameters=GEMMA3_ROPE),
-  ),
-}
+PROMPT = 13
 
 
 @functools.cache
-def made(name):
-  """(a folder of `save_pretrained`, ids, the model's logits of each id)."""
-  kind, changes = MODELS[name]
-  config = getattr(transformers, f'{kind}Config')(**SMALL | changes)
-  config._attn_implementation = 'eager'
-  torch.manual_seed(0)
-  kind = kind.removesuffix('Text')
-  model = getattr(transformers, f'{kind}ForCausalLM')(config).eval()
-  with torch.no_grad():
-    for weight in model.parameters():
-      # Norms and biases start at constants, which would hide a mix-up.
-      weight.add_(torch.randn_like(weight) * 0.2)
-    ids = torch.randint(0, V, (2, LENGTH), generator=torch.manual_seed(1))
-    logits = model(ids).logits.numpy()
+def folder_of(name):
+  """A folder of `save_pretrained`; it lasts as long as the process."""
   folder = tempfile.TemporaryDirectory()
-  model.save_pretrained(folder.name)
-  return folder, ids.numpy(), logits
+  made(name)[0].save_pretrained(folder.name)
+  return folder
 
 
 @functools.cache
 def loaded(name, **mesh_shape):
   """(network, mesh, its weights there), from the folder alone."""
-  folder = made(name)[0].name
+  folder = folder_of(name).name
   devices = jax.devices()[: math.prod(mesh_shape.values())]
   mesh = partitioning.make_mesh(partitioning.MeshConfig(**mesh_shape), devices)
   config = described.network(folder)
@@ -150,7 +71,7 @@ def test_packed_rows_have_the_logits_of_transformers(name, devices):
   shape = {'data': 1, 'fsdp': 1, 'tensor': 1}
   if devices == 8:
     shape = {'data': 2, 'fsdp': 2, 'tensor': 2}
-    if described.network(made(name)[0].name).num_kv_heads == 1:
+    if described.network(folder_of(name).name).num_kv_heads == 1:
       shape = {'data': 2, 'fsdp': 4, 'tensor': 1}  # one head is in one piece
   rows = [np.tile(array, (4, 1)) for array in rows_of(ids)]
   got = full(*loaded(name, **shape), *rows)

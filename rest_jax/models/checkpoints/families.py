@@ -6,7 +6,7 @@ different switches; which family a network belongs to follows from them.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rest_jax.config import configuration
@@ -170,6 +170,21 @@ def of_network(config: DecoderConfig) -> Family:
     f'MODEL: no published family has {switches}. Allowed: the combinations of '
     'docs/models.md.'
   )
+
+
+def require_expressed(where: str, lines: Sequence[str]) -> None:
+  """Raises ConfigurationError where a format cannot state a network.
+
+  Args:
+    where: the format.
+    lines: what it cannot state, a field each.
+  """
+  if lines:
+    raise configuration.ConfigurationError(
+      f'MODEL: {where} cannot express this network:\n'
+      + '\n'.join(f'  {line}' for line in lines)
+      + '\nExport to the other format, a folder or a .gguf file.'
+    )
 
 
 def bound(

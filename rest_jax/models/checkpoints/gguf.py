@@ -9,6 +9,7 @@ norms are stored with the 1 that the network adds to them.
 import dataclasses
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from rest_jax.artifacts import gguf_files, storage
@@ -16,6 +17,13 @@ from rest_jax.models import rotary
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import families, gguf_config, weights
 
+# By gguf's names of types; the others are quantised.
+_DTYPES = {
+  'F64': np.dtype(np.float64),
+  'F32': np.dtype(np.float32),
+  'F16': np.dtype(np.float16),
+  'BF16': np.dtype(ml_dtypes.bfloat16),
+}
 _ROWS = 4096  # of two matrices compared at a time
 
 
@@ -45,6 +53,11 @@ class File:
     self._tensors = {tensor.name: tensor for tensor in reader.tensors}
     self._config = config
     self._permuted = ('query', 'key') if interleaved else ()
+
+  def dtype(self, tensor: weights.Tensor) -> np.dtype | None:
+    """See weights.Source."""
+    found = self._tensors[families.gguf_name(tensor.name, tensor.layer)]
+    return _DTYPES.get(found.tensor_type.name)
 
   def read(
     self, tensor: weights.Tensor, rows: slice, columns: slice

@@ -145,7 +145,7 @@ def fields(family: families.Family, found: Mapping[str, Any]) -> dict[str, Any]:
   stated = dict(family.switches)
   stated |= {FIELDS[key]: found[key] for key in FIELDS if key in found}
   for key, field in OPTIONAL_FIELDS.items():
-    value = found.get(key)
+    value = found.get(key)  # null: there is none
     stated[field] = None if value is None else float(value)
   # The published Gemma 1 says 'gelu' and means the approximation.
   gelu = {'gelu': 'gelu'} if family.gguf == 'gemma' else {}

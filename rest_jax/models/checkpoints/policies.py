@@ -23,7 +23,7 @@ from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning
 from rest_jax.models import adapters, network
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import trained
+from rest_jax.models.checkpoints import trained, weights
 
 
 def init(model: DecoderConfig, key: jax.Array) -> Any:
@@ -89,6 +89,20 @@ def load(
     return adapters.merge(params, found, model, base.config, donate=True)
   reader = _reader(source)
   return reader.load(source, model, abstract(model, mesh, dtype))
+
+
+def opened(source: storage.PathLike, model: DecoderConfig) -> weights.Source:
+  """Opens a checkpoint to read it tensor by tensor, without a mesh.
+
+  Args:
+    source: a path in one of the formats that hold weights.
+    model: the network it must fit.
+
+  Raises:
+    ConfigurationError: nothing is there, it is damaged, or it does not fit the
+      network: each difference is listed.
+  """
+  return _reader(source).opened(source, model)
 
 
 def digest(source: storage.PathLike) -> str:

@@ -56,6 +56,11 @@ class Folder:
     """
     self._config, self._found = config, found
 
+  def dtype(self, tensor: weights.Tensor) -> np.dtype:
+    """See weights.Source."""
+    name = families.hf_name(self._config, tensor.name, tensor.layer)
+    return safetensors_files.DTYPES[self._found[name][1]['dtype']]
+
   def read(
     self, tensor: weights.Tensor, rows: slice, columns: slice
   ) -> np.ndarray:

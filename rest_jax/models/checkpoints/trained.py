@@ -14,7 +14,9 @@ from rest_jax.artifacts import (
   weight_digests,
 )
 from rest_jax.config import configuration
-from rest_jax.models.architecture import DecoderConfig, RopeScaling
+from rest_jax.models import architecture
+from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models.checkpoints import orbax_items
 from rest_jax.models.lora import LoraConfig
 
 PARAMS = 'params'  # the item of a checkpoint that holds what was trained
@@ -43,12 +45,8 @@ def network(source: storage.PathLike) -> DecoderConfig:
     ConfigurationError: an older version described networks in another way.
   """
   made = manifests.load(source, stage='train').fingerprint['semantic']
-  fields = dict(made['model'])
-  scaling = fields.pop('rope_scaling', None)
-  if scaling is not None:
-    fields['rope_scaling'] = RopeScaling(**scaling)
   try:
-    return DecoderConfig(**fields)  # lists of JSON become tuples
+    return architecture.from_semantics(made['model'])
   except TypeError as error:
     raise configuration.ConfigurationError(
       f'{source}: trained by a version of rest_jax that described networks in '
@@ -111,7 +109,20 @@ def load(source: storage.PathLike, model: DecoderConfig, target: Any) -> Any:
     ConfigurationError: the checkpoint does not fit the target.
   """
   del model
-  return restore(chosen_step(source) / PARAMS, target)
+  return orbax_items.restore(chosen_step(source) / PARAMS, target)
+
+
+def opened(source: storage.PathLike, config: DecoderConfig) -> orbax_items.Item:
+  """Opens the step that the train stage chose, to read it array by array.
+
+  Args:
+    source: the stage's folder.
+    config: the network.
+
+  Raises:
+    ConfigurationError: the checkpoint is of another network, or damaged.
+  """
+  return orbax_items.opened(chosen_step(source) / PARAMS, config)
 
 
 def same_as(source: storage.PathLike) -> str | None:
@@ -144,24 +155,3 @@ def chosen_step(folder: storage.PathLike) -> storage.Path:
   """The chosen step's folder inside a finished folder of the train stage."""
   manifest = manifests.load(folder, stage='train')
   return storage.path(folder) / manifest.statistics['chosen']
-
-
-def restore(source: storage.PathLike, target: Any) -> Any:
-  """Reads one item of an Orbax checkpoint into the target's shardings.
-
-  Args:
-    source: the item's folder.
-    target: jax.ShapeDtypeStructs with shardings.
-
-  Raises:
-    ConfigurationError: the item has other shapes than the target.
-  """
-  import orbax.checkpoint as ocp
-
-  try:
-    with ocp.StandardCheckpointer() as checkpointer:
-      return checkpointer.restore(storage.absolute(source), target)
-  except (ValueError, KeyError) as error:
-    raise configuration.ConfigurationError(
-      f'{source}: does not fit the network that MODEL binds: {error}'
-    ) from error

@@ -8,6 +8,7 @@ layer's matrix. Every host reads those blocks only, and puts them layer by layer
 into the array on its devices: it never holds more than one tensor.
 """
 
+import collections
 import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -73,6 +74,9 @@ class Source(Protocol):
       (rows, columns) or (rows,), of any floating dtype.
     """
 
+  def dtype(self, tensor: Tensor) -> np.dtype | None:
+    """The dtype in which a tensor is stored; None: quantised to fewer bits."""
+
 
 def tensors(config: DecoderConfig) -> list[Tensor]:
   """The tensors of a network, in the order of its layers."""
@@ -96,6 +100,37 @@ def tensors(config: DecoderConfig) -> list[Tensor]:
     path = 'params/unembedding'
     result.append(Tensor('unembedding', None, path, None, (D,), (V,), False))
   return result
+
+
+def by_array(config: DecoderConfig) -> list[Tensor]:
+  """The tensors of a network, those that lie in one array together."""
+  members: dict[str, list[Tensor]] = {}
+  for tensor in tensors(config):
+    members.setdefault(tensor.path, []).append(tensor)
+  return [tensor for group in members.values() for tensor in group]
+
+
+def shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+  """The shape of every array of a network, by its path."""
+  layers = collections.Counter(tensor.path for tensor in tensors(config))
+  return {
+    tensor.path: tensor.here
+    if tensor.index is None
+    else (layers[tensor.path], *tensor.here)
+    for tensor in tensors(config)
+  }
+
+
+def published(tensor: Tensor, here: np.ndarray) -> np.ndarray:
+  """A tensor as published, (out, in) or (out,), from its shape here.
+
+  Args:
+    tensor: which one.
+    here: of shape `tensor.here`; the result is a view of it.
+  """
+  if tensor.transposed:
+    return here.reshape(math.prod(tensor.inputs), -1).T
+  return here.reshape(tensor.shape)
 
 
 def _of_block(

@@ -14,7 +14,7 @@ from rest_jax.artifacts import file_digests, safetensors_files, storage
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import policies, trained
+from rest_jax.models.checkpoints import orbax_items, policies
 
 CONFIG = DecoderConfig(**published.SIZES)
 
@@ -94,11 +94,11 @@ def test_a_saved_policy_of_another_size_is_refused(tmp_path):
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(tmp_path / 'params', params)
   target = policies.abstract(CONFIG, mesh())
-  read = trained.restore(tmp_path / 'params', target)
+  read = orbax_items.restore(tmp_path / 'params', target)
   jax.tree.map(np.testing.assert_array_equal, read, params)
   wider = dataclasses.replace(CONFIG, mlp_dim=80)
   with pytest.raises(configuration.ConfigurationError, match='MODEL binds'):
-    trained.restore(tmp_path / 'params', policies.abstract(wider, mesh()))
+    orbax_items.restore(tmp_path / 'params', policies.abstract(wider, mesh()))
 
 
 def test_a_saved_policy_is_read_by_a_relative_path(tmp_path, monkeypatch):
@@ -108,5 +108,5 @@ def test_a_saved_policy_is_read_by_a_relative_path(tmp_path, monkeypatch):
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(tmp_path / 'params', params)
   monkeypatch.chdir(tmp_path)
-  read = trained.restore('params', policies.abstract(CONFIG, mesh()))
+  read = orbax_items.restore('params', policies.abstract(CONFIG, mesh()))
   jax.tree.map(np.testing.assert_array_equal, read, params)

@@ -1,0 +1,365 @@
+"""The command export: a checkpoint as other programs load it.
+
+    rest-jax export --from=RUN_DIR --to=FOLDER
+    rest-jax export --from=CHECKPOINT --to=FILE.gguf --dtype=q8_0
+
+FOLDER is as Hugging Face has it: transformers and vLLM load it. FILE.gguf is
+llama.cpp's. The tokenizer is written with the weights.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rest_jax.artifacts import (
+  manifests,
+  model_formats,
+  run_paths,
+  storage,
+  task_card,
+)
+from rest_jax.config import configuration
+from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models.checkpoints import (
+  described,
+  gguf_writer,
+  hf_config_writer,
+  safetensors_writer,
+  tensor_pieces,
+)
+from rest_jax.tokenizers import (
+  hf_files,
+  vocabularies,
+  vocabulary_checks,
+  vocabulary_files,
+)
+
+_NONE = 'none'  # --tokenizer: the weights alone
+
+
+class Tokenizer(NamedTuple):
+  """What is exported beside the weights.
+
+  Attributes:
+    spec: what vocabulary_files.load takes.
+    eos_ids: that end a completion of the run's chats, before its own.
+    digest: of the vocabulary that the run was prepared with, if it was.
+  """
+
+  spec: str
+  eos_ids: tuple[int, ...] = ()
+  digest: str | None = None
+
+
+def run(arguments: Sequence[str]) -> int:
+  """Exports a checkpoint; returns 0."""
+  flags = _parser().parse_args(arguments)
+  # Nothing is computed here: a TPU of this machine stays free.
+  os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+  # Orbax warns of every item that it reads alone.
+  logging.getLogger('absl').setLevel(logging.ERROR)
+  checkpoint = checkpoint_of(flags.source, flags.iteration)
+  export(
+    checkpoint,
+    flags.to,
+    dtype=flags.dtype,
+    tokenizer=tokenizer_of(checkpoint, flags.tokenizer),
+  )
+  return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog='rest-jax export',
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    description=__doc__,
+  )
+  parser.add_argument(
+    '--from',
+    dest='source',
+    required=True,
+    metavar='CHECKPOINT|RUN_DIR',
+    help='any checkpoint, or a run: then its last policy',
+  )
+  parser.add_argument(
+    '--to', required=True, metavar='FOLDER|FILE.gguf', help='must not exist'
+  )
+  parser.add_argument(
+    '--iteration', type=int, help='of a run: this policy in place of the last'
+  )
+  parser.add_argument(
+    '--dtype',
+    choices=[*safetensors_writer.DTYPES, *gguf_writer.DTYPES],
+    help='of the matrices; of a folder: bfloat16, float16, float32, by default '
+    'what the run computed in; of a file: f16, bf16, q8_0, f32',
+  )
+  parser.add_argument(
+    '--tokenizer',
+    metavar='PATH',
+    help="in place of the checkpoint's own, or the run's; 'none': the weights "
+    'alone',
+  )
+  return parser
+
+
+def checkpoint_of(
+  source: storage.PathLike, iteration: int | None = None
+) -> storage.Path:
+  """The checkpoint at a path: itself, or the last policy of a run.
+
+  Args:
+    source: a checkpoint, or RUN_DIR.
+    iteration: of the run's policy; None: its last.
+
+  Raises:
+    ConfigurationError: none is there.
+  """
+  path = storage.path(source)
+  policies = {
+    run_paths.iteration_number(folder.name): folder / 'checkpoints'
+    for folder in (path.iterdir() if path.is_dir() else ())
+    if run_paths.iteration_number(folder.name) is not None
+    and (folder / 'checkpoints' / manifests.MANIFEST).exists()
+  }
+  if not policies:
+    if iteration is not None:
+      raise configuration.ConfigurationError(
+        f'--iteration: {source} is not the folder of a run with a finished '
+        'iteration.'
+      )
+    if path.is_dir() and (path / 'problems').exists():
+      raise configuration.ConfigurationError(
+        f'--from: the run {source} has no finished iteration yet.'
+      )
+    if model_formats.of_weights(path).name == model_formats.TRAIN:
+      manifests.load(path, stage='train')  # raises where another made it
+    return path
+  number = max(policies) if iteration is None else iteration
+  if number not in policies:
+    raise configuration.ConfigurationError(
+      f'--iteration: got {iteration}; finished in {source}: '
+      f'{", ".join(map(str, sorted(policies)))}.'
+    )
+  return policies[number]
+
+
+def tokenizer_of(
+  checkpoint: storage.Path, given: str | None
+) -> Tokenizer | None:
+  """The tokenizer that belongs to a checkpoint.
+
+  Args:
+    checkpoint: its path.
+    given: of --tokenizer.
+
+  Returns:
+    None where the weights alone are wanted.
+
+  Raises:
+    ConfigurationError: none is found.
+  """
+  if given == _NONE:
+    return None
+  if given is not None:
+    return Tokenizer(vocabulary_files.resolve(given))
+  spec = vocabulary_files.lying_with(checkpoint)
+  if spec is not None:
+    spec = vocabulary_files.resolve(spec)
+    if model_formats.of_weights(checkpoint).name != model_formats.TRAIN:
+      return Tokenizer(spec)
+    problems = storage.absolute(checkpoint).parent.parent / 'problems'
+    prepared = manifests.load(problems, stage='prepare')
+    digest = prepared.statistics['digest']
+    return Tokenizer(spec, _chat_ends(problems), digest)
+  raise configuration.ConfigurationError(
+    f'{checkpoint}: no tokenizer lies with it. Give it: --tokenizer=PATH of '
+    f'{model_formats.expected_vocabulary()}; or --tokenizer={_NONE} for the '
+    'weights alone.'
+  )
+
+
+def _chat_ends(problems: storage.Path) -> tuple[int, ...]:
+  """The ids that end a completion of the run's problems, as prepared."""
+  for path in sorted(problems.glob(f'*/*/{manifests.MANIFEST}')):
+    return task_card.of(manifests.load(path.parent)).eos_ids
+  return ()
+
+
+def export(
+  checkpoint: storage.PathLike,
+  target: str,
+  *,
+  dtype: str | None = None,
+  tokenizer: Tokenizer | None = None,
+) -> None:
+  """Writes a checkpoint to a folder of safetensors or to a GGUF file.
+
+  Args:
+    checkpoint: a path in one of the formats that hold weights.
+    target: FOLDER or FILE.gguf, on a local disk; must not exist.
+    dtype: see --dtype.
+    tokenizer: that is written too; a GGUF file must have one.
+
+  Raises:
+    ConfigurationError: the format cannot express the network or tokenizer, the
+      target is there, or the disk is too small.
+    OSError: the disk is full.
+  """
+  from rest_jax.models.checkpoints import policies
+
+  is_file = _is_gguf(target)
+  writer = gguf_writer if is_file else safetensors_writer
+  _require_free(target)
+  model = described.network(checkpoint)
+  vocabulary = _vocabulary(tokenizer, model, is_file)
+  if is_file:
+    model_there = gguf_writer.expressible(model)
+  else:
+    hf_config_writer.content(model, 'float32')  # raises before much is read
+    model_there = model
+  source = policies.opened(checkpoint, model)
+  dtype = dtype or _default_dtype(checkpoint, source, model, is_file)
+  if dtype not in writer.DTYPES:
+    raise configuration.ConfigurationError(
+      f'--dtype: got {dtype!r}; allowed for {target}: '
+      f'{", ".join(writer.DTYPES)}.'
+    )
+  _require_space(target, writer.num_bytes(model, dtype))
+  with _beside(target) as place:
+    if is_file:
+      metadata = vocabulary_files.metadata(tokenizer.spec)
+      for turn in tokenizer.eos_ids[:1]:  # of the run's chats
+        if turn != vocabulary.eos_id:
+          metadata.setdefault('tokenizer.ggml.eot_token_id', turn)
+      name = model_formats.without_suffix(os.path.basename(target))
+      gguf_writer.write(
+        place,
+        source,
+        model_there,
+        dtype=dtype,
+        tokenizer=metadata,
+        name=name,
+      )
+      if not _is_gguf(tokenizer.spec):
+        hf_files.require_same(vocabulary, place)
+    else:
+      _write_folder(place, source, model, dtype, vocabulary, tokenizer)
+  print(f'{target}: {model.num_parameters:,} parameters, {dtype}')
+
+
+def _is_gguf(path: str) -> bool:
+  row = model_formats.of_file_name(path)
+  return row is not None and row.name == model_formats.GGUF
+
+
+def _write_folder(
+  place: str,
+  source: object,
+  model: DecoderConfig,
+  dtype: str,
+  vocabulary: vocabularies.Vocabulary | None,
+  tokenizer: Tokenizer | None,
+) -> None:
+  folder = storage.path(place)
+  folder.mkdir()
+  config = hf_config_writer.content(model, dtype)
+  if vocabulary is not None:
+    hf_files.write(
+      vocabulary,
+      folder,
+      eos_ids=tokenizer.eos_ids,
+      max_length=model.max_length,
+    )
+    ids = storage.read_json(folder / hf_files.GENERATION)
+    config |= {key: ids[key] for key in ids if key.endswith('_token_id')}
+  safetensors_writer.write(folder, source, model, dtype=dtype, config=config)
+
+
+def _require_free(target: str) -> None:
+  if storage.is_remote(target):
+    raise configuration.ConfigurationError(
+      f'--to: got {target!r}; a model is written to a local disk. Copy it from '
+      'there.'
+    )
+  path = storage.path(target)
+  if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    raise configuration.ConfigurationError(
+      f'--to: {target} is there already, and is not overwritten. Remove it, or '
+      'name another.'
+    )
+
+
+def _vocabulary(
+  tokenizer: Tokenizer | None, model: DecoderConfig, is_file: bool
+) -> vocabularies.Vocabulary | None:
+  """The tokenizer, if one is written; raises unless it is the network's."""
+  if tokenizer is None:
+    if is_file:
+      raise configuration.ConfigurationError(
+        f'--tokenizer: got {_NONE!r}; a GGUF file must hold a tokenizer.'
+      )
+    return None
+  vocabulary = vocabulary_files.load(tokenizer.spec)
+  vocabulary_checks.require_fits(vocabulary, model.vocab_size)
+  if tokenizer.digest not in (None, vocabulary.digest):
+    raise configuration.ConfigurationError(
+      f'{tokenizer.spec}: not the vocabulary that the run was prepared with; '
+      'it has changed since. Name that one: --tokenizer=PATH.'
+    )
+  return vocabulary
+
+
+def _default_dtype(
+  checkpoint: storage.PathLike,
+  source: object,
+  model: DecoderConfig,
+  is_file: bool,
+) -> str:
+  """What the run computed in, or the checkpoint's own; of a file 16 bits."""
+  trained = model_formats.of_weights(checkpoint).name == model_formats.TRAIN
+  own = model.dtype if trained else tensor_pieces.natural_dtype(source, model)
+  if is_file:
+    return 'bf16' if own == 'bfloat16' else 'f16'
+  return own
+
+
+def _require_space(target: str, needed: int) -> None:
+  """Raises where the disk is certainly too small."""
+  folder = os.path.dirname(os.path.abspath(target))
+  os.makedirs(folder, exist_ok=True)
+  free = shutil.disk_usage(folder).free
+  if free < needed:
+    raise configuration.ConfigurationError(
+      f'--to: {target} takes {needed / 1e9:.1f} GB, and {folder} has '
+      f'{free / 1e9:.1f} GB left. Free some space, or name another disk or a '
+      'narrower --dtype.'
+    )
+
+
+@contextlib.contextmanager
+def _beside(target: str) -> Iterator[str]:
+  """A place to write to, which becomes the target once it is complete.
+
+  What is left of an export that was killed is removed by the next.
+  """
+  folder, name = os.path.split(os.path.abspath(target))
+  place = os.path.join(folder, f'.partial.{name}')  # the suffix counts
+  _remove(place)
+  try:
+    yield place
+    if os.path.isdir(target):
+      os.rmdir(target)  # it was empty
+    os.replace(place, target)
+  finally:
+    _remove(place)
+
+
+def _remove(place: str) -> None:
+  if os.path.isdir(place):
+    shutil.rmtree(place)
+  elif os.path.exists(place):
+    os.unlink(place)
