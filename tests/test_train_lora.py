@@ -17,10 +17,11 @@ import tiny_run
 
 from rest_jax import sample, train
 from rest_jax.artifacts import fingerprints, manifests, records, storage
+from rest_jax.commands import export_checkpoint
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning, preemption
 from rest_jax.models import adapters, lora
-from rest_jax.models.checkpoints import policies, trained
+from rest_jax.models.checkpoints import policies, trained, weights
 from rest_jax.models.lora import LoraConfig
 from rest_jax.sampling.streams import Stream
 from rest_jax.training import dval, metric_writer
@@ -166,6 +167,34 @@ def test_the_manifest_names_the_base_so_that_a_run_can_be_moved(
   before = params_of(made.folder)
   (tmp_path / 'run').rename(tmp_path / 'moved')
   assert_same(params_of(tmp_path / 'moved/iteration_01/checkpoints'), before)
+
+
+def test_an_export_reads_what_was_sampled_from(base, run, tmp_path):
+  """Tensor by tensor it is the merged policy; adapters alone need a base."""
+  made = run()
+  assert made.statistics['chosen_step'] > 0
+  model = tiny_run.MODEL
+  source = policies.opened(made.folder, model)
+  everywhere = slice(None)
+  got = {
+    (tensor.path, tensor.index): weights.block(
+      source, tensor, [everywhere] * len(tensor.here), np.float32
+    )
+    for tensor in weights.tensors(model)
+  }
+  expected = params_of(made.folder)
+  for (path, index), value in got.items():
+    array = expected[path] if index is None else expected[path][index]
+    np.testing.assert_allclose(value, array, atol=1e-6, err_msg=path)
+  with pytest.raises(
+    configuration.ConfigurationError, match='base/checkpoints, which this'
+  ):
+    export_checkpoint.export_adapter(made.folder, str(tmp_path / 'out'))
+  with pytest.raises(
+    configuration.ConfigurationError, match='holds a whole model'
+  ):
+    export_checkpoint.export_adapter(base.folder, str(tmp_path / 'out'))
+  assert not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize(

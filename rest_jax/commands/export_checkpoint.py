@@ -2,9 +2,12 @@
 
     rest-jax export --from=RUN_DIR --to=FOLDER
     rest-jax export --from=CHECKPOINT --to=FILE.gguf --dtype=q8_0
+    rest-jax export --from=RUN_DIR --to=FOLDER --adapter
 
 FOLDER is as Hugging Face has it: transformers and vLLM load it. FILE.gguf is
-llama.cpp's. The tokenizer is written with the weights.
+llama.cpp's. The tokenizer is written with the weights. A policy that was
+trained with LoRA is merged; with --adapter FOLDER holds its adapters alone, as
+peft loads them.
 """
 
 import argparse
@@ -63,6 +66,9 @@ def run(arguments: Sequence[str]) -> int:
   # Orbax warns of every item that it reads alone.
   logging.getLogger('absl').setLevel(logging.ERROR)
   checkpoint = checkpoint_of(flags.source, flags.iteration)
+  if flags.adapter:
+    export_adapter(checkpoint, flags.to)
+    return 0
   export(
     checkpoint,
     flags.to,
@@ -90,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument(
     '--iteration', type=int, help='of a run: this policy in place of the last'
+  )
+  parser.add_argument(
+    '--adapter',
+    action='store_true',
+    help='of a policy that was trained with LoRA: its adapters alone',
   )
   parser.add_argument(
     '--dtype',
@@ -249,6 +260,44 @@ def export(
     else:
       _write_folder(place, source, model, dtype, vocabulary, tokenizer)
   print(f'{target}: {model.num_parameters:,} parameters, {dtype}')
+
+
+def export_adapter(checkpoint: storage.PathLike, target: str) -> None:
+  """Writes the LoRA adapters of a checkpoint in the format of peft.
+
+  Args:
+    checkpoint: of the train stage.
+    target: a folder on a local disk; must not exist.
+
+  Raises:
+    ConfigurationError: it holds no adapters, the model that they belong to is
+      an earlier iteration's, which peft cannot load, or the target is there.
+  """
+  import jax
+
+  from rest_jax.distributed import partitioning
+  from rest_jax.models.checkpoints import peft_adapter, policies
+
+  _require_free(target)
+  base = policies.adapter_base(checkpoint)
+  if base is None:
+    raise configuration.ConfigurationError(
+      f'--adapter: {checkpoint} holds a whole model; adapters are of an M-step '
+      'with LORA_RANK above 0. Leave --adapter out.'
+    )
+  if model_formats.of_weights(base.path).name == model_formats.TRAIN:
+    raise configuration.ConfigurationError(
+      f'--adapter: these adapters belong to {base.path}, which this package '
+      'alone can load. Leave --adapter out, so that they are merged.'
+    )
+  model = described.network(checkpoint)
+  mesh = partitioning.make_mesh(
+    partitioning.MeshConfig(), devices=jax.local_devices()[:1]
+  )
+  arrays = policies.load_adapters(checkpoint, model, mesh)
+  with _beside(target) as place:
+    peft_adapter.write(arrays, model, base.config, base.path, place)
+  print(f'{target}: adapters of rank {base.config.rank} for {base.path}')
 
 
 def _is_gguf(path: str) -> bool:

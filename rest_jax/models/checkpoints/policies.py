@@ -23,7 +23,7 @@ from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning
 from rest_jax.models import adapters, network
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import trained, weights
+from rest_jax.models.checkpoints import merged, trained, weights
 
 
 def init(model: DecoderConfig, key: jax.Array) -> Any:
@@ -95,13 +95,23 @@ def opened(source: storage.PathLike, model: DecoderConfig) -> weights.Source:
   """Opens a checkpoint to read it tensor by tensor, without a mesh.
 
   Args:
-    source: a path in one of the formats that hold weights.
+    source: a path in one of the formats that hold weights. LoRA adapters are
+      merged into the model that they belong to as it is read.
     model: the network it must fit.
 
   Raises:
     ConfigurationError: nothing is there, it is damaged, or it does not fit the
-      network: each difference is listed.
+      network: each difference is listed; or the model that adapters belong to
+      is not where it was.
   """
+  base = adapter_base(source)
+  if base is not None:
+    _require_base(source, base)
+    mesh = partitioning.make_mesh(
+      partitioning.MeshConfig(), devices=jax.local_devices()[:1]
+    )
+    found = load_adapters(source, model, mesh)
+    return merged.Merged(opened(base.path, model), found, model, base.config)
   return _reader(source).opened(source, model)
 
 
