@@ -55,6 +55,7 @@ EXTRAS = {
   # models and tokenizers of other people
   'hf': [
     'gguf>=0.17,<0.20',
+    'safetensors>=0.4,<0.9',
     'tokenizers>=0.21,<0.24',
     'transformers>=4.56,<6',
   ],
