@@ -21,7 +21,7 @@ from rest_jax.commands import export_checkpoint
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning, preemption
 from rest_jax.models import adapters, lora
-from rest_jax.models.checkpoints import policies, trained, weights
+from rest_jax.models.checkpoints import placement, policies, trained, weights
 from rest_jax.models.lora import LoraConfig
 from rest_jax.sampling.streams import Stream
 from rest_jax.training import dval, metric_writer
@@ -177,7 +177,7 @@ def test_an_export_reads_what_was_sampled_from(base, run, tmp_path):
   source = policies.opened(made.folder, model)
   everywhere = slice(None)
   got = {
-    (tensor.path, tensor.index): weights.block(
+    (tensor.path, tensor.index): placement.block(
       source, tensor, [everywhere] * len(tensor.here), np.float32
     )
     for tensor in weights.tensors(model)

@@ -1,6 +1,6 @@
 """The arrays of LoRA adapters: fresh, beside frozen weights, and merged.
 
-Adapters are a Flax collection of their own, which `network.Block` reads:
+Adapters are a Flax collection of their own, which `block.Block` reads:
 
     {'adapters': {'blocks': {'query': {'a': …, 'b': …}, …}}}
 

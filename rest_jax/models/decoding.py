@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from rest_jax.distributed.partitioning import constrain
 from rest_jax.models import attention, network, rotary
 from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models.block import Block
 
 Cache = tuple[jax.Array, jax.Array]  # keys, values
 
@@ -96,7 +97,7 @@ def step(
     for kind in turns
   }
   x_GND = model.apply(params, tokens_GN, method='embed')
-  block = network.Block(config)
+  layer_module = Block(config)
 
   def layer(kind, index, weights_here, x_GND, suffix):
     def attend(q_GNKRE, k_GNKE, v_GNKE):
@@ -116,7 +117,7 @@ def step(
       return out, new
 
     with jax.default_matmul_precision(config.matmul_precision):
-      return block.apply(weights_here, x_GND, turns[kind], attend)
+      return layer_module.apply(weights_here, x_GND, turns[kind], attend)
 
   if config.decode_loop == 'scan':
     for stack in config.stacks:

@@ -14,7 +14,7 @@ import small_tokenizers
 import tiny_run
 
 from rest_jax.artifacts import manifests, stage_work
-from rest_jax.commands import export_checkpoint
+from rest_jax.commands import export_checkpoint, export_source
 from rest_jax.config import configuration
 from rest_jax.models.checkpoints import described, orbax_items, policies
 from rest_jax.tokenizers import sentencepiece_vocabularies, vocabulary_files
@@ -227,11 +227,11 @@ def test_values_that_float16_cannot_hold_are_refused(tmp_path):
 def test_a_run_without_a_finished_iteration_says_so(tmp_path):
   (tmp_path / 'run' / 'problems').mkdir(parents=True)
   with pytest.raises(configuration.ConfigurationError, match='no finished'):
-    export_checkpoint.checkpoint_of(tmp_path / 'run')
+    export_source.checkpoint_of(tmp_path / 'run')
 
 
 def test_the_manifest_of_the_last_iteration_counts(run):
   last = run / 'iteration_02' / 'checkpoints' / manifests.MANIFEST
   last.unlink()  # it is still being trained
-  found = export_checkpoint.checkpoint_of(run)
+  found = export_source.checkpoint_of(run)
   assert found == run / 'iteration_01' / 'checkpoints'

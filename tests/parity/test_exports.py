@@ -14,7 +14,11 @@ import pytest
 from parity_models import MODELS, V, made, torch, transformers
 
 from rest_jax.artifacts import storage
-from rest_jax.commands import export_checkpoint, import_checkpoint
+from rest_jax.commands import (
+  export_checkpoint,
+  export_source,
+  import_checkpoint,
+)
 from rest_jax.config import configuration
 from rest_jax.models.checkpoints import described, gguf, gguf_writer, policies
 
@@ -114,7 +118,7 @@ def written(published, tmp_path, dtype):
     published,
     str(target),
     dtype=dtype,
-    tokenizer=export_checkpoint.Tokenizer(spec),
+    tokenizer=export_source.Tokenizer(spec),
   )
   return target
 

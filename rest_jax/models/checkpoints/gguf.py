@@ -15,7 +15,12 @@ import numpy as np
 from rest_jax.artifacts import gguf_files, storage
 from rest_jax.models import rotary
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import families, gguf_config, weights
+from rest_jax.models.checkpoints import (
+  families,
+  gguf_config,
+  placement,
+  weights,
+)
 
 # By gguf's names of types; the others are quantised.
 _DTYPES = {
@@ -38,7 +43,7 @@ def load(source: storage.PathLike, model: DecoderConfig, target: Any) -> Any:
   Raises:
     ConfigurationError: see `opened`.
   """
-  return weights.place(opened(source, model), model, target)
+  return placement.place(opened(source, model), model, target)
 
 
 class File:

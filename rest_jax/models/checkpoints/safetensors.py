@@ -11,7 +11,7 @@ import numpy as np
 from rest_jax.artifacts import safetensors_files, storage
 from rest_jax.config import configuration
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.checkpoints import families, hf_config, weights
+from rest_jax.models.checkpoints import families, hf_config, placement, weights
 
 # Of a model that also reads images: the text's part, by the version of
 # transformers that wrote it, and what this network does without.
@@ -39,7 +39,7 @@ def load(source: storage.PathLike, model: DecoderConfig, target: Any) -> Any:
   Raises:
     ConfigurationError: see `opened`.
   """
-  return weights.place(opened(source, model), model, target)
+  return placement.place(opened(source, model), model, target)
 
 
 class Folder:
