@@ -22,6 +22,9 @@ from rest_jax.models import decoding, network
 from rest_jax.models.checkpoints import described, policies
 
 PROMPT = 13
+# Meshes.
+ALONE = {'data': 1, 'fsdp': 1, 'tensor': 1}
+CUBE = {'data': 2, 'fsdp': 2, 'tensor': 2}
 
 
 @functools.cache
@@ -68,9 +71,8 @@ def rows_of(ids):
 @pytest.mark.parametrize('devices', [1, 8])
 def test_packed_rows_have_the_logits_of_transformers(name, devices):
   _, ids, expected = made(name)
-  shape = {'data': 1, 'fsdp': 1, 'tensor': 1}
+  shape = ALONE if devices == 1 else CUBE
   if devices == 8:
-    shape = {'data': 2, 'fsdp': 2, 'tensor': 2}
     if described.network(folder_of(name).name).num_kv_heads == 1:
       shape = {'data': 2, 'fsdp': 4, 'tensor': 1}  # one head is in one piece
   rows = [np.tile(array, (4, 1)) for array in rows_of(ids)]
@@ -82,28 +84,39 @@ def test_packed_rows_have_the_logits_of_transformers(name, devices):
     np.testing.assert_allclose(packed[5:], expected[1], atol=2e-4)
 
 
-@pytest.mark.parametrize('name', MODELS)
-def test_cached_decoding_has_the_logits_of_transformers(name):
+@pytest.mark.parametrize(
+  'name, shape',
+  [
+    *((name, ALONE) for name in MODELS),
+    *((name, CUBE) for name in ('qwen 2', 'gemma 2', 'gemma 3')),
+  ],
+  ids=lambda value: (
+    value if isinstance(value, str) else 'x'.join(map(str, value.values()))
+  ),
+)
+def test_cached_decoding_has_the_logits_of_transformers(name, shape):
   _, ids, expected = made(name)
-  config, _, params = loaded(name, data=1, fsdp=1, tensor=1)
-  lengths = jnp.asarray([PROMPT, PROMPT - 4])
+  ids, expected = np.tile(ids, (2, 1)), np.tile(expected, (2, 1, 1))
+  groups = len(ids)
+  config, mesh, params = loaded(name, **shape)
+  lengths = jnp.asarray([PROMPT, PROMPT - 4] * 2)
   # One place more than the longest prompt: padding must not count.
   prompts = jnp.asarray(ids[:, : PROMPT + 1])
-  prefill = jax.jit(decoding.prefill, static_argnums=0)
-  cache, first = prefill(config, params, prompts, lengths)
-  for loop in ('unroll', 'scan'):
-    looped = dataclasses.replace(config, decode_loop=loop)
-    step = jax.jit(functools.partial(decoding.step, looped))
-    logits = first
-    suffix = decoding.empty_suffix(config, 2, 1, LENGTH - PROMPT)
-    for time in range(LENGTH - PROMPT):
-      for group, length in enumerate(np.asarray(lengths)):
-        np.testing.assert_allclose(
-          logits[group].reshape(V),
-          expected[group, length + time - 1],
-          atol=2e-4,
+  with partitioning.use(mesh):
+    prefill = jax.jit(decoding.prefill, static_argnums=0)
+    cache, first = prefill(config, params, prompts, lengths)
+    for loop in ('unroll', 'scan'):
+      looped = dataclasses.replace(config, decode_loop=loop)
+      step = jax.jit(functools.partial(decoding.step, looped))
+      logits = first
+      suffix = decoding.empty_suffix(config, groups, 1, LENGTH - PROMPT)
+      for time in range(LENGTH - PROMPT):
+        for group, length in enumerate(np.asarray(lengths)):
+          row = np.asarray(logits[group]).reshape(V)
+          wanted = expected[group, length + time - 1]
+          np.testing.assert_allclose(row, wanted, atol=2e-4)
+        tokens = [[ids[g, n + time]] for g, n in enumerate(lengths)]
+        logits, suffix = step(
+          *(params, jnp.asarray(tokens), jnp.int32(time)),
+          *(cache, lengths, suffix),
         )
-      tokens = jnp.asarray([[ids[g, n + time]] for g, n in enumerate(lengths)])
-      logits, suffix = step(
-        params, tokens, jnp.int32(time), cache, lengths, suffix
-      )
