@@ -62,7 +62,7 @@ EXTRAS = {
   # What our networks are compared with, for the tests only. On Linux the index
   # may give a build of torch for GPUs; docs/models.md says how to get the one
   # for CPUs.
-  'parity': ['torch>=2.6', 'transformers>=4.56,<6', 'peft>=0.15,<0.22'],
+  'parity': ['torch>=2.6,<3', 'transformers>=4.56,<6', 'peft>=0.15,<0.22'],
   # Launching through XManager, in an environment of its own: it refuses
   # protobuf 7, and sentencepiece 0.2.3 carries code for protobuf >= 7.36, so
   # that together they would install and then fail at `import seqio`.

@@ -7,8 +7,9 @@ warning and never a training. The dial TRACKERS names those that are wanted.
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from rest_jax.artifacts import storage
 from rest_jax.distributed import multihost
@@ -48,14 +49,17 @@ def open_trackers(
 class TensorBoard:
   """TensorBoard's event file, <folder>/tensorboard, without TensorFlow.
 
-  TensorBoard's own writer would import TensorFlow. tensorboardX's own upload to
-  gs:// runs in its thread, whose death would block the training; so the file is
-  written on this machine and uploaded whole at each flush.
+  TensorBoard's own writer would import TensorFlow. tensorboardX's SummaryWriter
+  hands events to a thread: its flush leaves those that the thread has not taken
+  yet, and the death of the thread, at an upload to gs:// say, would block the
+  training. So its writer of files is used, on this machine, and the file is
+  uploaded whole at each flush.
   """
 
   def __init__(self, folder: storage.Path, first_step: int):
     """Opens a new event file; see `open_trackers`."""
-    from tensorboardX import SummaryWriter
+    from tensorboardX import event_file_writer
+    from tensorboardX.proto import event_pb2
 
     folder = folder / 'tensorboard'
     self._remote = folder if storage.is_remote(folder) else None
@@ -64,17 +68,27 @@ class TensorBoard:
       # Deleted with this object, which lives as long as the training.
       self._temporary = tempfile.TemporaryDirectory(prefix='rest_jax_events_')
       self._local = self._temporary.name
-    self._writer = SummaryWriter(
-      self._local,
-      purge_step=first_step,
+    os.makedirs(self._local, exist_ok=True)
+    self._event = event_pb2.Event
+    self._writer = event_file_writer.EventsWriter(
+      os.path.join(self._local, 'events'),
       # The name has the second in it: two attempts of one second are two files.
-      filename_suffix=f'.{first_step:09}',
+      f'.{first_step:09}',
     )
+    # TensorBoard then shows nothing of earlier files from this step on.
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._add(first_step, session_log=start)
+
+  def _add(self, step: int, **content: Any) -> None:
+    event = self._event(wall_time=time.time(), step=step, **content)
+    self._writer.write_event(event)
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Adds the values of one step."""
+    from tensorboardX import summary
+
     for name, value in values.items():
-      self._writer.add_scalar(name, value, step)
+      self._add(step, summary=summary.scalar(name, value))
 
   def flush(self) -> None:
     """Writes all scalars so far."""
