@@ -22,7 +22,6 @@ _KEYS = {
   *('version', 'network', 'dtype', 'digest', 'source', 'files', 'tokenizer'),
   'recorded',
 }
-_LISTED = 12  # files in an error
 
 
 def description(folder: storage.PathLike) -> dict[str, Any]:
@@ -103,12 +102,9 @@ def require_files(folder: storage.PathLike, *, bytes_too: bool = False) -> None:
       lines.append(f'{row["name"]}: damaged, its bytes are not those imported')
   if not lines:
     return
-  shown = lines[:_LISTED]
-  if len(lines) > _LISTED:
-    shown.append(f'and {len(lines) - _LISTED} more')
   raise configuration.ConfigurationError(
     f'{folder}: an incomplete checkpoint:\n'
-    + '\n'.join(f'  {line}' for line in shown)
+    + configuration.listed(lines)
     + '\nCopy the folder again, or remove it and run rest-jax import again.'
   )
 

@@ -35,7 +35,6 @@ DTYPES = {
   'F16': np.dtype('<f2'),
   'BF16': np.dtype(ml_dtypes.bfloat16),
 }
-_LISTED = 12  # tensors in an error
 _ROWS = 4096  # of two matrices compared at a time
 _PAGE = 4096  # bytes that a disk reads at once
 
@@ -141,7 +140,7 @@ def entries(folder: storage.Path) -> dict[str, Entry]:
     if lines:
       raise configuration.ConfigurationError(
         f'{folder}: an incomplete checkpoint:\n'
-        + '\n'.join(f'  {line}' for line in lines[:_LISTED])
+        + configuration.listed(lines)
         + '\nCopy the folder again.'
       )
     return chosen

@@ -50,6 +50,19 @@ class Configuration:
       )
 
 
+def listed(lines: Sequence[str], most: int = 12) -> str:
+  """The lines of an error, one below the other; how many more there are.
+
+  Args:
+    lines: what is wrong, each with its place.
+    most: that are shown.
+  """
+  shown = list(lines[:most])
+  if len(lines) > most:
+    shown.append(f'and {len(lines) - most} more')
+  return '\n'.join(f'  {line}' for line in shown)
+
+
 def per_task(where: str, value: Any, task: str) -> Any:
   """A dial's value for one task: the value itself, or its entry in a mapping.
 

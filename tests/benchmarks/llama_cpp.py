@@ -78,7 +78,7 @@ def ours(path: str, asked: list[list[int]], new: int):
   mesh = partitioning.make_mesh(partitioning.MeshConfig(), jax.devices()[:1])
   params = policies.load(path, config, mesh)
   prefill = jax.jit(decoding.prefill, static_argnums=0)
-  step = jax.jit(decoding.step, static_argnums=0, donate_argnums=6)
+  step = jax.jit(decoding.step, static_argnums=0)
   for ids in asked:
     # Two programs for all prompts: short ones and long ones.
     places = bucket if len(ids) > 128 else 128
@@ -114,7 +114,6 @@ def theirs(path: str, asked: list[list[int]], new: int):
       'temperature': 0,
       'return_tokens': True,
       'cache_prompt': False,
-      'ignore_eos': True,
     }
     request = urllib.request.Request(
       f'{server.listening_address}/completion',
@@ -139,7 +138,10 @@ def main() -> None:
     strict=True,
   )
   for number, ((mine, rows), other) in enumerate(pairs):
-    other = list(other)[: args.new]
+    ends = [i for i, token in enumerate(mine) if token in vocabulary.eos_ids]
+    if ends:  # llama.cpp leaves the token that ends a text out
+      mine = mine[: ends[0]]
+    other = list(other)[: max(len(mine), 1)]
     apart = next(
       (i for i, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b),
       None,

@@ -16,8 +16,6 @@ from rest_jax.config import configuration
 from rest_jax.models import matrices
 from rest_jax.models.architecture import DecoderConfig
 
-_LISTED = 12  # differences in an error
-
 
 class Tensor(NamedTuple):
   """A tensor of a published checkpoint, and where it lies here.
@@ -187,11 +185,8 @@ def require_same(source: object, lines: list[str]) -> None:
   """Raises ConfigurationError, listing the differences, unless none is."""
   if not lines:
     return
-  shown = lines[:_LISTED]
-  if len(lines) > _LISTED:
-    shown.append(f'and {len(lines) - _LISTED} more')
   raise configuration.ConfigurationError(
     f'{source}: is not the network that MODEL binds:\n'
-    + '\n'.join(f'  {line}' for line in shown)
+    + configuration.listed(lines)
     + '\nBind architecture.DecoderConfig to what the file has; see gin/models/.'
   )
