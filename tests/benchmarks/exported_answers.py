@@ -14,15 +14,12 @@ and how many end in the same answer.
 import argparse
 import json
 import re
-import sys
-import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+import llama_cpp  # isort: skip  # it finds rest_jax
 
-from rest_jax.artifacts import manifests, run_paths  # noqa: E402
-from rest_jax.sampling import requests  # noqa: E402
+from rest_jax.artifacts import manifests, run_paths
+from rest_jax.sampling import requests
 
 
 def transformers_answers(folder: str, prompts, longest: int, eos: int):
@@ -44,43 +41,10 @@ def transformers_answers(folder: str, prompts, longest: int, eos: int):
 
 
 def llama_cpp_answers(file: str, prompts, longest: int, eos: int):
-  """Greedy ids by llama.cpp, with a float32 cache."""
-  import xllamacpp
-
-  options = xllamacpp.CommonParams()
-  options.model.path = file
-  options.n_ctx = max(map(len, prompts)) + longest + 64
-  options.n_parallel, options.port = 1, 0
-  kind = xllamacpp.ggml_type.GGML_TYPE_F32
-  options.cache_type_k = options.cache_type_v = kind
-  options.flash_attn_type = (
-    xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-  )
-  options.verbosity, options.warmup = -1, False
-  server = xllamacpp.Server(options)
-  for ids in prompts:
-    body = {
-      'prompt': ids,
-      'n_predict': longest,
-      'temperature': 0,
-      'return_tokens': True,
-      'cache_prompt': False,
-    }
-    request = urllib.request.Request(
-      f'{server.listening_address}/completion',
-      data=json.dumps(body).encode(),
-      headers={'Content-Type': 'application/json'},
-    )
-    answer = json.loads(urllib.request.urlopen(request).read())
-    tokens = answer['tokens']
-    yield (
-      tokens
-      if tokens[-1:] == [eos] or len(tokens) == longest
-      else [
-        *tokens,
-        eos,
-      ]
-    )
+  """Greedy ids by llama.cpp, the one that ends a text put back."""
+  for ids in llama_cpp.theirs(file, prompts, longest, float32=True):
+    ended = ids[-1:] != [eos] and len(ids) < longest
+    yield [*ids, eos] if ended else ids
 
 
 def _last_number(text: str) -> str | None:

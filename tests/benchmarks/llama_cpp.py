@@ -97,8 +97,18 @@ def ours(path: str, asked: list[list[int]], new: int):
     yield [int(row.argmax()) for row in rows], rows
 
 
-def theirs(path: str, asked: list[list[int]], new: int):
-  """llama.cpp's tokens for each prompt."""
+def theirs(
+  path: str, asked: list[list[int]], new: int, *, float32: bool = False
+):
+  """llama.cpp's greedy tokens for each prompt, without the one that ends it.
+
+  Args:
+    path: of the GGUF file.
+    asked: ids of the prompts.
+    new: tokens at most.
+    float32: whether the cache is float32, and flash attention, which computes
+      in float16, is off.
+  """
   import xllamacpp
 
   options = xllamacpp.CommonParams()
@@ -106,6 +116,12 @@ def theirs(path: str, asked: list[list[int]], new: int):
   options.n_ctx = max(map(len, asked)) + new + 64
   options.n_parallel, options.port = 1, 0
   options.verbosity, options.warmup = -1, False
+  if float32:
+    kind = xllamacpp.ggml_type.GGML_TYPE_F32
+    options.cache_type_k = options.cache_type_v = kind
+    options.flash_attn_type = (
+      xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    )
   server = xllamacpp.Server(options)
   for ids in asked:
     body = {
