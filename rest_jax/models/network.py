@@ -155,9 +155,9 @@ class Decoder(nn.Module):
 
     layer_of = {kind: functools.partial(one, kind) for kind in stack.kinds}
     if c.remat != 'none':
-      # Layer by layer: the backward pass of a whole pattern at once would hold
-      # the activations of all its layers. Two layers in one body of the loop
-      # need the barriers of prevent_cse, or all are recomputed at its start.
+      # Layer by layer: only a layer's input is kept, also inside a pattern. The
+      # barriers of prevent_cse are for compilers that would merge or advance
+      # the recomputations of two layers in one body of the loop.
       layer_of = {
         kind: nn.remat(
           layer,

@@ -181,7 +181,8 @@ def training_bytes(
   if architecture.attention_on(machine.kind, model.attention) == 'einsum':
     block += 4 * 2 * model.num_heads * length  # scores of the attention
   kept = width * model.embed_dim
-  # The layers of one repetition of the pattern are recomputed together.
+  # network.py recomputes layer by layer, but a CPU's compiler holds the
+  # activations of a whole pattern, and a TPU's has not been seen to do less.
   together = len(model.layer_pattern)
   if remat == 'none':
     together = model.num_layers

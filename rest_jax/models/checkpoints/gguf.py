@@ -183,7 +183,7 @@ def _factor_lines(reader: Any, config: DecoderConfig) -> list[str]:
     f'{factors.min():g} to {factors.max():g} ({gguf_config.ROPE_FACTORS}), '
     f'MODEL binds '
     f"{config.rope_scaling}. Llama 3.1 has kind = 'llama3', factor = 8, "
-    'Llama 3.2 factor = 32; see gin/models/llama3_8b.gin'
+    'Llama 3.2 factor = 32; see gin/families/llama3.gin'
   ]
 
 
