@@ -1,7 +1,6 @@
 """The stage train: what it chooses, keeps, refuses, and how it resumes."""
 
 import dataclasses
-import functools
 import json
 import os
 import signal
@@ -52,12 +51,8 @@ def _compile_once(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _one_device_and_no_signal(monkeypatch):
-  make = functools.partial(partitioning.make_mesh, devices=jax.devices()[:1])
-  monkeypatch.setattr(partitioning, 'make_mesh', make)
-  before = signal.getsignal(signal.SIGTERM)
-  yield
-  signal.signal(signal.SIGTERM, before)
-  preemption._asked.clear()
+  with tiny_run.stage_alone(monkeypatch):
+    yield
 
 
 @pytest.fixture

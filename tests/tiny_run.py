@@ -99,6 +99,24 @@ def examples(folder, pairs, weights=None):
 
 
 @contextlib.contextmanager
+def stage_alone(monkeypatch):
+  """The stage train on one device; its watch for SIGTERM is undone after it."""
+  import functools
+  import signal
+
+  import jax
+
+  from rest_jax.distributed import partitioning, preemption
+
+  make = functools.partial(partitioning.make_mesh, devices=jax.devices()[:1])
+  monkeypatch.setattr(partitioning, 'make_mesh', make)
+  before = signal.getsignal(signal.SIGTERM)
+  yield
+  signal.signal(signal.SIGTERM, before)
+  preemption._asked.clear()
+
+
+@contextlib.contextmanager
 def compiled_once(folder):
   """Calls of a stage compile anew: from a cache, the second time."""
   import jax

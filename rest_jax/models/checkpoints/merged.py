@@ -11,7 +11,7 @@ from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import weights
 from rest_jax.models.lora import LoraConfig
 
-DTYPES = {'float32': np.float32, 'bfloat16': ml_dtypes.bfloat16}
+_DTYPES = {'float32': np.float32, 'bfloat16': ml_dtypes.bfloat16}
 
 
 class Merged:
@@ -35,7 +35,7 @@ class Merged:
     config: of the adapters.
     """
     self._base, self._config = base, config
-    self._dtype = DTYPES[model.dtype]
+    self._dtype = _DTYPES[model.dtype]
     self._pairs = {
       f'params/{one.path}': adapters.pair(arrays, one)
       for one in lora.adapted(model, config)
@@ -57,4 +57,5 @@ class Merged:
     return self._rounded(block + change.astype(np.float32))
 
   def _rounded(self, values: np.ndarray) -> np.ndarray:
-    return values.astype(self._dtype).astype(np.float32)
+    rounded = values.astype(self._dtype, copy=False)
+    return rounded.astype(np.float32, copy=False)
