@@ -172,6 +172,11 @@ def spec(
   return PartitionSpec(*entries)
 
 
+def shards(mesh: Mesh, name: str) -> int:
+  """The number of pieces that a logical axis is split into."""
+  return int(np.prod([mesh.shape[axis] for axis in RULES[name]]))
+
+
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   """Pins an activation's partition; nothing where no mesh is in use."""
   mesh = _MESH.get()

@@ -7,7 +7,8 @@ bits, so that two scores near 30 may differ by 0.1 and round to the same value,
 and a sum of many small weights stops growing.
 """
 
-from typing import NamedTuple
+import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -91,103 +92,107 @@ def causal(
   return jnp.einsum('BKRLM,BMKE->BLKRE', weights_BKRLM, v_BLKE), kept
 
 
-class Seen(NamedTuple):
-  """Which cached tokens the newest one attends to, for one kind of layer.
+class Sight:
+  """Which cached tokens the tokens at some positions attend to."""
 
-  Attributes:
-    prompt_GP: places of the prompts.
-    suffix_T: places of the suffixes, the same for all lanes.
-  """
-
-  prompt_GP: jax.Array
-  suffix_T: jax.Array
-
-
-def seen(
-  config: DecoderConfig,
-  kind: LayerKind,
-  lengths_G: jax.Array,
-  time: jax.Array,
-  places: tuple[int, int],
-) -> Seen:
-  """What the token at place `time` of the suffixes attends to.
-
-  Args:
+  def __init__(self, config: DecoderConfig, positions_GN: jax.Array):
+    """Args:
     config: of the network.
-    kind: of the layer.
-    lengths_G: tokens of each prompt.
-    time: the newest token's place in its suffix, from 0.
-    places: (P, T) of the caches.
-  """
-  P, T = places
-  prompt_P, suffix_T = jnp.arange(P), jnp.arange(T)
-  prompt_GP = prompt_P[None] < lengths_G[:, None]
-  # Slots behind `time` hold zeros, or what an earlier sample of a lane left.
-  written_T = suffix_T <= time
-  if kind == 'local':
-    newest_G = lengths_G + time
-    prompt_GP &= prompt_P[None] > newest_G[:, None] - config.window
-    written_T &= suffix_T > time - config.window
-  return Seen(prompt_GP, written_T)
+    positions_GN: of the tokens that attend.
+    """
+    self._window, self._positions_GN = config.window, positions_GN
+
+  def mask(
+    self,
+    kind: LayerKind,
+    start: jax.Array | int,
+    length: jax.Array | int,
+    places: int,
+  ) -> jax.Array:
+    """The places of one part that count, (G, N, S), booleans.
+
+    Args:
+      kind: of the layer: a local one sees the last `window` tokens.
+      start: position of the part's first token: one, or one for each of (G, N).
+      length: its tokens; the places behind them are padding.
+      places: S.
+    """
+    place_11S = jnp.arange(places)[None, None]
+    start_GN1, length_GN1 = (
+      jnp.broadcast_to(value, self._positions_GN.shape)[..., None]
+      for value in (start, length)
+    )
+    positions_GNS = start_GN1 + place_11S
+    newest_GN1 = self._positions_GN[..., None]
+    seen_GNS = (place_11S < length_GN1) & (positions_GNS <= newest_GN1)
+    if kind == 'local':
+      seen_GNS &= positions_GNS > newest_GN1 - self._window
+    return seen_GNS
+
+
+KeysValues = tuple[jax.Array, jax.Array]
+
+# By the dimensions of a part's keys: who shares it. The products of shared keys
+# have all of their queries in one matrix.
+_PRODUCTS = {
+  3: ('gnkre,kes->kgnrs', 'kgnrs,kse->kgnre', (1, 2, 0, 3)),
+  4: ('gnkre,gkes->gknrs', 'gknrs,gkse->gknre', (0, 2, 1, 3)),
+  5: ('gnkre,gnkes->gnkrs', 'gnkrs,gnkse->gnkre', (0, 1, 2, 3)),
+}
 
 
 def cached(
   config: DecoderConfig,
   q_GNKRE: jax.Array,
-  prompt_kv: tuple[jax.Array, jax.Array],
-  suffix_kv: tuple[jax.Array, jax.Array],
-  seen: Seen,
+  parts: Sequence[KeysValues],
+  masks: Sequence[jax.Array],
 ) -> jax.Array:
-  """One new token per lane attends to its group's prompt and its own suffix.
+  """Tokens attend to several parts of a context, in one softmax over all.
 
-  The prompt's keys are shared by the N lanes of a group: one matrix product
-  for all of them. Both parts enter one softmax.
+  Each part is attended to alone, relative to its own greatest score; the
+  results are added, weighed by the share of the sum that each part has. So no
+  part is ever copied beside another, nor for each of those who share it.
 
   Args:
     config: of the network.
-    q_GNKRE: queries.
-    prompt_kv: (k, v), each (G, P, K, E).
-    suffix_kv: (k, v), each (G, N, T, K, E), the new token's included.
-    seen: which places of both count.
+    q_GNKRE: queries: N lanes of G groups, or L tokens of B rows.
+    parts: keys and values, (K, E, S) and (K, S, E) where all share them, with
+      G in front where a group does, with G and N in front of a lane's own.
+    masks: of each part, (G, N, S): the places that count. Of all parts together
+      each query sees at least one.
 
   Returns:
     (G, N, K, R, E)
   """
-  (pk_GPKE, pv_GPKE), (sk_GNTKE, sv_GNTKE) = prompt_kv, suffix_kv
-  cap = config.attention_soft_cap
-  f32 = jnp.float32
-  prompt = jnp.einsum(
-    'GNKRE,GPKE->GNKRP', q_GNKRE, pk_GPKE, preferred_element_type=f32
+  tops, totals, outs = [], [], []
+  for (keys, values), mask_GNS in zip(parts, masks, strict=True):
+    of_scores, of_values, order = _PRODUCTS[keys.ndim]
+    scores = jnp.einsum(
+      of_scores, q_GNKRE, keys, preferred_element_type=jnp.float32
+    )
+    scores = capped(scores * scale(config), config.attention_soft_cap)
+    # (G, N, 1, 1, S) with its axes in the order of this part's scores.
+    back = [order.index(axis) for axis in range(4)]
+    mask = mask_GNS[:, :, None, None].transpose(*back, 4)
+    scores = jnp.where(mask, scores, _NEVER)
+    top = scores.max(axis=-1)
+    # Where a part has nothing to see, its weights are 1, and then 0 beside the
+    # part that has the greatest score.
+    weights = jnp.exp(scores - top[..., None])
+    # Summed before the weights are rounded to the values' dtype.
+    totals.append(weights.sum(axis=-1).transpose(order))
+    tops.append(top.transpose(order))
+    out = jnp.einsum(
+      of_values,
+      weights.astype(values.dtype),
+      values,
+      preferred_element_type=jnp.float32,
+    )
+    outs.append(out.transpose(*order, 4))
+  highest_GNKR = functools.reduce(jnp.maximum, tops)
+  shares = [jnp.exp(top - highest_GNKR) for top in tops]
+  total_GNKR = sum(map(jnp.multiply, shares, totals))
+  out_GNKRE = sum(
+    share[..., None] * out for share, out in zip(shares, outs, strict=True)
   )
-  suffix = jnp.einsum(
-    'GNKRE,GNTKE->GNKRT', q_GNKRE, sk_GNTKE, preferred_element_type=f32
-  )
-  prompt = capped(prompt * scale(config), cap)
-  suffix = capped(suffix * scale(config), cap)
-  prompt = jnp.where(seen.prompt_GP[:, None, None, None], prompt, _NEVER)
-  suffix = jnp.where(seen.suffix_T[None, None, None, None], suffix, _NEVER)
-  # One softmax over both parts without joining them, which would copy the
-  # prompt's keys for every lane: both exponentials are taken relative to the
-  # same maximum, their products with the values are added, and the sum of all
-  # weights divides at the end. The new token's own score is never masked, so
-  # that the maximum is a real score and the sum is at least 1, even if a
-  # prompt is nothing but padding.
-  top = jnp.maximum(
-    prompt.max(axis=-1, keepdims=True), suffix.max(axis=-1, keepdims=True)
-  )
-  prompt, suffix = jnp.exp(prompt - top), jnp.exp(suffix - top)
-  # Summed before the weights are rounded to the values' dtype.
-  total = prompt.sum(axis=-1) + suffix.sum(axis=-1)
-  dtype = pv_GPKE.dtype
-  out = jnp.einsum(
-    'GNKRP,GPKE->GNKRE',
-    prompt.astype(dtype),
-    pv_GPKE,
-    preferred_element_type=f32,
-  ) + jnp.einsum(
-    'GNKRT,GNTKE->GNKRE',
-    suffix.astype(dtype),
-    sv_GNTKE,
-    preferred_element_type=f32,
-  )
-  return (out / total[..., None]).astype(dtype)
+  return (out_GNKRE / total_GNKR[..., None]).astype(q_GNKRE.dtype)

@@ -19,14 +19,12 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
 
+import cached_decoding  # noqa: E402
 import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
 
 from rest_jax.distributed import partitioning  # noqa: E402
-from rest_jax.models import decoding  # noqa: E402
 from rest_jax.models.checkpoints import described, policies  # noqa: E402
 from rest_jax.tokenizers import vocabulary_files  # noqa: E402
 
@@ -77,23 +75,22 @@ def ours(path: str, asked: list[list[int]], new: int):
   )
   mesh = partitioning.make_mesh(partitioning.MeshConfig(), jax.devices()[:1])
   params = policies.load(path, config, mesh)
-  prefill = jax.jit(decoding.prefill, static_argnums=0)
-  step = jax.jit(decoding.step, static_argnums=0)
   for ids in asked:
     # Two programs for all prompts: short ones and long ones.
     places = bucket if len(ids) > 128 else 128
-    padded = np.zeros((1, places), np.int32)
-    padded[0, : len(ids)] = ids
-    lengths = jnp.asarray([len(ids)])
-    cache, logits = prefill(config, params, jnp.asarray(padded), lengths)
-    suffix = decoding.empty_suffix(config, 1, 1, new)
-    rows = [np.asarray(logits).reshape(-1)]
-    for time in range(new - 1):
-      token = jnp.asarray([[int(rows[-1].argmax())]])
-      logits, suffix = step(
-        *(config, params, token, jnp.int32(time), cache, lengths, suffix)
-      )
-      rows.append(np.asarray(logits).reshape(-1))
+    fed = cached_decoding.Fed(
+      config,
+      params,
+      [ids],
+      new=new,
+      chunk=16,
+      padding=places + 1 - len(ids),
+      mesh=mesh,
+    )
+    rows, token = [], ids[-1]
+    for _ in range(new):
+      rows.append(fed.feed([[token]]).reshape(-1))
+      token = int(rows[-1].argmax())
     yield [int(row.argmax()) for row in rows], rows
 
 

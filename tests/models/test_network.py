@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import re
 
+import cached_decoding
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import tiny_run
 
 from rest_jax.config import configuration
-from rest_jax.models import decoding, network
+from rest_jax.models import network
 from rest_jax.models.architecture import DecoderConfig
 
 CONFIG = DecoderConfig(
@@ -182,38 +183,25 @@ def test_prefill_and_decode_equal_one_full_pass(decode_loop):
   rng = np.random.default_rng(3)
   sequences = rng.integers(0, 61, (2, 12))
   lengths = np.array([7, 4])
+  prefix = 3
+  sequences[1, :prefix] = sequences[0, :prefix]
   full = np.stack([one_sequence(CONFIG, params, s) for s in sequences])
-  prompts = np.zeros((2, 8), np.int32)
-  for g, length in enumerate(lengths):
-    prompts[g, :length] = sequences[g, :length]
-  prefill, step = (
-    jax.jit(function, static_argnums=0)
-    for function in (decoding.prefill, decoding.step)
-  )
-  cache, logits = prefill(
-    config, params, jnp.asarray(prompts), jnp.asarray(lengths)
-  )
-  for g, length in enumerate(lengths):
-    np.testing.assert_allclose(logits[g], full[g, length - 1], atol=1e-5)
-  suffix = decoding.empty_suffix(config, 2, 3, 5)
-  for time in range(5):
-    newest = sequences[[0, 1], lengths + time]
-    tokens = np.repeat(newest[:, None], 3, 1)
-    tokens[:, 1] = rng.integers(0, 61, 2)  # a neighbour that goes its own way
-    logits, suffix = step(
-      config,
-      params,
-      jnp.asarray(tokens),
-      jnp.int32(time),
-      cache,
-      jnp.asarray(lengths),
-      suffix,
+  prompts = [s[:length] for s, length in zip(sequences, lengths, strict=True)]
+  for shared in (0, prefix):
+    fed = cached_decoding.Fed(
+      config, params, prompts, new=6, lanes=3, prefix=shared, chunk=2
     )
-    for g, length in enumerate(lengths):
-      np.testing.assert_allclose(
-        logits[g, 0], full[g, length + time], atol=1e-5
-      )
-      np.testing.assert_allclose(logits[g, 2], logits[g, 0], atol=1e-6)
+    for time in range(6):
+      newest = sequences[[0, 1], lengths - 1 + time]
+      tokens = np.repeat(newest[:, None], 3, 1)
+      if time:
+        tokens[:, 1] = rng.integers(0, 61, 2)  # a neighbour of its own way
+      logits = fed.feed(tokens)
+      for g, length in enumerate(lengths):
+        np.testing.assert_allclose(
+          logits[g, 0], full[g, length - 1 + time], atol=1e-5
+        )
+        np.testing.assert_allclose(logits[g, 2], logits[g, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -44,19 +44,36 @@ def training(model, params):
 
 
 def prefill(model, params):
-  function = functools.partial(decoding.prefill, model)
-  return jax.jit(function).lower(params, TOKENS, jnp.full(2, 8))
+  function = functools.partial(decoding.read_questions, model)
+  weights = arranged(model, params)
+  return jax.jit(function).lower(weights, None, TOKENS)
 
 
 def decode(model, params):
   function = functools.partial(decoding.step, model)
-  suffix = decoding.empty_suffix(model, 2, 3, 4)
-  shape = (model.num_layers, 2, 8, model.num_kv_heads, model.head_dim)
-  prompt = (jnp.zeros(shape),) * 2
-  newest = jnp.ones((2, 3), jnp.int32)
-  return jax.jit(function).lower(
-    *(params, newest, jnp.int32(1), prompt, jnp.full(2, 8), suffix)
+  context = decoding.Context(
+    prefix=decoding.Prefix(prefix(model), jnp.int32(8)),
+    question=decoding.empty(model, 2, length=8),
+    question_lengths_G=jnp.full(2, 8),
+    suffix=decoding.empty(model, 2, 3, length=4),
+    suffix_lengths_GN=jnp.full((2, 3), 4),
   )
+  chunk = decoding.empty(model, 2, 3, length=4)
+  newest = jnp.ones((2, 3), jnp.int32)
+  weights = arranged(model, params)
+  return jax.jit(function).lower(weights, newest, jnp.int32(1), context, chunk)
+
+
+def arranged(model, params):
+  return jax.eval_shape(functools.partial(decoding.arrange, model), params)
+
+
+def prefix(model):
+  caches = decoding.empty(model, 1, length=8)
+  scanned = model.decode_loop == 'scan'
+  return [
+    tuple(a[:, 0] if scanned else a[0] for a in cache) for cache in caches
+  ]
 
 
 def precisions(lowered):
@@ -80,8 +97,8 @@ def precisions(lowered):
     # Each forward product has two backward; attention of decoding has two
     # pairs, over the prompt and over the suffix.
     (training, 3 * (PER_LAYER + 1)),
-    (prefill, PER_LAYER + 1),
-    (decode, 2 * (PER_LAYER + 2) + 1),
+    (prefill, PER_LAYER + 2),  # of the last layer, keys and values
+    (decode, 2 * (PER_LAYER + 6) + 1),
   ],
 )
 def test_every_product_asks_for_the_networks_precision(

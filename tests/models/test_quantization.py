@@ -7,6 +7,7 @@ runs the unquantised network on the numbers that it gives back.
 import dataclasses
 import functools
 
+import cached_decoding
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ import small_networks
 import tiny_run
 
 from rest_jax.distributed import partitioning
-from rest_jax.models import decoding, matrices, network, quantization
+from rest_jax.models import matrices, network, quantization
 from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import sampling_engine
 
@@ -161,18 +162,10 @@ def test_decoding_over_caches_equals_one_full_pass(decode_loop):
   variables = quantized()
   ids = tokens(rows=2, length=9)
   full = np.asarray(logits(MODEL, variables, ids))
-  prefill = jax.jit(decoding.prefill, static_argnums=0)
-  step = jax.jit(decoding.step, static_argnums=0)
-  lengths = jnp.full(2, 6)
-  cache, first = prefill(model, variables, ids[:, :6], lengths)
-  np.testing.assert_allclose(first, full[:, 5], atol=1e-4)
-  suffix = decoding.empty_suffix(model, 2, 1, 4)
-  for time in range(3):
-    newest = ids[:, 6 + time][:, None]
-    found, suffix = step(
-      *(model, variables, newest, jnp.int32(time), cache, lengths, suffix)
-    )
-    np.testing.assert_allclose(found[:, 0], full[:, 6 + time], atol=1e-4)
+  fed = cached_decoding.Fed(model, variables, ids[:, :6], new=4)
+  for time in range(4):
+    found = fed.feed(ids[:, 5 + time][:, None])
+    np.testing.assert_allclose(found[:, 0], full[:, 5 + time], atol=1e-4)
 
 
 def test_numbers_and_scales_are_the_same_on_every_mesh_and_split_as_weights():
@@ -206,7 +199,7 @@ def test_d_val_and_the_stage_sample_round_to_the_same_numbers():
     lambda params: sampling_engine.variables(params, model, engine)
   )(parameters())
   loaded = jax.tree.map(lambda w: w.astype(jnp.bfloat16), parameters())
-  outside = quantization.quantize_on(mesh, loaded)
+  outside = sampling_engine.variables_on(mesh, loaded, model, engine)
   jax.tree.map(np.testing.assert_array_equal, inside, outside)
   plain = sampling_engine.variables(parameters(), model, tiny_run.ENGINE)
-  assert plain.keys() == {'params'}
+  assert plain.outer.keys() == plain.layers[0].keys() == {'params'}
