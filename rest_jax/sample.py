@@ -8,23 +8,30 @@ stream, iteration, problem, index) makes the two the same. So does a problem
 that was added: sampling/earlier_samples.py.
 """
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import jax
 
 from rest_jax.artifacts import manifests, records, stage_work, task_card
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
-from rest_jax.models import quantization
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
-from rest_jax.sampling import requests, sample_parts, sampling_engine
+from rest_jax.sampling import (
+  requests,
+  sample_parts,
+  sampling_engine,
+  sampling_progress,
+)
 from rest_jax.sampling.earlier_samples import TEXT, EarlierSamples
 from rest_jax.sampling.sampling_progress import Progress
 from rest_jax.sampling.streams import EngineConfig, Stream
 from rest_jax.tokenizers import vocabularies, vocabulary_checks
 
-VERSION = 2  # 2: noise of 64 bits, never infinite
+VERSION = 3  # 3: prefixes of their own, and lanes that are refilled
 
 
 @configuration.checked
@@ -91,6 +98,25 @@ def _num_samples(problems_dir: str, stream: Stream) -> int:
   return card.num_problems * stream.of_task(card.task).num_samples
 
 
+_CHUNKS_PER_CHECK = 8  # of SIGTERM, where it is a question to all processes
+
+
+class _Watch(sampling_progress.Watch):
+  """Tells the progress, and sees between chunks whether to stop."""
+
+  def __init__(self, progress: Progress, where: str):
+    self._progress, self._where, self._chunks = progress, where, 0
+
+  def compiling(self, program: str) -> None:
+    self._progress.compiling(program)
+
+  def decoded(self, samples: float, tokens: int) -> None:
+    self._progress.decoded(samples, tokens)
+    self._chunks += 1
+    if jax.process_count() == 1 or self._chunks % _CHUNKS_PER_CHECK == 0:
+      multihost.check_preemption(self._where)
+
+
 class _Sampler:
   """The policy, loaded when the first folder turns out to need it."""
 
@@ -112,7 +138,7 @@ class _Sampler:
     self.policy_digest = policies.digest(policy_dir)
     self.mesh = partitioning.make_mesh(mesh)
     self.fingerprint = sampling_engine.fingerprint(model, config, self.mesh)
-    self._params = None
+    self._weights = None
     # Those that fit the policy.
     self._vocabularies: dict[str, vocabularies.Vocabulary] = {}
     self._engines: dict[Any, sampling_engine.Engine] = {}
@@ -127,18 +153,20 @@ class _Sampler:
         vocabulary, self.policy_dir, self.model.vocab_size
       )
       self._vocabularies[card.vocabulary] = vocabulary
-    if self._params is None:
+    if self._weights is None:
       self.progress.phase('loading the weights')
-      self._params = policies.load(
+      params = policies.load(
         self.policy_dir, self.model, self.mesh, dtype=self.model.dtype
       )
       if self.config.weights == 'int8':
         self.progress.phase('rounding the weights to int8')
-        self._params = quantization.quantize_on(self.mesh, self._params)
+      self._weights = sampling_engine.variables_on(
+        self.mesh, params, self.model, self.config
+      )
     if key not in self._engines:
       self._engines[key] = sampling_engine.Engine(
         self.model,
-        self._params,
+        self._weights,
         self.config,
         self.mesh,
         requests.text_of(problems, self._vocabularies[card.vocabulary]),
@@ -185,7 +213,7 @@ class _Sampler:
       if work.done is None:
         self._work(work, problems, stream, iteration)
       else:
-        self.progress.part(work.done.statistics['samples'])
+        self.progress.there(work.done.statistics['samples'])
       statistics = work.done.statistics
       multihost.say(
         f'sample: {samples_dir}: {statistics["samples"]} samples of '
@@ -207,53 +235,64 @@ class _Sampler:
         blocks.append(stream.num_samples)
     rows = problems.records()
     digest = manifests.digest_of(self.fingerprint)
-    earlier = EarlierSamples(work, problems, stream.few_shot)
-    for name, chunk, indices in sample_parts.planned(
-      rows, self.config.problems_per_part, blocks
-    ):
-      source = manifests.digest_of(
-        [
-          work.fingerprint['semantic'] | {'num_samples': list(indices)},
-          work.fingerprint['inputs'],
-          [problem.id for problem in chunk],
-        ]
+    parts = sample_parts.OpenParts(work)
+    prompts: dict[str, Sequence[int]] = {}
+
+    def asked() -> Iterator[requests.Request]:
+      earlier = EarlierSamples(work, problems, stream.few_shot)
+      shared = requests.shares_prefix(
+        (row.prompt_parts for row in rows), stream.few_shot
       )
-      if not work.has(name, source=source):
-        multihost.check_preemption(f'sample: {name}')
-        kept, missing = earlier.split(chunk, indices)
-        made = self._part(problems, missing, indices, stream, iteration, digest)
-        work.write(name, sample_parts.in_order([*kept, *made]), source=source)
-        tokens += sum(len(row.token_ids) for row in made)
-      self.progress.part(len(chunk) * len(indices))
+      for name, chunk, indices in sample_parts.planned(
+        rows, self.config.problems_per_part, blocks
+      ):
+        source = manifests.digest_of(
+          [
+            work.fingerprint['semantic'] | {'num_samples': list(indices)},
+            work.fingerprint['inputs'],
+            [problem.id for problem in chunk],
+          ]
+        )
+        there = len(chunk) * len(indices)
+        if not work.has(name, source=source):
+          kept, missing = earlier.split(chunk, indices)
+          for problem, left in parts.begin(
+            name, source, kept, missing, indices
+          ):
+            there -= len(left)
+            request = requests.request(problem, left, stream.few_shot, shared)
+            prompts[problem.id] = request.prompt
+            yield request
+        self.progress.there(there)
+
+    card = task_card.of(problems)
+    where = f'sample: {stream.name} of {card.task}/{card.split}'
+    todo = asked()
+    first = next(todo, None)
+    if first is not None:
+      try:
+        for completion in self.engine(problems).generate(
+          itertools.chain([first], todo),
+          stream=stream,
+          iteration=iteration,
+          watch=_Watch(self.progress, where),
+        ):
+          row = requests.to_sample(
+            completion,
+            stream=stream.name,
+            policy_digest=self.policy_digest,
+            prompt=prompts[completion.problem_id],
+            engine_fingerprint=digest,
+          )
+          tokens += len(row.token_ids)
+          if parts.add(row):
+            multihost.check_preemption(where)
+          parts.keep()
+      except preemption.Preempted:
+        parts.keep(now=True)
+        raise
     text = task_card.text(problems)
     self._finish(work, blocks, rows, tokens, time.monotonic() - started, text)
-
-  def _part(
-    self,
-    problems: manifests.Manifest,
-    chunk: Sequence[records.Problem],
-    indices: range,
-    stream: Stream,
-    iteration: int,
-    digest: str,
-  ) -> list[records.Sample]:
-    """The samples of these problems; none of none."""
-    if not chunk:
-      return []
-    asked = requests.requests(chunk, indices, stream.few_shot)
-    prompts = {request.problem_id: request.prompt for request in asked}
-    return [
-      requests.to_sample(
-        completion,
-        stream=stream.name,
-        policy_digest=self.policy_digest,
-        prompt=prompts[completion.problem_id],
-        engine_fingerprint=digest,
-      )
-      for completion in self.engine(problems).generate(
-        asked, stream=stream, iteration=iteration, watch=self.progress
-      )
-    ]
 
   def _finish(
     self,

@@ -6,6 +6,7 @@ import os
 import signal
 
 import jax
+import jax.numpy as jnp
 import pytest
 import tiny_run
 
@@ -39,7 +40,9 @@ def _one_device_and_a_policy(monkeypatch):
   monkeypatch.setattr(partitioning, 'make_mesh', make)
   monkeypatch.setattr(policies, 'digest', lambda source: f'of {source}')
   monkeypatch.setattr(policies, 'iteration', lambda source: 1)
-  monkeypatch.setattr(policies, 'load', lambda *_, **__: weights())
+  monkeypatch.setattr(
+    policies, 'load', lambda *_, **__: jax.tree.map(jnp.copy, weights())
+  )
   check = vocabulary_checks.require_of_checkpoint
   monkeypatch.setattr(
     vocabulary_checks,
@@ -54,16 +57,17 @@ def _one_device_and_a_policy(monkeypatch):
 
 @pytest.fixture
 def generated(monkeypatch):
-  """Every (problem, sample index) that an engine was asked for."""
-  asked = []
+  """Every (problem, sample index) that an engine has drawn."""
+  drawn = []
   generate = sampling_engine.Engine.generate
 
   def noted(self, requests, **fields):
-    asked.extend((r.problem_id, i) for r in requests for i in r.sample_indices)
-    return generate(self, requests, **fields)
+    for completion in generate(self, requests, **fields):
+      drawn.append((completion.problem_id, completion.sample_index))
+      yield completion
 
   monkeypatch.setattr(sampling_engine.Engine, 'generate', noted)
-  return asked
+  return drawn
 
 
 @pytest.fixture
@@ -145,13 +149,15 @@ def test_stopped_in_the_middle_it_goes_on_and_equals_never_stopped(
 
   with monkeypatch.context() as patch:
     patch.setattr(stage_work.Work, 'write', stopping)
-    with pytest.raises(preemption.Preempted, match='part-00001'):
+    with pytest.raises(preemption.Preempted, match='e_step of t/train'):
       run('stopped')
   preemption._asked.clear()
-  assert len(list((tmp_path / 'stopped').glob('*.parquet'))) == 1
+  assert len(list((tmp_path / 'stopped').glob('part-*.parquet'))) == 1
+  assert 8 < len(generated) < 5 * 8
   resumed = run('stopped')
   assert len(generated) == len(set(generated)) == 5 * 8  # nothing twice
   assert resumed.digest == straight.digest
+  assert not (tmp_path / 'stopped' / stage_work.UNFINISHED).exists()
   for row in straight.parts:
     a, b = (m.folder / row['name'] for m in (straight, resumed))
     assert a.read_bytes() == b.read_bytes()
@@ -206,18 +212,16 @@ def test_int8_weights_are_sampled_and_said_in_the_fingerprint(run, monkeypatch):
   given = []
   make = sampling_engine.Engine.__init__
 
-  def noted(self, model, params, *rest, **fields):
-    given.append(params)
-    make(self, model, params, *rest, **fields)
+  def noted(self, model, weights, *rest, **fields):
+    given.append(weights)
+    make(self, model, weights, *rest, **fields)
 
   monkeypatch.setattr(sampling_engine.Engine, '__init__', noted)
-  copy = jax.tree.map(lambda w: w.copy(), weights())
-  monkeypatch.setattr(policies, 'load', lambda *_, **__: copy)
   engine = dataclasses.replace(tiny_run.ENGINE, weights='int8')
   made = run(engine=engine)
-  [variables] = given
-  assert variables['params']['blocks']['query'].dtype == 'int8'
-  assert variables['scales']['embedding'].shape == (tiny_run.MODEL.vocab_size,)
+  [(outer, layers)] = given
+  assert layers[0]['params']['query'].dtype == 'int8'
+  assert outer['scales']['embedding'].shape == (tiny_run.MODEL.vocab_size,)
   assert made.fingerprint['semantic']['engine']['weights'] == 'int8'
   assert len(rows(made)) == 40
 
@@ -310,7 +314,9 @@ def test_two_folders_are_sampled_with_one_load_of_the_policy(
 ):
   loads = []
   monkeypatch.setattr(
-    policies, 'load', lambda *_, **__: loads.append(1) or weights()
+    policies,
+    'load',
+    lambda *_, **__: loads.append(1) or jax.tree.map(jnp.copy, weights()),
   )
   both = [
     tiny_run.problems(tmp_path / f'{name}-problems', {name: 'Q1:'})

@@ -32,6 +32,8 @@ from rest_jax.artifacts import (
 )
 from rest_jax.config import configuration
 
+UNFINISHED = 'unfinished.parquet'  # in a folder that is not done
+
 
 @dataclasses.dataclass
 class Work:
@@ -80,6 +82,35 @@ class Work:
   def parts(self) -> list[dict]:
     """The manifest rows of the parts that are there, by name."""
     return [self._parts[name] for name in sorted(self._parts)]
+
+  def keep_unfinished(self, rows: Sequence) -> None:
+    """Writes records of parts that are not whole yet, instead of those before.
+
+    They are there for the next attempt, and go when the folder is done.
+    """
+    self._check()
+    records.write_table(
+      self.folder / UNFINISHED,
+      self.kind,
+      records.to_table(self.kind, rows),
+      source=manifests.digest_of(self.fingerprint),
+    )
+
+  def describe_unfinished(self) -> dict | None:
+    """The row of what `keep_unfinished` wrote under the same fingerprint."""
+    row = records.describe_part(self.folder / UNFINISHED, self.kind)
+    ours = manifests.digest_of(self.fingerprint)
+    return row if row is not None and row['source'] == ours else None
+
+  def unfinished(self) -> list[Any]:
+    """What `keep_unfinished` wrote in an earlier attempt; [] without one."""
+    row = self.describe_unfinished()
+    if row is None:
+      return []
+    path = self.folder / UNFINISHED
+    return records.to_records(
+      self.kind, records.read_part(path, self.kind, expected=row)
+    )
 
   def finish(
     self,

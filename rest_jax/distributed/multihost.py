@@ -205,6 +205,13 @@ class _Work(stage_work.Work):
   def write_table(self, name: str, table: pa.Table, *, source: str) -> None:
     from_writer(lambda: self.held.write_table(name, table, source=source))
 
+  def keep_unfinished(self, rows: Sequence) -> None:
+    from_writer(lambda: self.held.keep_unfinished(rows))
+
+  def describe_unfinished(self) -> dict | None:
+    # Every process reads the file itself, the one that process 0 means.
+    return from_writer(lambda: self.held.describe_unfinished())
+
   def parts(self) -> list[dict]:
     return self.held.parts() if self.held else []
 

@@ -29,6 +29,7 @@ from rest_jax.pipeline import (
   training_sizes,
 )
 from rest_jax.pipeline.sizes import AUTO, Dial
+from rest_jax.sampling import requests
 from rest_jax.tasks import problem_sets
 
 FILE = 'automatic.gin'  # below RUN_DIR
@@ -260,18 +261,18 @@ class Automatic:
   def _prompts(self) -> sizes.Prompts:
     """The lengths of all prepared prompts of the run."""
     root = storage.path(self.context['RUN_DIR']) / 'problems'
-    train: list[int] = []
-    evaluated: list[int] = []
     trained, tested = self.context['TASKS'], self.context.get('EVAL_TASKS', ())
     if self.stage == 'batch':  # its TASKS are evaluated, and nothing trains
       trained, tested = (), trained
+    train = [_prompts(root / t / problem_sets.TRAIN) for t in trained]
     asked = [run_paths.eval_split(task) for task in tested]
-    for task in trained:
-      train += _lengths(root / task / problem_sets.TRAIN)
-      asked.append((task, problem_sets.DVAL))
-    for task, split in dict.fromkeys(asked):
-      evaluated += _lengths(root / task / split)
-    return sizes.Prompts(train=train, evaluated=evaluated)
+    asked += [(task, problem_sets.DVAL) for task in trained]
+    evaluated = [_prompts(root / t / s) for t, s in dict.fromkeys(asked)]
+    return sizes.Prompts(
+      train=[n for lengths, _ in train for n in lengths],
+      evaluated=[n for lengths, _ in evaluated for n in lengths],
+      shared=min((shared for _, shared in train + evaluated), default=0),
+    )
 
   def _add(self, found: Mapping[str, Dial]) -> None:
     for name, dial in found.items():
@@ -315,8 +316,13 @@ def _read(file: storage.Path) -> dict[str, str]:
   return entries
 
 
-def _lengths(folder: storage.Path) -> list[int]:
-  """The lengths of a folder's prompts, in tokens."""
+def _prompts(folder: storage.Path) -> tuple[list[int], int]:
+  """The lengths of a folder's prompts in tokens, and of what they share."""
   manifest = manifests.load(folder, stage='prepare')
   column = manifest.table(columns=['prompt_parts'])['prompt_parts']
-  return [sum(map(len, parts)) for parts in column.to_pylist()]
+  prompts = column.to_pylist()
+  lengths = [sum(map(len, parts)) for parts in prompts]
+  if not requests.shares_prefix(prompts, few_shot=True):
+    return lengths, 0
+  before = (sum(map(len, parts[:-1])) for parts in prompts)
+  return lengths, min(before, default=0)

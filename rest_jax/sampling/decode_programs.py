@@ -1,62 +1,115 @@
-"""The two compiled programs of sampling: prefill, and decode until a place.
+"""The compiled programs of sampling: read prompts, and decode a chunk of steps.
 
-All shapes are fixed by the batch's layout and its prompts' padded length, so
-that one program per padded length serves a whole run. Temperature, top-k and
-top-p are arguments: another value compiles nothing.
+All shapes are fixed by the layout and by padded lengths, so that a few programs
+serve a whole run. Temperature, top-k, top-p and min-p are arguments.
 
-Dimensions: G group, N lane, P prompt, T suffix, V vocabulary, R = G x N rows.
+Which sample a lane works on is decided here, at the start of a chunk: a lane
+that has ended takes the next sample of its group without asking the host, which
+is one chunk behind.
+
+Dimensions: G group, N lane, Q question, C step of a chunk, V vocabulary,
+W words of a key, R = G x N rows.
 """
 
-from collections.abc import Sequence
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rest_jax.distributed import partitioning
+from rest_jax.models import decoding
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.sampling import token_choice
+from rest_jax.sampling import identity, token_choice
+from rest_jax.sampling.streams import Stream
 
 
-class DecodeState(NamedTuple):
-  """What decoding a batch reads and replaces at every step.
+class Groups(NamedTuple):
+  """The problems that the groups hold, as the host knows them.
 
   Attributes:
-    time: place of the newest token in the suffix, from 0.
-    keys_GNW: key data of each lane's sample.
-    done_GN: lanes that have ended, or never held a sample.
-    suffix: the lanes' key and value caches, written in place.
-    tokens_GNT, logprobs_GNT, sampling_logprobs_GNT: chosen so far.
+    keys_GW: key data of each problem in the stream.
+    lengths_G: tokens of the question's cache.
+    last_G: the prompt's last token, which each of its samples feeds first.
+    first_G: index of the group's first sample.
+    samples_G: number of its samples; 0 where the group is empty.
+    fresh_G: whether the problem is new in this chunk.
+    settings: of each group's samples.
+    road: of all of them (token_choice).
   """
 
-  time: jax.Array
-  keys_GNW: jax.Array
-  done_GN: jax.Array
-  suffix: Any
-  tokens_GNT: jax.Array
-  logprobs_GNT: jax.Array
-  sampling_logprobs_GNT: jax.Array
+  keys_GW: np.ndarray
+  lengths_G: np.ndarray
+  last_G: np.ndarray
+  first_G: np.ndarray
+  samples_G: np.ndarray
+  fresh_G: np.ndarray
+  settings: token_choice.Settings
+  road: np.generic
 
-  def at(self, time: jax.Array, chosen: Sequence[jax.Array]) -> 'DecodeState':
-    """With the tokens chosen for one place, and their log-probabilities."""
-    names = ('tokens_GNT', 'logprobs_GNT', 'sampling_logprobs_GNT')
-    return self._replace(
-      time=time,
-      **{
-        name: jax.lax.dynamic_update_slice(
-          getattr(self, name), values_GN[:, :, None], (0, 0, time)
-        )
-        for name, values_GN in zip(names, chosen, strict=True)
-      },
+  @classmethod
+  def empty(cls, groups: int, stream: Stream) -> 'Groups':
+    """Groups that hold nothing, and will hold problems of this stream."""
+    zeros_G = np.zeros(groups, np.int32)
+    return cls(
+      keys_GW=np.zeros((groups, 2), np.uint32),
+      lengths_G=zeros_G.copy(),
+      last_G=zeros_G.copy(),
+      first_G=zeros_G.copy(),
+      samples_G=zeros_G.copy(),
+      fresh_G=np.zeros(groups, bool),
+      settings=jax.tree.map(
+        lambda value: np.full(groups, value), token_choice.settings(stream)
+      ),
+      road=np.int32(token_choice.road(stream)),
     )
 
 
-class DecodePrograms:
-  """Prefill and decode of one network, compiled once per shape.
+class Lanes(NamedTuple):
+  """What the lanes are at between two chunks.
 
   Attributes:
-    prefill: compiled `_prefill`.
-    decode: compiled `_decode`; it takes the state's memory over.
+    ordinal_GN: which of its group's samples a lane holds, from 0; -1: none.
+    lengths_GN: tokens that were fed, a multiple of the chunk's length.
+    newest_GN: the token that is fed next.
+    done_GN: lanes whose sample has ended, or that hold none.
+    next_G: the ordinal that the next free lane of a group takes.
+  """
+
+  ordinal_GN: jax.Array
+  lengths_GN: jax.Array
+  newest_GN: jax.Array
+  done_GN: jax.Array
+  next_G: jax.Array
+
+
+class Chosen(NamedTuple):
+  """What a chunk has chosen; all as (groups, lanes), tokens as (…, C).
+
+  Attributes:
+    ordinal_GN: which sample a lane held in the chunk; -1: none.
+    lengths_GN: tokens that the sample had before the chunk.
+    tokens_GNC: the chosen tokens; what follows a sample's end means nothing.
+    logprobs_GNC, sampling_logprobs_GNC: of them.
+  """
+
+  ordinal_GN: jax.Array
+  lengths_GN: jax.Array
+  tokens_GNC: jax.Array
+  logprobs_GNC: jax.Array
+  sampling_logprobs_GNC: jax.Array
+
+
+class DecodePrograms:
+  """The programs of one network, compiled once per shape.
+
+  Attributes:
+    read_prefix: tokens_P -> its cache.
+    read_questions: compiled `_read_questions`.
+    insert: compiled `_insert`; it takes the question cache's memory over.
+    decode: compiled `_decode`.
+    commit: compiled `_commit`; it takes the suffix cache's memory over.
   """
 
   def __init__(
@@ -66,106 +119,236 @@ class DecodePrograms:
     mesh: jax.sharding.Mesh,
     network: Any,
     max_decode_length: int,
+    chunk: int,
     vocab_size: int,
     eos_ids: tuple[int, ...],
   ):
     """Args:
     model: the network's configuration.
     mesh: of the devices.
-    network: where prefill, step and empty_suffix are (models.decoding).
+    network: where read_questions, step, … are (models.decoding).
     max_decode_length: tokens of a suffix, EOS included.
+    chunk: decode steps of a chunk.
     vocab_size: ids from here on are padding of the embedding, never chosen.
     eos_ids: each of them ends a sample.
     """
     self.model, self.mesh, self.network = model, mesh, network
-    self.max_decode_length = max_decode_length
+    self.max_decode_length, self.chunk = max_decode_length, chunk
     self.vocab_size, self.eos_ids = vocab_size, eos_ids
-    self.prefill = jax.jit(self._prefill)
+    self.shards = partitioning.shards(mesh, 'group')
+    self.read_prefix = jax.jit(self._read_prefix)
+    self.read_questions = jax.jit(self._read_questions)
     # Donated: the caches are the largest arrays, and are written in place.
-    self.decode = jax.jit(self._decode, donate_argnums=(1,))
+    self.insert = jax.jit(self._insert, donate_argnums=(0,))
+    self.commit = jax.jit(self._commit, donate_argnums=(0,))
+    # A program of its own: with the suffixes among its results too, the
+    # compiler copies all of them before its loop.
+    self.decode = jax.jit(self._decode, donate_argnums=(4,))
+    self.empty = jax.jit(self._empty, static_argnums=(0, 1, 2))
 
-  def _prefill(
-    self,
-    params: Any,
-    tokens_GP: jax.Array,
-    lengths_G: jax.Array,
-    keys_GNW: jax.Array,
-    done_GN: jax.Array,
-    settings: token_choice.Settings,
-  ) -> tuple[Any, jax.Array, DecodeState]:
-    """(the prompts' cache, their lengths, the state after the first token)."""
+  def _read_prefix(self, weights: Any, tokens_P: jax.Array) -> Any:
     with partitioning.use(self.mesh):
-      constrain = partitioning.constrain
-      tokens_GP = constrain(tokens_GP, 'group', 'length')
-      lengths_G = constrain(lengths_G, 'group')
-      cache, logits_GV = self.network.prefill(
-        self.model, params, tokens_GP, lengths_G
+      return self.network.read_prefix(
+        self.model, weights, tokens_P, self.shards
       )
-      G, N = done_GN.shape
-      T = self.max_decode_length
-      logits_GNV = jnp.repeat(logits_GV[:, None], N, axis=1)
-      first = self._choose(logits_GNV, keys_GNW, jnp.int32(0), settings)
-      state = DecodeState(
-        time=jnp.int32(0),
-        keys_GNW=keys_GNW,
-        done_GN=done_GN | self._is_eos(first[0]),
-        suffix=self.network.empty_suffix(self.model, G, N, T),
-        tokens_GNT=jnp.zeros((G, N, T), jnp.int32),
-        logprobs_GNT=jnp.zeros((G, N, T), jnp.float32),
-        sampling_logprobs_GNT=jnp.zeros((G, N, T), jnp.float32),
+
+  def _read_questions(
+    self, weights: Any, prefix: Any, tokens_BQ: jax.Array
+  ) -> Any:
+    with partitioning.use(self.mesh):
+      return self.network.read_questions(self.model, weights, prefix, tokens_BQ)
+
+  def _insert(self, question: Any, new: Any, rows_G: jax.Array) -> Any:
+    with partitioning.use(self.mesh):
+      return self.network.insert(self.model, question, new, rows_G, self.shards)
+
+  def _empty(self, groups: int, lanes: int, length: int) -> Any:
+    """(the question cache, the suffix cache, lanes that hold no sample)."""
+    with partitioning.use(self.mesh):
+      question = self.network.empty(self.model, groups, length=length)
+      suffix = self.network.empty(
+        self.model,
+        groups,
+        lanes,
+        # The last token of a sample is never fed, but its prompt's last is.
+        length=-(-self.max_decode_length // self.chunk) * self.chunk,
       )
-      return cache, lengths_G, state.at(jnp.int32(0), first)
+      zeros_GN = jnp.zeros((groups, lanes), jnp.int32)
+      state = Lanes(
+        ordinal_GN=zeros_GN - 1,
+        lengths_GN=zeros_GN,
+        newest_GN=zeros_GN,
+        done_GN=zeros_GN == 0,
+        next_G=zeros_GN[:, 0],
+      )
+      return question, suffix, _constrained(state)
 
   def _decode(
     self,
-    params: Any,
-    state: DecodeState,
-    prompt: Any,
-    lengths_G: jax.Array,
-    settings: token_choice.Settings,
-    until: jax.Array,
-  ) -> DecodeState:
-    """Decodes up to the suffix's place `until`, or until all lanes ended."""
+    weights: Any,
+    prefix: Any,
+    question: Any,
+    suffix: Any,
+    lanes: Lanes,
+    groups: Groups,
+    stopped_GN: jax.Array,
+  ) -> tuple[Any, Lanes, Chosen]:
+    """Decodes a chunk; `commit` must follow.
 
-    def unfinished(state: DecodeState):
-      return (state.time < until) & ~jnp.all(state.done_GN)
+    Args:
+      weights: of the network.
+      prefix: the shared prefix, or None.
+      question: the groups' caches.
+      suffix: the lanes' caches.
+      lanes: what they are at.
+      groups: their problems.
+      stopped_GN: the ordinal of the sample that the host has ended since; -1.
 
-    def body(state: DecodeState):
-      time = state.time
-      newest_GN = jax.lax.dynamic_index_in_dim(state.tokens_GNT, time, 2, False)
-      logits_GNV, suffix = self.network.step(
-        self.model, params, newest_GN, time, prompt, lengths_G, state.suffix
-      )
-      chosen = self._choose(logits_GNV, state.keys_GNW, time + 1, settings)
-      # A lane that has ended goes on writing tokens, which `_complete` cuts
-      # off: to skip it would make the program depend on its neighbours.
-      done_GN = state.done_GN | self._is_eos(chosen[0])
-      state = state._replace(suffix=suffix, done_GN=done_GN)
-      return state.at(time + 1, chosen)
-
+    Returns:
+      (keys and values of the chunk, the lanes, what was chosen).
+    """
     with partitioning.use(self.mesh):
-      return jax.lax.while_loop(unfinished, body, state)
+      lanes = _refilled(lanes, groups, stopped_GN)
+      start = lanes
+      keys_GNW = identity.of_samples(
+        groups.keys_GW, groups.first_G[:, None] + lanes.ordinal_GN
+      )
+      context = decoding.Context(
+        prefix=prefix,
+        question=question,
+        question_lengths_G=groups.lengths_G,
+        suffix=suffix,
+        suffix_lengths_GN=lanes.lengths_GN,
+      )
+      G, N = lanes.done_GN.shape
+      C = self.chunk
+      rows = jax.tree.map(
+        lambda of_G: jnp.repeat(of_G, N, axis=0), groups.settings
+      )
+      floats_GNC = jnp.zeros((G, N, C), jnp.float32)
+      tokens_GNC = floats_GNC.astype(jnp.int32)
+
+      def body(place, carry):
+        newest_GN, done_GN, chunk, chosen = carry
+        logits_GNV, chunk = self.network.step(
+          self.model, weights, newest_GN, place, context, chunk
+        )
+        at_GN = start.lengths_GN + place
+        values = self._choose(logits_GNV, keys_GNW, at_GN, rows, groups.road)
+        chosen = [
+          jax.lax.dynamic_update_slice(
+            array, value_GN[:, :, None], (0, 0, place)
+          )
+          for array, value_GN in zip(chosen, values, strict=True)
+        ]
+        # A lane that has ended goes on, and nobody reads what it writes: to
+        # skip it would make the program depend on its neighbours.
+        done_GN |= self._is_eos(values[0])
+        done_GN |= at_GN + 1 >= self.max_decode_length
+        return values[0], done_GN, chunk, chosen
+
+      newest_GN, done_GN, chunk, chosen = jax.lax.fori_loop(
+        0,
+        C,
+        body,
+        (
+          lanes.newest_GN,
+          lanes.done_GN,
+          self.network.empty(self.model, G, N, length=C),
+          [tokens_GNC, floats_GNC, floats_GNC],
+        ),
+      )
+      suffix = self.network.commit(self.model, suffix, start.lengths_GN, chunk)
+      lanes = lanes._replace(
+        newest_GN=newest_GN, done_GN=done_GN, lengths_GN=start.lengths_GN + C
+      )
+      held_GN = jnp.where(start.done_GN, -1, start.ordinal_GN)
+      lanes = _constrained(lanes)
+      return chunk, lanes, Chosen(held_GN, start.lengths_GN, *chosen)
+
+  def _commit(self, suffix: Any, chunk: Any, lengths_GN: jax.Array) -> Any:
+    """The suffix caches with the chunk behind them."""
+    with partitioning.use(self.mesh):
+      return self.network.commit(self.model, suffix, lengths_GN, chunk)
 
   def _choose(
     self,
     logits_GNV: jax.Array,
     keys_GNW: jax.Array,
-    position: jax.Array,
+    positions_GN: jax.Array,
     settings: token_choice.Settings,
+    road: jax.Array,
   ) -> list[jax.Array]:
     """What token_choice.choose gives, each as (groups, lanes)."""
-    G, N, V = logits_GNV.shape
-    if self.vocab_size < V:
-      known_V = jnp.arange(V) < self.vocab_size
-      logits_GNV = jnp.where(known_V[None, None], logits_GNV, -jnp.inf)
-    logits_RV = partitioning.constrain(
-      logits_GNV.reshape(G * N, V), 'group', None
+
+    def here(logits_GNV, keys_GNW, positions_GN, settings, road, axis):
+      G, N, V = logits_GNV.shape
+      vocabulary = token_choice.Vocabulary(V, axis)
+      if self.vocab_size < self.model.vocab_size:
+        ids_V = vocabulary.first(V) + jnp.arange(V)
+        known_11V = (ids_V < self.vocab_size)[None, None]
+        logits_GNV = jnp.where(known_11V, logits_GNV, -jnp.inf)
+      chosen = token_choice.choose(
+        logits_GNV.reshape(G * N, V),
+        keys_GNW.reshape(G * N, 2),
+        positions_GN.reshape(G * N),
+        settings,
+        road,
+        axis,
+      )
+      return [values_R.reshape(G, N) for values_R in chosen]
+
+    arguments = (logits_GNV, keys_GNW, positions_GN, settings, road)
+    if self.mesh.size == 1:
+      return here(*arguments, axis=None)
+    # Each device chooses among its own ids for its own groups. Left to the
+    # compiler, all logits of all groups are gathered on every device.
+    group, _, vocabulary = partitioning.spec(
+      ('group', None, 'vocab'), logits_GNV.shape, self.mesh, 'logits'
     )
-    chosen = token_choice.choose(
-      logits_RV, keys_GNW.reshape(-1, 2), position, settings
-    )
-    return [values_R.reshape(G, N) for values_R in chosen]
+    of_group = jax.sharding.PartitionSpec(group)
+    return jax.shard_map(
+      functools.partial(here, axis=vocabulary),
+      mesh=self.mesh,
+      in_specs=(
+        jax.sharding.PartitionSpec(group, None, vocabulary),
+        of_group,
+        of_group,
+        of_group,
+        jax.sharding.PartitionSpec(),
+      ),
+      out_specs=of_group,
+      check_vma=False,
+    )(*arguments)
 
   def _is_eos(self, tokens_GN: jax.Array) -> jax.Array:
     eos = jnp.asarray(list(self.eos_ids), jnp.int32)
     return jnp.any(tokens_GN[..., None] == eos[None, None], axis=-1)
+
+
+def _constrained(lanes: Lanes) -> Lanes:
+  """On the devices that hold the groups, so that one program fits all calls."""
+  names = ('group', 'lane')
+  return Lanes(
+    *(partitioning.constrain(array, *names[: array.ndim]) for array in lanes)
+  )
+
+
+def _refilled(lanes: Lanes, groups: Groups, stopped_GN: jax.Array) -> Lanes:
+  """The lanes at the start of a chunk: those that are free take a sample."""
+  fresh_GN = jnp.asarray(groups.fresh_G)[:, None]
+  free_GN = lanes.done_GN | fresh_GN | (lanes.ordinal_GN == stopped_GN)
+  next_G = jnp.where(groups.fresh_G, 0, lanes.next_G)
+  # The first free lane takes the next sample, the second the one behind it, …
+  wanted_GN = next_G[:, None] + jnp.cumsum(free_GN, axis=1) - 1
+  takes_GN = free_GN & (wanted_GN < jnp.asarray(groups.samples_G)[:, None])
+  last_GN = jnp.asarray(groups.last_G)[:, None]
+  return Lanes(
+    ordinal_GN=jnp.where(
+      takes_GN, wanted_GN, jnp.where(free_GN, -1, lanes.ordinal_GN)
+    ),
+    lengths_GN=jnp.where(free_GN, 0, lanes.lengths_GN),
+    newest_GN=jnp.where(free_GN, last_GN, lanes.newest_GN),
+    done_GN=free_GN & ~takes_GN,
+    next_G=next_G + jnp.sum(takes_GN, axis=1, dtype=jnp.int32),
+  )

@@ -19,24 +19,42 @@ def words(
   stream: str, iteration: int, problem_id: str, sample_index: int
 ) -> np.ndarray:
   """The six uint32 words that name a sample."""
-  return np.array(
-    [
-      *_hash(stream),
-      iteration,
-      *_hash(problem_id),
-      sample_index,
-    ],
-    np.uint32,
+  return np.append(
+    problem_words(stream, iteration, problem_id), np.uint32(sample_index)
   )
 
 
+def problem_words(stream: str, iteration: int, problem_id: str) -> np.ndarray:
+  """The first five of them, which all samples of a problem share."""
+  return np.array([*_hash(stream), iteration, *_hash(problem_id)], np.uint32)
+
+
 def keys(seed: int, names: Sequence[np.ndarray]) -> jax.Array:
-  """Key data (rows, 2) uint32 of samples, from their words (rows, 6)."""
+  """Key data (rows, 2) uint32 of samples or problems, from their words."""
   return _fold(np.uint32(seed), np.stack(names))
 
 
+def of_samples(keys_GW: jax.Array, indices_GN: jax.Array) -> jax.Array:
+  """Key data of samples, from those of their problems.
+
+  Args:
+    keys_GW: of the problems (`keys` of `problem_words`).
+    indices_GN: of the samples.
+
+  Returns:
+    (groups, lanes, 2) uint32, what `keys` gives for `words` of the samples.
+  """
+
+  def lane(data, index):
+    key = jax.random.wrap_key_data(data, impl=_IMPLEMENTATION)
+    return jax.random.key_data(jax.random.fold_in(key, index))
+
+  of_group = jax.vmap(lane, in_axes=(None, 0))
+  return jax.vmap(of_group)(keys_GW, indices_GN.astype(jnp.uint32))
+
+
 def gumbel(
-  keys_RW: jax.Array, position: jax.Array, token_ids_RC: jax.Array
+  keys_RW: jax.Array, positions_R: jax.Array, token_ids_RC: jax.Array
 ) -> jax.Array:
   """The noise of candidate tokens at one position of each row's sample.
 
@@ -45,7 +63,7 @@ def gumbel(
 
   Args:
     keys_RW: key data (rows, 2).
-    position: of the new token in the completion, from 0.
+    positions_R: of the new token in each completion, from 0.
     token_ids_RC: candidates.
 
   Returns:
@@ -53,13 +71,13 @@ def gumbel(
     `gumbel_of_bits` for its resolution.
   """
 
-  def row(data, ids):
+  def row(data, position, ids):
     key = jax.random.wrap_key_data(data, impl=_IMPLEMENTATION)
     key = jax.random.fold_in(key, position)
     folded = jax.vmap(lambda i: jax.random.fold_in(key, i))(ids)
     return jax.random.key_data(folded)
 
-  bits_RC2 = jax.vmap(row)(keys_RW, token_ids_RC)
+  bits_RC2 = jax.vmap(row)(keys_RW, jnp.asarray(positions_R), token_ids_RC)
   return gumbel_of_bits(bits_RC2[..., 0], bits_RC2[..., 1])
 
 

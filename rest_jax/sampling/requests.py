@@ -1,7 +1,7 @@
 """The engine's requests and completions; from problems, and to records."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rest_jax.artifacts import manifests, records, task_card
 from rest_jax.sampling import stops
@@ -10,11 +10,20 @@ from rest_jax.tokenizers import vocabularies, vocabulary_files
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """Samples wanted of one problem."""
+  """Samples wanted of one problem.
+
+  Attributes:
+    problem_id: of the problem.
+    prompt: ids, all parts concatenated.
+    sample_indices: of the samples.
+    prefix: how many ids of the prompt many other requests begin with too. They
+      are read once for all of them.
+  """
 
   problem_id: str
-  prompt: Sequence[int]  # ids, all parts concatenated
+  prompt: Sequence[int]
   sample_indices: Sequence[int]
+  prefix: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +56,47 @@ def prompt_of(problem: records.Problem, few_shot: bool) -> list[int]:
   return [*lead, *(exemplars if few_shot else []), *question]
 
 
-def requests(
-  problems: Sequence[records.Problem], samples: range, few_shot: bool
-) -> list[Request]:
-  """One request per problem for these sample indices."""
-  return [
-    Request(problem.id, prompt_of(problem, few_shot), samples)
-    for problem in problems
-  ]
+def request(
+  problem: records.Problem,
+  samples: Sequence[int],
+  few_shot: bool,
+  shares_prefix: bool = False,
+) -> Request:
+  """A request for these samples of a problem.
+
+  Args:
+    problem: with its prompt.
+    samples: their indices.
+    few_shot: whether the prompt holds the exemplars.
+    shares_prefix: whether many problems have the same lead and exemplars.
+  """
+  prompt = prompt_of(problem, few_shot)
+  own = len(problem.prompt_parts[-1])
+  return Request(
+    problem.id, prompt, samples, len(prompt) - own if shares_prefix else 0
+  )
+
+
+_PER_PREFIX = 8  # problems
+
+
+def shares_prefix(
+  prompts: Iterable[Sequence[Sequence[int]]], few_shot: bool
+) -> bool:
+  """Whether what comes before the questions is worth a cache of its own.
+
+  Problems are decoded together only if they have the same prefix, so that each
+  must belong to many of them.
+
+  Args:
+    prompts: the prompt parts of all problems of a folder.
+    few_shot: whether prompts hold the exemplars.
+  """
+  prefixes, number = set(), 0
+  for *before, _ in prompts:
+    prefixes.add(tuple(map(tuple, before if few_shot else before[:1])))
+    number += 1
+  return len(prefixes) <= max(1, number // _PER_PREFIX)
 
 
 def vocabulary_of(problems: manifests.Manifest) -> vocabularies.Vocabulary:

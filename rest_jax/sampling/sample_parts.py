@@ -1,12 +1,136 @@
 """The parts of a folder of samples: a few problems, and some of their samples.
 
+Several parts are being filled at once, because the engine ends samples in no
+fixed order. What their samples so far are is kept beside, now and then, so that
+an attempt that is cut short loses at most a minute.
+
 A *block* is a range of sample indices. A folder that has grown from 8 samples
 of each problem to 32 has the blocks 0-8 and 8-32, each with parts of its own.
 """
 
+import dataclasses
+import time
 from collections.abc import Iterator, Sequence
 
 from rest_jax.artifacts import records, stage_work
+from rest_jax.distributed import multihost
+
+_KEPT_EVERY = 60  # seconds
+_ADDED_BETWEEN = 32  # samples
+
+
+@dataclasses.dataclass
+class _Part:
+  """A part that is being filled.
+
+  Attributes:
+    name: of its file.
+    source: what it is made from.
+    indices: of the samples of each problem.
+    missing: samples that are not there yet.
+    rows: those that are.
+  """
+
+  name: str
+  source: str
+  indices: range
+  missing: int
+  rows: list[records.Sample]
+
+
+class OpenParts:
+  """The parts of a folder that are being filled; each is written when whole."""
+
+  def __init__(self, work: stage_work.Work):
+    """Takes over what an earlier attempt has kept.
+
+    Args:
+      work: the folder.
+    """
+    self._work = work
+    self._parts: list[_Part] = []
+    self._of_problem: dict[str, list[_Part]] = {}
+    self._earlier = {
+      (row.problem_id, row.sample_index): row for row in work.unfinished()
+    }
+    self._kept_at, self._asked = time.monotonic(), 0
+
+  def begin(
+    self,
+    name: str,
+    source: str,
+    kept: Sequence[records.Sample],
+    missing: Sequence[records.Problem],
+    indices: range,
+  ) -> list[tuple[records.Problem, list[int]]]:
+    """Begins a part; returns which samples of which problems must be drawn.
+
+    Args:
+      name: of its file.
+      source: what it is made from.
+      kept: samples of it that are there.
+      missing: problems without samples.
+      indices: of the samples of each problem.
+    """
+    rows, wanted = list(kept), []
+    for problem in missing:
+      at = [(problem.id, index) for index in indices]
+      rows += [self._earlier.pop(key) for key in at if key in self._earlier]
+      there = {r.sample_index for r in rows if r.problem_id == problem.id}
+      left = [index for index in indices if index not in there]
+      if left:
+        wanted.append((problem, left))
+    number = sum(len(left) for _, left in wanted)
+    part = _Part(name, source, indices, number, rows)
+    if number:
+      self._parts.append(part)
+      for problem, _ in wanted:
+        self._of_problem.setdefault(problem.id, []).append(part)
+    else:
+      self._write(part)
+    return wanted
+
+  def add(self, row: records.Sample) -> _Part | None:
+    """Puts a sample into its part; returns the part if it is whole now."""
+    part = next(
+      part
+      for part in self._of_problem[row.problem_id]
+      if row.sample_index in part.indices
+    )
+    part.rows.append(row)
+    part.missing -= 1
+    if part.missing:
+      return None
+    self._write(part)
+    self._parts.remove(part)
+    for parts in self._of_problem.values():
+      if part in parts:
+        parts.remove(part)
+    return part
+
+  def keep(self, *, now: bool = False) -> None:
+    """Keeps the samples of the open parts, if it is time.
+
+    Args:
+      now: it is.
+    """
+    if now or self._is_time():
+      rows = [row for part in self._parts for row in part.rows]
+      self._work.keep_unfinished([*rows, *self._earlier.values()])
+      self._kept_at = time.monotonic()
+
+  def _is_time(self) -> bool:
+    # Clocks differ between hosts: all of them ask that of process 0, and not at
+    # every sample.
+    self._asked += 1
+    if self._asked % _ADDED_BETWEEN:
+      return False
+    return multihost.from_writer(
+      lambda: time.monotonic() - self._kept_at > _KEPT_EVERY
+    )
+
+  def _write(self, part: _Part) -> None:
+    self._work.write(part.name, in_order(part.rows), source=part.source)
 
 
 def planned(

@@ -17,7 +17,7 @@ class Watch:
 
 
 class Count:
-  """What one call of `generate` has decoded, over its batches."""
+  """What one call of `generate` has decoded, over its programs."""
 
   def __init__(self, watch: Watch):
     """Has decoded nothing yet.
@@ -26,18 +26,16 @@ class Count:
       watch: what is told.
     """
     self.watch = watch
-    self._samples = self._tokens = self._of_batch = 0
+    self._before = self._now = (0.0, 0)
 
   def decoded(self, samples: float, tokens: int) -> None:
-    """Tells how far the batch is."""
-    self._of_batch = tokens
-    self.watch.decoded(self._samples + samples, self._tokens + tokens)
+    """Tells how far the program is that runs."""
+    self._now = self._before[0] + samples, self._before[1] + tokens
+    self.watch.decoded(*self._now)
 
-  def end(self, samples: int) -> None:
-    """Ends a batch of so many samples."""
-    self._samples += samples
-    self._tokens += self._of_batch
-    self.watch.decoded(self._samples, self._tokens)
+  def end(self) -> None:
+    """Another program runs from here on."""
+    self._before = self._now
 
 
 class Progress(Watch):
@@ -50,8 +48,8 @@ class Progress(Watch):
       total: samples of all streams and folders of the job.
     """
     self._meter = progress_lines.Meter(total, multihost.say)
-    self._done = 0  # samples of finished parts, also of an earlier attempt
-    self._tokens = self._of_part = 0  # decoded here
+    self._done = 0  # samples that are there, also of an earlier attempt
+    self._drawn: tuple[float, int] = (0, 0)  # since `begin`: samples, tokens
     self._words = self._rate = ''
     # Samples, tokens and clock that the rate is reckoned from.
     self._first: tuple[float, int, float] | None = None
@@ -59,13 +57,14 @@ class Progress(Watch):
   def begin(self, words: str) -> None:
     """Names what is sampled next: a stream, and the task and split."""
     self._words, self._rate, self._first = words, '', None
-    self.part(0)
+    self._done, self._drawn = self._done + round(self._drawn[0]), (0, 0)
+    self.there(0)
 
-  def part(self, samples: int) -> None:
-    """A part of so many samples is there."""
+  def there(self, samples: int) -> None:
+    """So many samples need not be drawn."""
     self._done += samples
-    self._tokens, self._of_part = self._tokens + self._of_part, 0
-    self._meter.at(self._done, f'{self._words}{self._rate}', now=True)
+    at = self._done + self._drawn[0]
+    self._meter.at(at, f'{self._words}{self._rate}', now=True)
 
   def phase(self, words: str) -> None:
     """Tells what is done that is no sampling."""
@@ -76,8 +75,8 @@ class Progress(Watch):
     self.phase(f'compiling {program}')
 
   def decoded(self, samples: float, tokens: int) -> None:
-    self._of_part = tokens
-    here = (self._done + samples, self._tokens + tokens, time.monotonic())
+    self._drawn = samples, tokens
+    here = (samples, tokens, time.monotonic())
     first = self._first = self._first or here
     seconds = here[2] - first[2]
     if seconds > 0:
@@ -85,4 +84,4 @@ class Progress(Watch):
         f', {(here[0] - first[0]) / seconds:.3g} samples/s, '
         f'{(here[1] - first[1]) / seconds:,.0f} tokens/s'
       )
-    self._meter.at(here[0], f'{self._words}{self._rate}')
+    self._meter.at(self._done + samples, f'{self._words}{self._rate}')

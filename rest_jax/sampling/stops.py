@@ -9,6 +9,8 @@ on, because the model would learn to write broken characters.
 import dataclasses
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 Decode = Callable[[Sequence[int]], str]
 
 _WINDOW = 64  # tokens looked at for a stop string while sampling goes on
@@ -74,29 +76,63 @@ def find_end(
   return Ending(len(body), len(body), text, 'length')
 
 
-def is_stopped(
-  token_ids: Sequence[int], decode: Decode, stop: Sequence[str], new: int
-) -> bool:
-  """Whether a stop string has appeared among the last `new` tokens.
+class StopStrings:
+  """Looks for stop strings in samples that are being drawn.
 
-  Looks at the tail first, and at the whole only where the tail says yes.
-
-  Args:
-    token_ids: all that was sampled so far.
-    decode: ids to text.
-    stop: strings that end a completion.
-    new: number of ids that no earlier call has seen.
+  Most tokens cannot complete a stop string; which ones can is found out once
+  for each id, so that looking through a chunk costs one look-up per token.
   """
-  if not stop:
-    return False
-  # A stop string that the new ids complete may begin as many ids earlier as it
-  # has bytes: a byte-level vocabulary may spell it one byte at a time.
-  reach = max(_WINDOW, *(len(s.encode()) for s in stop))
-  tail = decode(token_ids[-(new + reach) :])
-  if not any(s in tail for s in stop):
-    return False
-  text = decode(token_ids)
-  return any(s in text for s in stop)
+
+  def __init__(self, decode: Decode, stop: Sequence[str]):
+    """Args:
+    decode: ids to text.
+    stop: strings that end a completion, none of them empty.
+    """
+    self._decode, self._stop = decode, tuple(stop)
+    self._ids: dict[int, bool] = {}
+    # A stop string that the new ids complete may begin as many ids earlier as
+    # it has bytes: a byte-level vocabulary may spell it one byte at a time.
+    self._reach = max([_WINDOW, *(len(s.encode()) for s in stop)])
+
+  def suspects(self, tokens: np.ndarray) -> np.ndarray:
+    """Which of these ids may complete a stop string, in their shape."""
+    if not self._stop:
+      return np.zeros(tokens.shape, bool)
+    ids, places = np.unique(tokens, return_inverse=True)
+    for number in ids.tolist():
+      if number not in self._ids:
+        self._ids[number] = self._may_complete(number)
+    may = np.array([self._ids[number] for number in ids.tolist()])
+    return may[places.reshape(tokens.shape)]
+
+  def found(self, token_ids: Sequence[int], new: int) -> bool:
+    """Whether a stop string has appeared among the last `new` tokens.
+
+    Looks at the tail first, and at the whole only where the tail says yes.
+
+    Args:
+      token_ids: all that was sampled so far.
+      new: number of ids that no earlier call has seen.
+    """
+    tail = self._decode(token_ids[-(new + self._reach) :])
+    if not any(s in tail for s in self._stop):
+      return False
+    text = self._decode(token_ids)
+    return any(s in text for s in self._stop)
+
+  def _may_complete(self, token: int) -> bool:
+    # Twice, because a piece may lose its leading space at the start of a text.
+    once, twice = self._decode([token]), self._decode([token, token])
+    if not twice.startswith(once):
+      return True
+    return any(
+      s in twice
+      or any(piece.startswith(s[-length:]) for length in range(1, len(s) + 1))
+      # Bytes of a character that this id alone does not spell.
+      or ('\ufffd' in piece and not s.isascii())
+      for piece in (once, twice[len(once) :])
+      for s in self._stop
+    )
 
 
 def _tokens_for(

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Literal
 
 from rest_jax.config import configuration
-from rest_jax.config.configuration import operational
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,6 +21,8 @@ class Stream(configuration.Configuration):
     temperature: 0 is greedy (one sample is then all there is).
     top_k: sample among this many best tokens; 0 for all.
     top_p: sample among the fewest best tokens of at least this probability.
+    min_p: sample among the tokens at least this many times as probable as the
+      best; 0 for all.
     few_shot: whether the prompt holds the exemplars.
   """
 
@@ -30,6 +31,7 @@ class Stream(configuration.Configuration):
   temperature: float
   top_k: int = 0
   top_p: float = 1.0
+  min_p: float = 0.0
   few_shot: bool = True
 
   def check(self):
@@ -46,6 +48,7 @@ class Stream(configuration.Configuration):
     self.require(self.temperature >= 0, 'temperature', '>= 0')
     self.require(self.top_k >= 0, 'top_k', '>= 0 (0: no limit)')
     self.require(0 < self.top_p <= 1, 'top_p', '0 < top_p <= 1')
+    self.require(0 <= self.min_p <= 1, 'min_p', '0 <= min_p <= 1')
     if self.temperature == 0:
       ok = all(number <= 1 for number in numbers)
       self.require(ok, 'num_samples', '1 where temperature is 0')
@@ -71,9 +74,12 @@ class EngineConfig(configuration.Configuration):
     greedy_groups: problems at once where one sample each is wanted; they are
       decoded with a single lane.
     max_decode_length: tokens at most for a completion, EOS included.
-    prompt_bucket: a prompt is padded to the next multiple of this, in tokens.
-    steps_per_call: decode steps between two looks of the host for stop
-      strings.
+    prompt_bucket: the part of a prompt that is a problem's own is padded to
+      this many tokens, or the least of 2, 4, 8, … times as many that holds it;
+      the part that many share, to a multiple of it.
+    chunk: decode steps between two looks of the host at the samples; a lane
+      starts a sample only between them.
+    questions: prompts that are read at once, on each shard of the groups.
     seed: of every random bit.
     problems_per_part: problems in one part of the output.
     weights: what the policy is multiplied with: 'as_trained', its own weights
@@ -87,7 +93,8 @@ class EngineConfig(configuration.Configuration):
   max_decode_length: int
   prompt_bucket: int
   seed: int
-  steps_per_call: int = operational(32)
+  chunk: int = 16
+  questions: int = 4
   problems_per_part: int = 64
   weights: Literal['as_trained', 'int8'] = 'as_trained'
 

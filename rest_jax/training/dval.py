@@ -125,12 +125,17 @@ class Validator:
       for problems, card in self._sets
     )
     for engine, (problems, card) in zip(self._engines, self._sets, strict=True):
-      engine.params = view
+      engine.weights = view
       by_id = {problem.id: problem for problem in problems}
       stream = self._stream.of_task(card.task)
-      asked = requests.requests(
-        problems, range(stream.num_samples), stream.few_shot
+      shared = requests.shares_prefix(
+        (problem.prompt_parts for problem in problems), stream.few_shot
       )
+      samples = range(stream.num_samples)
+      asked = [
+        requests.request(problem, samples, stream.few_shot, shared)
+        for problem in problems
+      ]
       for completion in engine.generate(
         asked,
         stream=stream,
@@ -141,7 +146,7 @@ class Validator:
           multihost.check_preemption('train: validation')
         problem = by_id[completion.problem_id]
         drawn.append(_Drawn(completion, problem, card))
-      engine.params = None
+      engine.weights = None
     self.tell(f'D_val: grading {len(drawn)} samples')
     drawn.sort(key=lambda one: (one.problem.id, one.completion.sample_index))
     return multihost.from_writer(lambda: self._grade(drawn, folder))

@@ -27,7 +27,7 @@ EXTREMES = np.array(
 def noise(seed=0, name=NAME, position=5, tokens=range(8)):
   keys = identity.keys(seed, [identity.words(*name)])
   ids = jnp.asarray(list(tokens), jnp.int32)[None]
-  return np.asarray(identity.gumbel(keys, np.int32(position), ids))[0]
+  return np.asarray(identity.gumbel(keys, np.full(len(keys), position), ids))[0]
 
 
 def threefry(key, count):

@@ -19,7 +19,7 @@ import tiny_run
 from rest_jax.distributed import partitioning
 from rest_jax.models import decoding, network
 from rest_jax.models.checkpoints import policies
-from rest_jax.sampling import identity, sampling_engine, token_choice
+from rest_jax.sampling import decode_programs, identity, sampling_engine
 from rest_jax.sampling.requests import Request, Text
 from rest_jax.sampling.streams import EngineConfig, Stream
 
@@ -84,7 +84,7 @@ def engine(config=CONFIG, on=None, stub=False):
   on = on or mesh()
   return sampling_engine.Engine(
     MODEL,
-    {'none': 0} if stub else weights(on),
+    {'none': 0} if stub else decoding.arrange(MODEL, weights(on)),
     config,
     on,
     text(),
@@ -145,19 +145,26 @@ class Stub(types.SimpleNamespace):
     return jnp.where(ids == EOS, 9.0, scores)
 
   @staticmethod
-  def prefill(config, params, tokens_GP, lengths_G):
-    last = jnp.take_along_axis(tokens_GP, lengths_G[:, None] - 1, 1)[:, 0]
-    return jnp.zeros(()), Stub._logits(last, lengths_G)
-
-  @staticmethod
-  def empty_suffix(config, groups, lanes, length):
+  def read_questions(config, weights, prefix, tokens_BQ):
     return jnp.zeros(())
 
   @staticmethod
-  def step(config, params, tokens_GN, time, prompt, lengths_G, suffix):
-    place_G1 = (lengths_G + time + 1)[:, None]
-    position = jnp.broadcast_to(place_G1, tokens_GN.shape)
-    return Stub._logits(tokens_GN, position), suffix
+  def insert(config, question, new, rows_G, shards):
+    return question
+
+  @staticmethod
+  def empty(config, *leading, length):
+    return jnp.zeros(())
+
+  @staticmethod
+  def commit(config, suffix, suffix_lengths_GN, chunk):
+    return suffix
+
+  @staticmethod
+  def step(config, weights, tokens_GN, place, context, chunk):
+    # The last token of the prompt is the first that is fed.
+    start_GN = context.question_lengths_G[:, None] + context.suffix_lengths_GN
+    return Stub._logits(tokens_GN, start_GN + place + 1), chunk
 
 
 @functools.cache
@@ -171,7 +178,7 @@ def stub_tokens(config=CONFIG, on=None):
   'layout, axes',
   [
     ({'groups': 1, 'lanes': 1}, {}),
-    ({'groups': 3, 'lanes': 7, 'prompt_bucket': 11, 'steps_per_call': 3}, {}),
+    ({'groups': 3, 'lanes': 7, 'prompt_bucket': 11, 'chunk': 3}, {}),
     ({'groups': 8, 'lanes': 2}, {'data': 8}),
     ({'groups': 8}, {'data': 2, 'fsdp': 2, 'tensor': 2}),
   ],
@@ -220,6 +227,48 @@ def test_log_probabilities_equal_those_of_one_full_pass():
     np.testing.assert_allclose(completion.sampling_logprobs, drawn, atol=1e-4)
 
 
+def test_a_shared_prefix_gives_the_same_log_probabilities():
+  rng = np.random.default_rng(7)
+  prefix = rng.integers(2, 60, 24).tolist()
+  asked = [
+    Request(f'p{i}', prefix + rng.integers(2, 60, 1 + i).tolist(), range(8), 24)
+    for i in range(3)
+  ]
+  # More samples than lanes, and a problem of another prefix among them.
+  alone = Request('p0', [5, *asked[1].prompt[1:]], range(8), 24)
+  asked.insert(1, dataclasses.replace(alone, problem_id='other'))
+  made = generate(asked)
+  prompts = {request.problem_id: request.prompt for request in asked}
+  assert len(made) == 32
+  logits = full_pass([[*prompts[k[0]], *made[k].token_ids] for k in made])
+  for row, ((name, _), completion) in enumerate(made.items()):
+    start, ids = len(prompts[name]), completion.token_ids
+    found = log_softmax(logits[row, start - 1 : start - 1 + len(ids)])
+    expected = found[np.arange(len(ids)), ids]
+    np.testing.assert_allclose(completion.logprobs, expected, atol=1e-4)
+  assert generate(asked[2:3]) == {k: made[k] for k in made if k[0] == 'p1'}
+
+
+def test_few_requests_are_taken_ahead_of_the_completions():
+  """So that the parts of a folder are finished one after the other."""
+  taken, ended = [], []
+
+  def each():
+    for number in range(60):
+      taken.append(f'p{number}')
+      # Some do not fit, and say so in time.
+      length = 60 if number % 7 == 3 else 3
+      yield Request(f'p{number}', [5] * length, range(2))
+
+  engine_of_stub = engine(stub=True)
+  most = 0
+  for completion in engine_of_stub.generate(each(), stream=STREAM, iteration=1):
+    ended.append(completion.problem_id)
+    most = max(most, len(taken) - len(set(ended)))
+  assert len(ended) == 120
+  assert most <= 4 * CONFIG.groups  # they hold some, and as many wait twice
+
+
 WHOLE = dataclasses.replace(STREAM, top_k=0)
 
 
@@ -248,7 +297,7 @@ def differing_samples(one, many, a_logits, b_logits, *, bound):
     np.testing.assert_allclose(a.logprobs[:at], b.logprobs[:at], atol=bound)
     words = identity.words('e_step', 1, name, index)
     noise = identity.gumbel(
-      identity.keys(CONFIG.seed, [words]), at, np.arange(KNOWN)[None]
+      identity.keys(CONFIG.seed, [words]), [at], np.arange(KNOWN)[None]
     )
     scores = a_logits[row, places[at]] + np.asarray(noise)[0]
     x, y = a.token_ids[at], b.token_ids[at]
@@ -280,7 +329,7 @@ def test_weights_that_differ_a_little_change_tokens_only_at_near_ties(
   """The same rule where tokens do differ, so that it is seen to hold."""
   near = jax.tree.map(lambda w: w * 1.001, weights(mesh()))
   one = generate(requests(8), stream=WHOLE)
-  monkeypatch.setattr(engine(), 'params', near)
+  monkeypatch.setattr(engine(), 'weights', decoding.arrange(MODEL, near))
   many = generate(requests(8), stream=WHOLE)
   prompts = {request.problem_id: request.prompt for request in requests(8)}
   rows = [[*prompts[k[0]], *one[k].token_ids] for k in one]
@@ -303,26 +352,24 @@ def test_a_stop_string_ends_a_sample_and_does_not_change_it(monkeypatch):
   stop = first.text[3:5]
   sampler = engine()  # stops are the host's: nothing is compiled for them
   monkeypatch.setattr(sampler, 'text', text((stop,)))
-  for steps in (1, 32):
-    config = dataclasses.replace(CONFIG, steps_per_call=steps)
-    monkeypatch.setattr(sampler, 'config', config)
-    stopped = 0
-    for key, completion in generate(requests(8), by=sampler).items():
-      before, found, _ = free[key].text.partition(stop)
-      assert completion.text == before
-      assert (completion.finish_reason == 'stop') == bool(found)
-      stopped += bool(found)
-      tokens = completion.token_ids
-      assert tokens == free[key].token_ids[: len(tokens)]
-      kept = text().decode(tokens[: completion.target_length])
-      assert kept.startswith(before)
-    assert 1 <= stopped < len(free)
+  stopped = 0
+  for key, completion in generate(requests(8), by=sampler).items():
+    before, found, _ = free[key].text.partition(stop)
+    assert completion.text == before
+    assert (completion.finish_reason == 'stop') == bool(found)
+    stopped += bool(found)
+    tokens = completion.token_ids
+    assert tokens == free[key].token_ids[: len(tokens)]
+    kept = text().decode(tokens[: completion.target_length])
+    assert kept.startswith(before)
+  assert 1 <= stopped < len(free)
 
 
 def test_padding_ids_of_the_embedding_are_never_sampled(monkeypatch):
   params = dict(weights(mesh())['params'])
   params['embedding'] = params['embedding'].at[KNOWN:].mul(50)
-  monkeypatch.setattr(engine(), 'params', {'params': params})
+  wide = decoding.arrange(MODEL, {'params': params})
+  monkeypatch.setattr(engine(), 'weights', wide)
   made = generate(requests())
   assert max(max(c.token_ids) for c in made.values()) < KNOWN
 
@@ -347,22 +394,23 @@ def test_another_temperature_compiles_nothing():
   assert results[0] != results[1] != results[2]
 
 
-def test_decoding_writes_its_cache_in_place():
-  """The donated suffix cache is no second copy in the compiled step."""
-  sampler = engine()
-  how = token_choice.settings(STREAM)
-  args = (
-    sampler.params,
-    np.zeros((4, 24), np.int32),
-    np.ones(4, np.int32),
-    np.zeros((4, 4, 2), np.uint32),
-    np.zeros((4, 4), bool),
-    how,
-  )
-  cache, lengths, state = sampler.programs.prefill(*args)
-  compiled = sampler.programs.decode.lower(
-    sampler.params, state, cache, lengths, how, np.int32(5)
+def test_decoding_writes_its_caches_in_place():
+  """There is no second suffix cache, neither decoding nor behind a chunk."""
+  programs, weights_here = engine().programs, engine().weights
+  question, suffix, lanes = programs.empty(4, 4, 24)
+  size = sum(array.nbytes for array in jax.tree.leaves(suffix))
+  chunk = decoding.empty(MODEL, 4, 4, length=programs.chunk)
+  commit = programs.commit.lower(suffix, chunk, lanes.lengths_GN).compile()
+  assert commit.memory_analysis().alias_size_in_bytes >= size
+  assert commit.memory_analysis().temp_size_in_bytes < size / 4
+  groups = decode_programs.Groups.empty(4, STREAM)
+  decode = programs.decode.lower(
+    weights_here,
+    None,
+    question,
+    suffix,
+    lanes,
+    groups,
+    np.full((4, 4), -1, np.int32),
   ).compile()
-  suffix = decoding.empty_suffix(MODEL, 4, 4, 20)
-  size = sum(array.nbytes for array in suffix)
-  assert compiled.memory_analysis().alias_size_in_bytes >= size
+  assert decode.memory_analysis().output_size_in_bytes < size

@@ -1,7 +1,9 @@
 """Where a completion ends, over vocabularies that cut text awkwardly."""
 
+import itertools
 import random
 
+import numpy as np
 import pytest
 
 from rest_jax.sampling import stops
@@ -48,15 +50,16 @@ def test_any_of_several_eos_ids_ends_a_completion():
 
 
 def test_a_stop_string_is_seen_whatever_the_chunks():
+  looking = stops.StopStrings(decode, ['STOP'])
   tokens = ids(*['a'] * 200, 'ST', 'OP', *['b'] * 100)
   for step in (1, 7, 32):
     seen = [
       end
       for end in range(step, len(tokens) + 1, step)
-      if stops.is_stopped(tokens[:end], decode, ['STOP'], step)
+      if looking.found(tokens[:end], step)
     ]
     assert seen[0] - 202 < step
-    assert not stops.is_stopped(tokens[:201], decode, ['STOP'], step)
+    assert not looking.found(tokens[:201], step)
 
 
 def decode_bytes(pieces):
@@ -133,5 +136,46 @@ def test_a_long_stop_string_spelt_in_bytes_is_seen_at_once():
   raw = ('答え' + stop).encode()
   pieces = [bytes([byte]) for byte in raw]
   assert len(stop.encode()) > 70
-  assert not stops.is_stopped(pieces[:-1], decode_bytes, [stop], 1)
-  assert stops.is_stopped(pieces, decode_bytes, [stop], 1)
+  looking = stops.StopStrings(decode_bytes, [stop])
+  assert not looking.found(pieces[:-1], 1)
+  assert looking.found(pieces, 1)
+
+
+# A space in front is lost at the start of a text, as SentencePiece loses it.
+SPACED = [
+  'a',
+  ' b',
+  '\n',
+  '\n\n',
+  ' Q',
+  'Q:',
+  ':',
+  'x:y',
+  '\nQ',
+  '.',
+  '##',
+  '#',
+]
+
+
+def decode_spaced(tokens):
+  return ''.join(SPACED[token] for token in tokens).removeprefix(' ')
+
+
+@pytest.mark.parametrize('stop', ['\n\n', '\nQ:', ' Q', '##', '.', 'Q: b'])
+def test_an_id_that_completes_a_stop_string_is_a_suspect(stop):
+  """All texts of up to four pieces, by brute force."""
+  looking = stops.StopStrings(decode_spaced, [stop])
+  completing = {
+    text[-1]
+    for length in (1, 2, 3, 4)
+    for text in itertools.product(range(len(SPACED)), repeat=length)
+    if stop in decode_spaced(text) and stop not in decode_spaced(text[:-1])
+  }
+  suspects = looking.suspects(np.arange(len(SPACED)).reshape(2, -1))
+  assert completing <= set(np.flatnonzero(suspects.reshape(-1)))
+  assert suspects.sum() < len(SPACED) / 2  # it rules most of them out
+
+
+def test_without_stop_strings_nothing_is_a_suspect():
+  assert not stops.StopStrings(decode, []).suspects(np.arange(9)).any()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rest_jax.sampling import identity, token_choice
+from rest_jax.sampling.streams import Stream
 
 
 @functools.cache
@@ -15,14 +16,23 @@ def compiled():
   return jax.jit(token_choice.choose)
 
 
-def draw(logits, keys, position=0, temperature=1.0, top_k=0, top_p=1.0):
+def draw(
+  logits, keys, position=0, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0
+):
+  how = Stream(
+    name='e_step',
+    num_samples=1,
+    temperature=temperature,
+    top_k=top_k,
+    top_p=top_p,
+    min_p=min_p,
+  )
   tokens, logprobs, sampling = compiled()(
     jnp.asarray(logits, jnp.float32),
     keys,
-    np.int32(position),
-    token_choice.Settings(
-      np.float32(temperature), np.int32(top_k), np.float32(top_p)
-    ),
+    np.full(len(keys), position),
+    token_choice.settings(how),
+    np.int32(token_choice.road(how)),
   )
   return np.asarray(tokens), np.asarray(logprobs), np.asarray(sampling)
 
@@ -32,7 +42,7 @@ def some_keys(rows, seed=0):
   return identity.keys(seed, names)
 
 
-def survivors(logits, temperature, top_k, top_p):
+def survivors(logits, temperature, top_k, top_p, min_p):
   """The distribution that should be drawn from, by sorting, in float64."""
   scaled = np.asarray(logits, np.float64)
   order = np.lexsort((np.arange(len(scaled)), -scaled))
@@ -42,25 +52,30 @@ def survivors(logits, temperature, top_k, top_p):
   if top_p < 1:
     number = int(np.searchsorted(np.cumsum(p), top_p - 1e-12)) + 1
     keep, p = keep[:number], p[:number] / p[:number].sum()
+  keep, p = keep[p >= min_p * p.max()], p[p >= min_p * p.max()]
+  p /= p.sum()
   result = np.zeros(len(scaled))
   result[keep] = p
   return result
 
 
 @pytest.mark.parametrize(
-  'temperature, top_k, top_p',
+  'temperature, top_k, top_p, min_p',
   [
-    (1.0, 0, 1.0),
-    (0.7, 40, 1.0),
-    (0.7, 5, 1.0),
-    (1.0, 0, 0.8),
-    (1.3, 10, 0.7),
-    (0.5, 100, 0.95),
-    (1.0, 1, 1.0),
+    (1.0, 0, 1.0, 0.0),
+    (0.7, 40, 1.0, 0.0),
+    (0.7, 5, 1.0, 0.0),
+    (1.0, 0, 0.8, 0.0),
+    (1.3, 10, 0.7, 0.0),
+    (0.5, 100, 0.95, 0.0),
+    (1.0, 1, 1.0, 0.0),
+    (1.0, 0, 1.0, 0.05),
+    (0.8, 50, 0.9, 0.1),
+    (1.0, 100, 0.9, 0.03),
   ],
 )
 def test_tokens_follow_the_distribution_of_the_survivors(
-  temperature, top_k, top_p
+  temperature, top_k, top_p, min_p
 ):
   logits = np.random.default_rng(0).normal(0, 2, 150).astype(np.float32)
   rows = 20_000
@@ -70,8 +85,9 @@ def test_tokens_follow_the_distribution_of_the_survivors(
     temperature=temperature,
     top_k=top_k,
     top_p=top_p,
+    min_p=min_p,
   )
-  expected = survivors(logits, temperature, top_k, top_p)
+  expected = survivors(logits, temperature, top_k, top_p, min_p)
   assert expected[tokens].min() > 0  # never a token that was ruled out
   np.testing.assert_allclose(sampling, np.log(expected[tokens]), atol=2e-5)
   # Chi-square over cells of at least 20; false alarm under 1e-6 per case.
@@ -105,25 +121,111 @@ def test_zero_temperature_is_greedy_and_ties_go_to_the_lower_id():
   np.testing.assert_array_equal(sampling, 0)
 
 
-def test_the_short_list_chooses_as_the_whole_vocabulary_does(monkeypatch):
-  rng = np.random.default_rng(2)
-  # Integer logits: ties at every boundary.
-  logits = rng.integers(0, 6, (400, 300)).astype(np.float32)
-  keys = some_keys(400)
-  choices = {}
-  for short in (64, 4):
-    monkeypatch.setattr(token_choice, 'SHORT_LIST', short)
-    function = jax.jit(lambda *a: token_choice.choose(*a))  # noqa: B023
-    choices[short] = np.asarray(
-      function(
-        jnp.asarray(logits),
-        keys,
-        np.int32(3),
-        token_choice.Settings(np.float32(0.9), np.int32(40), np.float32(0.9)),
-      )[0]
+@functools.cache
+def split_over_eight():
+  spec = jax.sharding.PartitionSpec
+  return jax.jit(
+    jax.shard_map(
+      functools.partial(token_choice.choose, axis='tensor'),
+      mesh=jax.sharding.Mesh(np.asarray(jax.devices()), ('tensor',)),
+      in_specs=(spec(None, 'tensor'), spec(), spec(), spec(), spec()),
+      out_specs=spec(),
+      check_vma=False,
     )
-  np.testing.assert_array_equal(choices[64], choices[4])
-  assert len(np.unique(choices[64])) > 20
+  )
+
+
+@pytest.mark.parametrize(
+  'temperature, top_k, top_p, min_p',
+  [
+    (0.0, 0, 1.0, 0.0),
+    (0.7, 40, 1.0, 0.0),
+    (0.7, 40, 0.8, 0.05),
+    (1.0, 0, 1.0, 0.0),
+    (1.0, 0, 0.9, 0.0),
+    (1.2, 300, 0.9, 0.01),
+  ],
+)
+@pytest.mark.parametrize('ties', [False, True])
+def test_a_split_vocabulary_is_chosen_from_as_a_whole_one(
+  temperature, top_k, top_p, min_p, ties
+):
+  """Over 8 devices whose parts do not end where blocks of ids do."""
+  rng = np.random.default_rng(9)
+  logits = rng.normal(0, 2, (32, 5000)).astype(np.float32)
+  logits[:, 4990:] = -np.inf
+  if ties:
+    logits = np.round(logits)
+  how = Stream(
+    name='e_step',
+    num_samples=1,
+    temperature=temperature,
+    top_k=top_k,
+    top_p=top_p,
+    min_p=min_p,
+  )
+  arguments = (
+    some_keys(32),
+    np.arange(32),
+    token_choice.settings(how),
+    np.int32(token_choice.road(how)),
+  )
+  whole = compiled()(jnp.asarray(logits), *arguments)
+  split = split_over_eight()(jnp.asarray(logits), *arguments)
+  np.testing.assert_array_equal(split[0], whole[0])
+  np.testing.assert_allclose(split[1], whole[1], atol=1e-5)
+  np.testing.assert_allclose(split[2], whole[2], atol=1e-5)
+
+
+@pytest.mark.parametrize('number', [1, 5, 64])
+@pytest.mark.parametrize('vocabulary', [64, 65, 300, 5000])
+def test_the_best_tokens_are_those_of_a_sort(number, vocabulary):
+  rng = np.random.default_rng(vocabulary)
+  # Few distinct values, so that there are ties at every boundary.
+  logits = rng.integers(0, 6, (40, vocabulary)).astype(np.float32)
+  logits[:20] += rng.normal(size=(20, vocabulary))
+  logits[7, : vocabulary // 2] = -np.inf
+  values, ids = jax.jit(token_choice.best, static_argnums=1)(logits, number)
+  for row in range(40):
+    order = np.lexsort((np.arange(vocabulary), -logits[row]))[:number]
+    np.testing.assert_array_equal(ids[row], order)
+    np.testing.assert_array_equal(values[row], logits[row, order])
+
+
+def test_rows_are_chosen_as_if_each_were_alone():
+  """With their own settings, bit for bit, whatever the other rows ask for."""
+  rng = np.random.default_rng(6)
+  logits = rng.normal(0, 2, (6, 700)).astype(np.float32)
+  keys = some_keys(6)
+  settings = [
+    (0.7, 0, 1.0, 0.0),
+    (1.0, 0, 0.9, 0.0),
+    (1.3, 100, 1.0, 0.0),
+    (0.5, 0, 1.0, 0.1),
+    (1.0, 500, 0.8, 0.02),
+    (0.0, 0, 1.0, 0.0),
+  ]
+  mixed = token_choice.Settings(
+    *(
+      np.array(column, dtype)
+      for column, dtype in zip(
+        zip(*settings, strict=True), ('f4', 'i4', 'f4', 'f4'), strict=True
+      )
+    )
+  )
+  whole = np.int32(token_choice.WHOLE)
+  together = compiled()(logits, keys, np.arange(6), mixed, whole)
+  for row in range(6):
+    own = token_choice.Settings(*(column[row] for column in mixed))
+    alone = compiled()(
+      np.repeat(logits[row : row + 1], 6, 0),
+      jnp.repeat(keys[row : row + 1], 6, 0),
+      np.full(6, row),
+      own,
+      whole,
+    )
+    for one, many in zip(alone, together, strict=True):
+      np.testing.assert_array_equal(one, np.repeat(many[row], 6))
 
 
 def test_another_temperature_top_k_or_top_p_compiles_nothing():
@@ -184,7 +286,9 @@ def test_keep_top_k_keeps_exactly_k_also_among_equals():
   logits = rng.integers(-3, 3, (200, 500)).astype(np.float32)
   for k in (1, 7, 65, 499):
     kept = np.isfinite(
-      token_choice.keep_top_k(jnp.asarray(logits), np.int32(k))
+      token_choice.keep_top_k(
+        jnp.asarray(logits), np.full(200, k), token_choice.Vocabulary(500)
+      )
     )
     np.testing.assert_array_equal(kept.sum(-1), k)
     for row in range(5):

@@ -1,0 +1,95 @@
+"""What waits to be sampled, by the programs that serve it."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Hashable, Iterable, Iterator
+
+import numpy as np
+
+from rest_jax.sampling.requests import Request
+
+
+@dataclasses.dataclass
+class Work:
+  """Samples of one problem with consecutive indices: what a group holds.
+
+  Attributes:
+    request: that they are of.
+    first: index of the first.
+    number: of samples.
+  """
+
+  request: Request
+  first: int
+  number: int
+
+  def __post_init__(self):
+    self.ended = np.zeros(self.number, bool)  # by ordinal
+
+
+class Backlog:
+  """Requests, taken from their source no sooner than they are needed.
+
+  Attributes:
+    refused: requests that no program serves, since it was last emptied.
+  """
+
+  def __init__(
+    self,
+    requests: Iterable[Request],
+    program: Callable[[Request], Hashable | None],
+    most: int,
+  ):
+    """Takes nothing yet.
+
+    Args:
+      requests: in the order in which they are begun, if one program serves all.
+      program: what serves a request; None: nothing does.
+      most: works that wait at once, so that the first ones to come are also
+        among the first to end.
+    """
+    self._requests, self._program, self._most = iter(requests), program, most
+    self._queues: dict[Hashable, collections.deque[Work]] = {}
+    self.refused: list[Request] = []
+
+  def next_program(self) -> Hashable | None:
+    """The one for which most waits; None where nothing is left."""
+    while self._waiting() < self._most and self._pull():
+      pass
+    if not self._waiting():
+      return None
+    return max(self._queues, key=lambda program: len(self._queues[program]))
+
+  def take(self, program: Hashable) -> Work | None:
+    """The next work of this program, if some waits or is soon to come."""
+    queue = self._queues.setdefault(program, collections.deque())
+    while not queue and self._waiting() < self._most and self._pull():
+      pass
+    return queue.popleft() if queue else None
+
+  def _waiting(self) -> int:
+    return sum(map(len, self._queues.values()))
+
+  def _pull(self) -> bool:
+    """Takes one more request; False where there is none."""
+    request = next(self._requests, None)
+    if request is None:
+      return False
+    program = self._program(request)
+    if program is None:
+      self.refused.append(request)
+    else:
+      queue = self._queues.setdefault(program, collections.deque())
+      queue.extend(_works(request))
+    return True
+
+
+def _works(request: Request) -> Iterator[Work]:
+  """The request's samples, cut where their indices are not consecutive."""
+  indices = list(request.sample_indices)
+  first = 0
+  for place in range(1, len(indices) + 1):
+    if place < len(indices) and indices[place] == indices[place - 1] + 1:
+      continue
+    yield Work(request, indices[first], place - first)
+    first = place
