@@ -1,5 +1,6 @@
 """How much a run decodes at once: groups, lanes, prompt buckets and parts."""
 
+import dataclasses
 import statistics
 
 from rest_jax.config import configuration
@@ -21,6 +22,7 @@ from rest_jax.pipeline.sizes import (
 _ROWS = {'cpu': 32, 'gpu': 256, 'tpu': 256}
 _BUCKET = {'cpu': 16, 'gpu': 64, 'tpu': 128}
 _MAX_LANES = 8
+_SAMPLES_PER_LANE = 4  # one after the other, so that lanes seldom wait
 
 
 def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
@@ -32,27 +34,42 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
     machine: the devices.
 
   Returns:
-    GROUPS, LANES, GREEDY_GROUPS, PROMPT_BUCKET, PROBLEMS_PER_PART, and the
-    field DECODE_LOOP of MODEL.
+    SAMPLE_MESH_TENSOR, GROUPS, LANES, GREEDY_GROUPS, PROMPT_BUCKET,
+    PROBLEMS_PER_PART, and the field DECODE_LOOP of MODEL.
 
   Raises:
     ConfigurationError: the model does not fit into the devices' memory,
       whatever the sizes.
   """
   bucket = _bucket(asked, prompts, machine)
-  padded = -(-prompts.longest // bucket.value) * bucket.value
+  padded = bucket.value
+  while padded < prompts.longest - prompts.shared:
+    padded *= 2
+  tensor = asked.sample_tensor
+  if tensor == AUTO:
+    tensor = _tensor(asked, machine)
+  asked = dataclasses.replace(asked, sample_tensor=tensor)
   lanes = asked.lanes
   if lanes == AUTO:
     lanes = _lanes(asked.num_samples)
-  rows = _rows(asked, machine, padded, lanes)
-  shards = machine.devices
-  pieces = len(prompts.train) * -(-asked.num_samples // lanes)
-  groups = multiple(min(max(rows // lanes, 1), pieces), shards)
-  greedy = multiple(min(rows, max(len(prompts.evaluated), 1)), shards)
+    # Too few problems for all rows: more samples of each at once.
+    most = _rows(asked, machine, padded, lanes, prompts.shared)
+    wanted = -(-most // max(1, len(prompts.train)))
+    lanes = max(lanes, min(asked.num_samples, wanted))
+  rows = _rows(asked, machine, padded, lanes, prompts.shared)
+  problems = max(1, len(prompts.train))
+  groups = multiple(min(max(rows // lanes, 1), problems), machine.devices)
+  evaluated = max(len(prompts.evaluated), 1)
+  greedy = multiple(min(rows, evaluated), machine.devices)
   per_batch = max(1, groups * lanes // asked.num_samples)
   part = max(greedy, per_batch) * (1 if machine.kind == 'cpu' else 4)
   free = machine.device_bytes / GIB
   return {
+    'SAMPLE_MESH_TENSOR': Dial(
+      tensor,
+      f'devices that hold a copy of the weights, '
+      f'{weights_bytes(asked) / GIB:.1f} GiB; one has {free:.1f}',
+    ),
     'PROMPT_BUCKET': bucket,
     'LANES': Dial(lanes, f'{asked.num_samples} samples of a problem'),
     'GROUPS': Dial(
@@ -64,7 +81,7 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
       greedy, f'{len(prompts.evaluated)} evaluated problems'
     ),
     'PROBLEMS_PER_PART': Dial(
-      part, 'whole batches; what a kill may lose is one part'
+      part, 'as many as are decoded at once, or a few times as many'
     ),
     'DECODE_LOOP': Dial(
       'scan' if machine.kind == 'cpu' else 'unroll',
@@ -76,27 +93,58 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
 
 
 def _bucket(asked: Asked, prompts: Prompts, machine: Machine) -> Dial:
-  """The padded length of prompts: each multiple of it compiles a program."""
+  """The padded length of questions; its double, … compile another program."""
   if asked.prompt_bucket != AUTO:
     return Dial(asked.prompt_bucket, 'as set')
   lengths = sorted([*prompts.train, *prompts.evaluated]) or [1]
+  lengths = [max(1, length - prompts.shared) for length in lengths]
   unit, longest = _BUCKET[machine.kind], lengths[-1]
   median = statistics.median_low(lengths)
-  # Another program is worth it where most prompts are less than half as long.
-  programs = 1 if 2 * median >= longest else 2 if 4 * median >= longest else 4
+  # Another program is worth it where most questions are less than half as long.
+  parts = 1 if 2 * median >= longest else 2 if 4 * median >= longest else 4
   room = asked.model.max_length - asked.max_decode_length
-  value = multiple(-(-longest // programs), unit)
+  value = multiple(-(-longest // parts), unit)
+  shared = f', behind {prompts.shared} that all share' if prompts.shared else ''
   return Dial(
     max(1, min(value, room)),
-    f'prompts of {lengths[0]} to {longest} tokens, half of them up to {median}',
+    f'questions of {lengths[0]} to {longest} tokens, half of them up to '
+    f'{median}{shared}',
   )
 
 
+_WEIGHTS_SHARE = 0.6  # of a device's memory, so that caches find room
+
+
+def _tensor(asked: Asked, machine: Machine) -> int:
+  """The fewest devices that hold the weights; each such group samples alone."""
+  model, fits = asked.model, 1
+  for tensor in range(1, machine.devices + 1):
+    divided = (
+      model.num_heads,
+      model.num_kv_heads,
+      model.mlp_dim,
+      model.vocab_size,
+      machine.devices,
+    )
+    if any(size % tensor for size in divided):
+      continue
+    fits = tensor
+    share = weights_bytes(asked) / tensor
+    if share <= _WEIGHTS_SHARE * machine.device_bytes:
+      break
+  return fits
+
+
 def _lanes(num_samples: int) -> int:
-  """Samples of a problem that are decoded at once and share its prompt."""
-  most = min(num_samples, _MAX_LANES)
-  even = [n for n in range(most, 0, -1) if num_samples % n == 0]
-  return even[0] if even[0] > most // 2 else most
+  """Samples of a problem that are decoded at once and share its question."""
+  wanted = -(-num_samples // _SAMPLES_PER_LANE)
+  return min(num_samples, max(2, min(wanted, _MAX_LANES)))
+
+
+def token_bytes(model: DecoderConfig) -> int:
+  """Of the keys and values of one token."""
+  width = 2 if model.dtype == 'bfloat16' else 4
+  return 2 * model.num_layers * model.num_kv_heads * model.head_dim * width
 
 
 def sample_bytes(
@@ -106,24 +154,34 @@ def sample_bytes(
 
   Args:
     model: the network.
-    lanes: samples that share the keys and values of a prompt.
-    prompt: its padded length, in tokens.
+    lanes: samples that share the keys and values of a question.
+    prompt: the question's padded length, in tokens.
     completion: its greatest length, in tokens.
   """
-  width = 2 if model.dtype == 'bfloat16' else 4
-  token = 2 * model.num_layers * model.num_kv_heads * model.head_dim * width
-  kept = token * (completion + prompt / lanes)
+  kept = token_bytes(model) * (completion + prompt / lanes)
   # The logits are there in float32, sorted, and once more as masses.
   return kept + 6 * 4 * model.vocab_size
 
 
-def _rows(asked: Asked, machine: Machine, padded: int, lanes: int) -> int:
-  """Samples that are decoded at once, over all devices; a multiple of lanes."""
+def _rows(
+  asked: Asked, machine: Machine, padded: int, lanes: int, shared: int
+) -> int:
+  """Samples that are decoded at once, over all devices; a multiple of lanes.
+
+  Args:
+    asked: the dials that are set.
+    machine: the devices.
+    padded: length of a question, in tokens.
+    lanes: of a group.
+    shared: tokens that all prompts begin with.
+  """
   model = asked.model
   width = 2 if model.dtype == 'bfloat16' else 4
   row = sample_bytes(model, lanes, padded, asked.max_decode_length)
   total = machine.devices * machine.device_bytes * USABLE
-  left = total - weights_bytes(asked)
+  prefix = machine.devices * shared * token_bytes(model)
+  copies = machine.devices // asked.sample_tensor
+  left = total - copies * weights_bytes(asked) - prefix
   most = machine.devices * _ROWS[machine.kind]
   rows = min(most, int(left // row)) // lanes * lanes
   # Weights are read in dtype, and only then rounded to int8.
@@ -142,7 +200,7 @@ def _rows(asked: Asked, machine: Machine, padded: int, lanes: int) -> int:
 
 
 def weights_bytes(asked: Asked) -> int:
-  """Of the weights that are sampled from, over all devices."""
+  """Of one copy of the weights that are sampled from."""
   width = 2 if asked.model.dtype == 'bfloat16' else 4
   if asked.sample_weights == 'int8':
     width = 1  # and a scale per channel, which is less than a hundredth

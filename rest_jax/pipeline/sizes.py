@@ -50,6 +50,7 @@ class Asked:
       task.
     adapters: what LoRA trains; off: all weights are trained.
     sample_weights: 'as_trained' or 'int8', as EngineConfig.weights.
+    sample_tensor: devices that hold one copy of the weights in sampling.
     derives_remat: whether MODEL's remat is open; else the model's own counts.
     prompt_bucket, lanes, row_length, batch_rows: what the user has set; 'auto'
       is derived, and row_length None is the model's max_length.
@@ -65,6 +66,7 @@ class Asked:
   batch_rows: Size = AUTO
   adapters: lora.LoraConfig = _NO_ADAPTERS
   sample_weights: Literal['as_trained', 'int8'] = 'as_trained'
+  sample_tensor: Size = AUTO
   derives_remat: bool = True
 
 
@@ -81,6 +83,7 @@ def sizes(
   batch_rows: Size,
   adapters: lora.LoraConfig = _NO_ADAPTERS,
   sample_weights: Literal['as_trained', 'int8'] = 'as_trained',
+  sample_tensor: Size = AUTO,
 ) -> Asked:
   """What gin binds, for one task: the largest of what differs between tasks.
 
@@ -103,6 +106,7 @@ def sizes(
     batch_rows=batch_rows,
     adapters=adapters,
     sample_weights=sample_weights,
+    sample_tensor=sample_tensor,
   )
 
 
@@ -113,10 +117,12 @@ class Prompts:
   Attributes:
     train: of the problems that the E-step samples.
     evaluated: of those that are answered once: evaluation and D_val.
+    shared: tokens at the start of all of them, at most, which are read once.
   """
 
   train: Sequence[int]
   evaluated: Sequence[int]
+  shared: int = 0
 
   @property
   def longest(self) -> int:
