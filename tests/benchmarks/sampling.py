@@ -44,6 +44,8 @@ def arguments() -> argparse.Namespace:
     'problems': 8,
     'samples': 16,
     'new': 96,
+    'chunk': 16,
+    'questions': 4,
   }.items():
     parser.add_argument(f'--{flag}', type=int, default=default)
   parser.add_argument('--groups', type=int, help='default: --problems, up to 8')
@@ -66,6 +68,7 @@ def requests(args: argparse.Namespace) -> list[Request]:
       f'p{problem}',
       prefix + draw.integers(3, args.vocab, args.question).tolist(),
       range(args.samples),
+      prefix=args.prefix,
     )
     for problem in range(args.problems)
   ]
@@ -93,17 +96,21 @@ def main() -> None:
   prompt = args.prefix + args.question
   model = random_networks.config(args, prompt + args.new, decode_loop=args.loop)
   mesh = random_networks.mesh()
+  layout = streams.EngineConfig(
+    groups=args.groups,
+    lanes=args.lanes,
+    greedy_groups=args.groups,
+    max_decode_length=args.new,
+    prompt_bucket=64,
+    chunk=args.chunk,
+    questions=args.questions,
+    seed=0,
+  )
+  params = random_networks.parameters(model, mesh)
   engine = sampling_engine.Engine(
     model,
-    random_networks.parameters(model, mesh),
-    streams.EngineConfig(
-      groups=args.groups,
-      lanes=args.lanes,
-      greedy_groups=args.groups,
-      max_decode_length=args.new,
-      prompt_bucket=64,
-      seed=0,
-    ),
+    sampling_engine.variables_on(mesh, params, model, layout),
+    layout,
     mesh,
     Text(
       decode=lambda ids: '', vocab_size=args.vocab, eos_ids=ends(args), stop=()
