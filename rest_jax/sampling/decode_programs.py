@@ -1,7 +1,7 @@
 """The compiled programs of sampling: read prompts, and decode a chunk of steps.
 
 All shapes are fixed by the layout and by padded lengths, so that a few programs
-serve a whole run. Temperature, top-k, top-p and min-p are arguments.
+serve a whole run. Temperature, top-k, top-p and min-p are arguments of them.
 
 Which sample a lane works on is decided here, at the start of a chunk: a lane
 that has ended takes the next sample of its group without asking the host, which
@@ -36,7 +36,6 @@ class Groups(NamedTuple):
     samples_G: number of its samples; 0 where the group is empty.
     fresh_G: whether the problem is new in this chunk.
     settings: of each group's samples.
-    road: of all of them (token_choice).
   """
 
   keys_GW: np.ndarray
@@ -46,7 +45,6 @@ class Groups(NamedTuple):
   samples_G: np.ndarray
   fresh_G: np.ndarray
   settings: token_choice.Settings
-  road: np.generic
 
   @classmethod
   def empty(cls, groups: int, stream: Stream) -> 'Groups':
@@ -62,7 +60,6 @@ class Groups(NamedTuple):
       settings=jax.tree.map(
         lambda value: np.full(groups, value), token_choice.settings(stream)
       ),
-      road=np.int32(token_choice.road(stream)),
     )
 
 
@@ -143,7 +140,9 @@ class DecodePrograms:
     self.commit = jax.jit(self._commit, donate_argnums=(0,))
     # A program of its own: with the suffixes among its results too, the
     # compiler copies all of them before its loop.
-    self.decode = jax.jit(self._decode, donate_argnums=(4,))
+    self.decode = jax.jit(
+      self._decode, donate_argnums=(4,), static_argnums=(7,)
+    )
     self.empty = jax.jit(self._empty, static_argnums=(0, 1, 2))
 
   def _read_prefix(self, weights: Any, tokens_P: jax.Array) -> Any:
@@ -192,6 +191,7 @@ class DecodePrograms:
     lanes: Lanes,
     groups: Groups,
     stopped_GN: jax.Array,
+    road: token_choice.Road,
   ) -> tuple[Any, Lanes, Chosen]:
     """Decodes a chunk; `commit` must follow.
 
@@ -203,6 +203,7 @@ class DecodePrograms:
       lanes: what they are at.
       groups: their problems.
       stopped_GN: the ordinal of the sample that the host has ended since; -1.
+      road: of the choice, for all samples; each has a program of its own.
 
     Returns:
       (keys and values of the chunk, the lanes, what was chosen).
@@ -234,7 +235,7 @@ class DecodePrograms:
           self.model, weights, newest_GN, place, context, chunk
         )
         at_GN = start.lengths_GN + place
-        values = self._choose(logits_GNV, keys_GNW, at_GN, rows, groups.road)
+        values = self._choose(logits_GNV, keys_GNW, at_GN, rows, road)
         chosen = [
           jax.lax.dynamic_update_slice(
             array, value_GN[:, :, None], (0, 0, place)
@@ -277,11 +278,11 @@ class DecodePrograms:
     keys_GNW: jax.Array,
     positions_GN: jax.Array,
     settings: token_choice.Settings,
-    road: jax.Array,
+    road: token_choice.Road,
   ) -> list[jax.Array]:
     """What token_choice.choose gives, each as (groups, lanes)."""
 
-    def here(logits_GNV, keys_GNW, positions_GN, settings, road, axis):
+    def here(logits_GNV, keys_GNW, positions_GN, settings, axis):
       G, N, V = logits_GNV.shape
       vocabulary = token_choice.Vocabulary(V, axis)
       if self.vocab_size < self.model.vocab_size:
@@ -298,7 +299,7 @@ class DecodePrograms:
       )
       return [values_R.reshape(G, N) for values_R in chosen]
 
-    arguments = (logits_GNV, keys_GNW, positions_GN, settings, road)
+    arguments = (logits_GNV, keys_GNW, positions_GN, settings)
     if self.mesh.size == 1:
       return here(*arguments, axis=None)
     # Each device chooses among its own ids for its own groups. Left to the
@@ -315,7 +316,6 @@ class DecodePrograms:
         of_group,
         of_group,
         of_group,
-        jax.sharding.PartitionSpec(),
       ),
       out_specs=of_group,
       check_vma=False,

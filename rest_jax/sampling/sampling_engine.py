@@ -30,6 +30,7 @@ from rest_jax.sampling import (
   identity,
   lanes,
   stops,
+  token_choice,
 )
 from rest_jax.sampling.requests import Completion, Request, Text
 from rest_jax.sampling.sampling_progress import Count, Watch
@@ -351,6 +352,7 @@ class _Decoding:
       # Copies: the device may read them when the host has gone on.
       jax.tree.map(np.array, self._groups),
       board.stopped_GN.copy(),
+      token_choice.road(self._run.stream),
     )
     self._suffix = engine.programs.commit(
       self._suffix, chunk, chosen.lengths_GN

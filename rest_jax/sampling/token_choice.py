@@ -1,11 +1,11 @@
 """The choice of a token: temperature, top-k, top-p and min-p together.
 
 All four may differ between rows and are arguments: another value compiles
-nothing. Survivors are the `top_k` best tokens, ties to the lower id; among
-those the fewest best of at least `top_p` of their mass; and among those the
-ones at least `min_p` times as probable as the best. Masses are summed as whole
-numbers, so that the survivors do not depend on the order of summation, and with
-it on the mesh.
+nothing, unless it takes another road. Survivors are the `top_k` best tokens,
+ties to the lower id; among those the fewest best of at least `top_p` of their
+mass; and among those the ones at least `min_p` times as probable as the best.
+Masses are summed as whole numbers, so that the survivors do not depend on the
+order of summation, and with it on the mesh.
 
 A survivor is drawn by Gumbel's trick, argmax over v of logit_v / temperature +
 noise_v. Where at most SHORT_LIST tokens can survive, only they are looked at
@@ -17,6 +17,7 @@ that of the token, for a few hundred random numbers instead of one per token.
 Dimensions: R rows, C candidates, V vocabulary, B blocks, I ids of a block.
 """
 
+import enum
 from typing import NamedTuple
 
 import jax
@@ -61,18 +62,26 @@ def settings(stream: Stream) -> Settings:
   )
 
 
-GREEDY, SHORT, WHOLE = range(3)  # roads
-
-
-def road(stream: Stream) -> int:
-  """The cheapest of GREEDY, SHORT and WHOLE that serves a stream.
+class Road(enum.IntEnum):
+  """A way of choosing; a program is compiled for one.
 
   A sample's bits depend on it, so that rows of different roads are never chosen
   together.
   """
+
+  GREEDY = 0  # temperature 0
+  SHORT = 1  # 0 < top_k <= SHORT_LIST: few candidates, sorted
+  FREE = 2  # neither top_k nor top_p
+  LIMITED = 3  # any of them
+
+
+def road(stream: Stream) -> Road:
+  """The cheapest that serves a stream."""
   if stream.temperature == 0:
-    return GREEDY
-  return SHORT if 0 < stream.top_k <= SHORT_LIST else WHOLE
+    return Road.GREEDY
+  if 0 < stream.top_k <= SHORT_LIST:
+    return Road.SHORT
+  return Road.FREE if stream.top_k == 0 and stream.top_p == 1 else Road.LIMITED
 
 
 class Vocabulary(NamedTuple):
@@ -110,7 +119,7 @@ def choose(
   keys_RW: jax.Array,
   positions_R: jax.Array,
   settings: Settings,
-  road: jax.Array | int,
+  road: Road,
   axis: str | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Chooses one token per row.
@@ -120,7 +129,7 @@ def choose(
     keys_RW: key data of each row's sample (identity.keys), uint32.
     positions_R: of the new token in each completion, from 0.
     settings: of all rows, or of each.
-    road: one that serves all of the settings.
+    road: one that serves all of the settings. It is compiled alone.
     axis: of the mesh over which V is split, inside shard_map. Logits are never
       gathered: only candidates, counts and sums of each part are.
 
@@ -135,14 +144,14 @@ def choose(
   settings = Settings(*(jnp.broadcast_to(x, (rows,)) for x in settings))
   top_R = vocabulary.max(jnp.max(logits_RV, axis=-1))
 
-  def greedy(logits_RV):
+  def greedy():
     # The lowest of the ids that have the greatest score.
     ids_RV = first + jnp.arange(local)[None]
     is_top_RV = logits_RV == top_R[:, None]
     ids_R = jnp.min(jnp.where(is_top_RV, ids_RV, vocabulary.size), axis=-1)
     return -vocabulary.max(-ids_R), jnp.zeros(rows, jnp.float32)
 
-  def short_list(logits_RV):
+  def short_list():
     values_RC, ids_RC = best(logits_RV, min(SHORT_LIST, local))
     values_RC, ids_RC = (
       vocabulary.all(values_RC),
@@ -168,7 +177,12 @@ def choose(
     norm_R = jnp.log(jnp.sum(jnp.exp(scaled_RC), axis=-1))
     return tokens_R.astype(jnp.int32), chosen_R - norm_R
 
-  def whole(logits_RV):
+  def free():
+    scaled_RV = _scaled(logits_RV, top_R, settings.temperature)
+    scaled_RV = _at_least(scaled_RV, settings.min_p)
+    return _draw_by_blocks(scaled_RV, keys_RW, positions_R, vocabulary)
+
+  def limited():
     top_k_R = jnp.where(settings.temperature > 0, settings.top_k, 1)
     limited_RV = jax.lax.cond(
       jnp.any((top_k_R > 0) & (top_k_R < vocabulary.size)),
@@ -180,11 +194,13 @@ def choose(
     scaled_RV = _limited(scaled_RV, settings, vocabulary)
     return _draw_by_blocks(scaled_RV, keys_RW, positions_R, vocabulary)
 
-  # One program for all settings, of which one branch runs: greedy decoding
-  # pays for no noise, and a small top-k for 64 candidates only.
-  tokens_R, sampling_R = jax.lax.switch(
-    road, [greedy, short_list, whole], logits_RV
-  )
+  draw = {
+    Road.GREEDY: greedy,
+    Road.SHORT: short_list,
+    Road.FREE: free,
+    Road.LIMITED: limited,
+  }
+  tokens_R, sampling_R = draw[road]()
   mass_RV = jnp.exp(logits_RV - top_R[:, None])
   norms_R = top_R + jnp.log(vocabulary.sum(jnp.sum(mass_RV, axis=-1)))
   place_R1 = jnp.clip(tokens_R - first, 0, local - 1)[:, None]
@@ -261,7 +277,11 @@ def _limited(
     lambda x: x,
     scaled_RC,
   )
-  least_R1 = jnp.log(settings.min_p)[:, None]  # of 0: minus infinity
+  return _at_least(scaled_RC, settings.min_p)
+
+
+def _at_least(scaled_RC: jax.Array, min_p_R: jax.Array) -> jax.Array:
+  least_R1 = jnp.log(min_p_R)[:, None]  # of 0: minus infinity
   return jnp.where(scaled_RC >= least_R1, scaled_RC, _NEVER)
 
 

@@ -207,6 +207,7 @@ def lowered(args: argparse.Namespace, model: DecoderConfig, mesh):
     lanes,
     decode_programs.Groups.empty(args.groups, stream),
     jax.ShapeDtypeStruct((args.groups, args.lanes), jnp.int32, sharding=small),
+    token_choice.road(stream),
   )
   return programs.decode.lower(*inputs), inputs
 
@@ -266,37 +267,34 @@ class Program:
         found[name].append(line)
     return cls(found)
 
-  def cycles(self, name: str, road: int, pick) -> float:
+  def cycles(self, name: str, pick) -> float:
     """Of a computation: its own instructions, and what they call.
 
     Args:
       name: of the computation.
-      road: of the choice, which of three branches is taken.
       pick: of two branches, min or max.
     """
     total = 0.0
     for line in self.computations[name]:
       if match := re.search(r'"estimated_cycles":"(\d+)"', line):
         total += int(match[1])
-      total += self._called(line, road, pick)
+      total += self._called(line, pick)
     return total
 
-  def _called(self, line: str, road: int, pick) -> float:
+  def _called(self, line: str, pick) -> float:
     if ' while(' in line:
       body = re.search(r'body=%?([\w.\-]+)', line)[1]
-      return self._trips(line) * self.cycles(body, road, pick)
+      return self._trips(line) * self.cycles(body, pick)
     if ' conditional(' in line:
       if branches := re.search(r'branch_computations=\{([^}]*)\}', line):
         names = [n.strip().lstrip('%') for n in branches[1].split(',')]
-        if len(names) == 3:
-          return self.cycles(names[road], road, pick)
-        return pick(self.cycles(name, road, pick) for name in names)
+        return pick(self.cycles(name, pick) for name in names)
       pair = re.search(
         r'true_computation=%?([\w.\-]+), false_computation=%?([\w.\-]+)', line
       )
-      return pick(self.cycles(n, road, pick) for n in pair.groups())
+      return pick(self.cycles(n, pick) for n in pair.groups())
     if match := re.search(r' call\(.*to_apply=%?([\w.\-]+)', line):
-      return self.cycles(match[1], road, pick)
+      return self.cycles(match[1], pick)
     return 0.0
 
   def _trips(self, line: str) -> int:
@@ -319,7 +317,7 @@ class Program:
       for line in lines
       if ' while(' in line and (match := re.search(r'body=%?([\w.\-]+)', line))
     }
-    return max(bodies, key=lambda name: self.cycles(name, 1, min))
+    return max(bodies, key=lambda name: self.cycles(name, min))
 
 
 def main() -> None:
@@ -350,10 +348,9 @@ def main() -> None:
       file.write(text)
   read = Program.read(text)
   body = read.loop()
-  road = token_choice.SHORT if 0 < args.top_k <= 64 else token_choice.WHOLE
   # Limits that nobody asks for cost nothing.
   pick = min if args.top_p == 1 and args.top_k <= 64 else max
-  cycles = read.cycles(body, road, pick)
+  cycles = read.cycles(body, pick)
   hertz, bandwidth = CHIPS[args.topology.partition(':')[0]]
   looked_up = model.vocab_size * model.embed_dim * 2 // tensor
   least = chip_bytes(inputs[:4]) - (0 if model.tie_embeddings else looked_up)

@@ -19,7 +19,12 @@ import tiny_run
 from rest_jax.distributed import partitioning
 from rest_jax.models import decoding, network
 from rest_jax.models.checkpoints import policies
-from rest_jax.sampling import decode_programs, identity, sampling_engine
+from rest_jax.sampling import (
+  decode_programs,
+  identity,
+  sampling_engine,
+  token_choice,
+)
 from rest_jax.sampling.requests import Request, Text
 from rest_jax.sampling.streams import EngineConfig, Stream
 
@@ -384,7 +389,7 @@ def test_greedy_takes_one_lane_and_the_best_token():
 def test_another_temperature_compiles_nothing():
   streams = [
     dataclasses.replace(STREAM, temperature=t, top_k=k, top_p=p)
-    for t, k, p in ((1.0, 20, 1.0), (0.3, 0, 0.9), (2.0, 50, 0.5))
+    for t, k, p in ((1.0, 20, 1.0), (0.3, 3, 0.9), (2.0, 50, 0.5))
   ]
   results, sizes = [], []
   for stream in streams:
@@ -412,5 +417,6 @@ def test_decoding_writes_its_caches_in_place():
     lanes,
     groups,
     np.full((4, 4), -1, np.int32),
+    token_choice.Road.SHORT,
   ).compile()
   assert decode.memory_analysis().output_size_in_bytes < size

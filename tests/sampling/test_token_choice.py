@@ -13,7 +13,7 @@ from rest_jax.sampling.streams import Stream
 
 @functools.cache
 def compiled():
-  return jax.jit(token_choice.choose)
+  return jax.jit(token_choice.choose, static_argnums=4)
 
 
 def draw(
@@ -32,7 +32,7 @@ def draw(
     keys,
     np.full(len(keys), position),
     token_choice.settings(how),
-    np.int32(token_choice.road(how)),
+    token_choice.road(how),
   )
   return np.asarray(tokens), np.asarray(logprobs), np.asarray(sampling)
 
@@ -122,13 +122,13 @@ def test_zero_temperature_is_greedy_and_ties_go_to_the_lower_id():
 
 
 @functools.cache
-def split_over_eight():
+def split_over_eight(road):
   spec = jax.sharding.PartitionSpec
   return jax.jit(
     jax.shard_map(
-      functools.partial(token_choice.choose, axis='tensor'),
+      functools.partial(token_choice.choose, road=road, axis='tensor'),
       mesh=jax.sharding.Mesh(np.asarray(jax.devices()), ('tensor',)),
-      in_specs=(spec(None, 'tensor'), spec(), spec(), spec(), spec()),
+      in_specs=(spec(None, 'tensor'), spec(), spec(), spec()),
       out_specs=spec(),
       check_vma=False,
     )
@@ -164,14 +164,15 @@ def test_a_split_vocabulary_is_chosen_from_as_a_whole_one(
     top_p=top_p,
     min_p=min_p,
   )
+  road = token_choice.road(how)
   arguments = (
+    jnp.asarray(logits),
     some_keys(32),
     np.arange(32),
     token_choice.settings(how),
-    np.int32(token_choice.road(how)),
   )
-  whole = compiled()(jnp.asarray(logits), *arguments)
-  split = split_over_eight()(jnp.asarray(logits), *arguments)
+  whole = compiled()(*arguments, road)
+  split = split_over_eight(road)(*arguments)
   np.testing.assert_array_equal(split[0], whole[0])
   np.testing.assert_allclose(split[1], whole[1], atol=1e-5)
   np.testing.assert_allclose(split[2], whole[2], atol=1e-5)
@@ -213,7 +214,7 @@ def test_rows_are_chosen_as_if_each_were_alone():
       )
     )
   )
-  whole = np.int32(token_choice.WHOLE)
+  whole = token_choice.Road.LIMITED
   together = compiled()(logits, keys, np.arange(6), mixed, whole)
   for row in range(6):
     own = token_choice.Settings(*(column[row] for column in mixed))
@@ -232,10 +233,11 @@ def test_another_temperature_top_k_or_top_p_compiles_nothing():
   keys = some_keys(4)
   logits = np.random.default_rng(3).normal(size=(4, 70))
   draw(logits, keys, temperature=0.7, top_k=40, top_p=0.9)
+  draw(logits, keys, temperature=0.7, top_p=0.9)
   before = compiled()._cache_size()
   seen = {
     tuple(draw(logits, keys, temperature=t, top_k=k, top_p=p)[0])
-    for t, k, p in [(0.0, 0, 1.0), (2.5, 0, 1.0), (2.5, 8, 1.0), (2.5, 0, 0.3)]
+    for t, k, p in [(2.5, 8, 1.0), (2.5, 0, 0.3), (1.0, 65, 0.9), (0.1, 1, 1.0)]
   }
   assert compiled()._cache_size() == before
   assert len(seen) > 1
