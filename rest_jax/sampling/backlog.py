@@ -39,6 +39,8 @@ class Backlog:
     requests: Iterable[Request],
     program: Callable[[Request], Hashable | None],
     most: int,
+    groups: int,
+    lanes: int,
   ):
     """Takes nothing yet.
 
@@ -47,8 +49,12 @@ class Backlog:
       program: what serves a request; None: nothing does.
       most: works that wait at once, so that the first ones to come are also
         among the first to end.
+      groups: that take works.
+      lanes: of a group.
     """
     self._requests, self._program, self._most = iter(requests), program, most
+    self._groups, self._lanes = groups, lanes
+    self._is_empty = False
     self._queues: dict[Hashable, collections.deque[Work]] = {}
     self.refused: list[Request] = []
 
@@ -61,11 +67,23 @@ class Backlog:
     return max(self._queues, key=lambda program: len(self._queues[program]))
 
   def take(self, program: Hashable) -> Work | None:
-    """The next work of this program, if some waits or is soon to come."""
+    """The next work of this program, if some waits or is soon to come.
+
+    Towards the end, where there are fewer works than groups, a group takes no
+    more samples than it has lanes: else the last group would go on with its
+    problem, a few samples after the other, while all others have nothing to do.
+    """
     queue = self._queues.setdefault(program, collections.deque())
     while not queue and self._waiting() < self._most and self._pull():
       pass
-    return queue.popleft() if queue else None
+    if not queue:
+      return None
+    work = queue.popleft()
+    left = work.number - self._lanes
+    if self._is_empty and self._waiting() < self._groups and left > 0:
+      queue.append(Work(work.request, work.first + self._lanes, left))
+      work = Work(work.request, work.first, self._lanes)
+    return work
 
   def _waiting(self) -> int:
     return sum(map(len, self._queues.values()))
@@ -74,6 +92,7 @@ class Backlog:
     """Takes one more request; False where there is none."""
     request = next(self._requests, None)
     if request is None:
+      self._is_empty = True
       return False
     program = self._program(request)
     if program is None:

@@ -144,8 +144,10 @@ class Engine:
       watch: is told how far it is, after every chunk.
     """
     run = _Run(stream, iteration, Count(watch or Watch()))
-    groups, _ = layout(self.config, stream)
-    waiting = backlog.Backlog(requests, self._program, most=2 * groups)
+    groups, width = layout(self.config, stream)
+    waiting = backlog.Backlog(
+      requests, self._program, 2 * groups, groups, width
+    )
     while (program := waiting.next_program()) is not None:
       yield from self._sample(program, waiting, run)
     yield from _refused(waiting)

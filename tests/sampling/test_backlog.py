@@ -9,7 +9,9 @@ from rest_jax.sampling.requests import Request
 
 def taken_by(requests, program, most, choose):
   """Every (problem, sample) in the order in which it is taken."""
-  waiting = backlog.Backlog(requests, program, most)
+  waiting = backlog.Backlog(
+    requests, program, most, groups=choose.randint(1, 9), lanes=2
+  )
   order = []
   while (serves := waiting.next_program()) is not None:
     while (work := waiting.take(serves)) is not None:
@@ -52,7 +54,7 @@ def test_one_program_takes_requests_in_their_order_and_not_before_it_must():
       pulled.append(i)
       yield Request(f'p{i}', [0], range(2))
 
-  waiting = backlog.Backlog(each(), lambda r: 'one', most=3)
+  waiting = backlog.Backlog(each(), lambda r: 'one', most=3, groups=4, lanes=2)
   serves = waiting.next_program()
   taken = [waiting.take(serves).request.problem_id for _ in range(10)]
   assert taken == [f'p{i}' for i in range(10)]
@@ -64,10 +66,32 @@ def test_a_program_is_not_starved_by_requests_of_another():
   requests = [
     Request(f'p{i}', [0] * (1 + (i > 2)), range(1)) for i in range(99)
   ]
-  waiting = backlog.Backlog(requests, lambda r: len(r.prompt), most=5)
+  waiting = backlog.Backlog(
+    requests, lambda r: len(r.prompt), most=5, groups=4, lanes=2
+  )
   assert waiting.next_program() == 1
   taken = 0
   while waiting.take(1) is not None:
     taken += 1
   assert taken == 3
   assert waiting.next_program() == 2
+
+
+def test_towards_the_end_no_group_goes_on_alone():
+  """The last works are cut, so that all groups end at about the same time."""
+  requests = [Request(f'p{i}', [0], range(16)) for i in range(12)]
+  waiting = backlog.Backlog(
+    requests, lambda r: 'one', most=8, groups=4, lanes=2
+  )
+  serves = waiting.next_program()
+  free_at, taken = [0] * 4, []  # rounds of two samples, each of one time
+  while (work := waiting.take(serves)) is not None:
+    group = free_at.index(min(free_at))
+    free_at[group] += work.number // 2
+    taken += [
+      (work.request.problem_id, work.first + i) for i in range(work.number)
+    ]
+  assert sorted(taken) == sorted(
+    (r.problem_id, i) for r in requests for i in range(16)
+  )
+  assert max(free_at) - min(free_at) <= 1
