@@ -101,7 +101,12 @@ def _bucket(asked: Asked, prompts: Prompts, machine: Machine) -> Dial:
   unit, longest = _BUCKET[machine.kind], lengths[-1]
   median = statistics.median_low(lengths)
   # Another program is worth it where most questions are less than half as long.
-  parts = 1 if 2 * median >= longest else 2 if 4 * median >= longest else 4
+  # Each ends with its last sample alone: few problems have one program, unless
+  # the longest question is far longer than the others.
+  many = len(lengths) > 8 * _ROWS[machine.kind] * machine.devices
+  parts = (
+    4 if 4 * median < longest else 2 if many and 2 * median < longest else 1
+  )
   room = asked.model.max_length - asked.max_decode_length
   value = multiple(-(-longest // parts), unit)
   shared = f', behind {prompts.shared} that all share' if prompts.shared else ''

@@ -184,6 +184,41 @@ def test_short_prompts_do_not_pay_for_a_few_long_ones():
   assert bucket <= 112 and bucket * 4 >= 400
 
 
+def test_few_problems_of_like_lengths_have_one_program():
+  """Each program of sampling ends with its last sample alone."""
+  lengths = (50,) * 40 + (120,) * 20
+  few = values(asked(), prompts(train=lengths, evaluated=()), LAPTOP)
+  many = values(asked(), prompts(train=lengths * 9, evaluated=()), LAPTOP)
+  assert many['PROMPT_BUCKET'] < 120 <= few['PROMPT_BUCKET']
+
+
+def test_a_prefix_that_all_prompts_share_is_not_padded_with_each_question():
+  lengths = dict(train=(450,) * 40, evaluated=(460,) * 20)
+  alone = values(asked(), sizes.Prompts(**lengths), LAPTOP)
+  shared = values(asked(), sizes.Prompts(**lengths, shared=400), LAPTOP)
+  assert alone['PROMPT_BUCKET'] >= 460 and 60 <= shared['PROMPT_BUCKET'] < 80
+
+
+def test_sampling_splits_weights_over_as_few_devices_as_hold_them():
+  """16 GB of bfloat16 on chips of 16 GiB; kv heads divide over the chips."""
+  found = values(asked(LLAMA_8B), prompts(train=(300,) * 7000), POD)
+  assert found['SAMPLE_MESH_TENSOR'] == 2
+  half = asked(LLAMA_8B, sample_weights='int8')
+  assert values(half, prompts(), POD)['SAMPLE_MESH_TENSOR'] == 1
+  assert values(asked(), prompts(), POD)['SAMPLE_MESH_TENSOR'] == 1
+  given = asked(LLAMA_8B, sample_tensor=8)
+  assert values(given, prompts(), POD)['SAMPLE_MESH_TENSOR'] == 8
+
+
+def test_lanes_are_fewer_than_samples_where_there_are_problems_enough():
+  """So that they are refilled; with few problems all rows are used."""
+  enough = prompts(train=(50,) * 500)
+  assert values(asked(num_samples=32), enough, LAPTOP)['LANES'] == 8
+  assert values(asked(num_samples=8), enough, LAPTOP)['LANES'] == 2
+  few = values(asked(num_samples=32), prompts(train=(50,) * 2), LAPTOP)
+  assert few['LANES'] * few['GROUPS'] == 32
+
+
 def test_prompts_that_leave_no_room_are_counted():
   tight = dataclasses.replace(SMOLLM2, max_length=128)
   sizes.require_room(
