@@ -104,3 +104,9 @@ class EngineConfig(configuration.Configuration):
         value = getattr(self, field.name)
         self.require(value > 0, field.name, 'at least 1')
     self.require(0 <= self.seed < 2**32, 'seed', '0 <= seed < 2**32')
+
+  def layout(self, stream: Stream) -> tuple[int, int]:
+    """(groups, lanes) of a stream: greedy wants one lane, whatever is asked."""
+    if stream.temperature == 0:
+      return self.greedy_groups, 1
+    return self.groups, self.lanes
