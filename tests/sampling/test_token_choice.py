@@ -16,10 +16,8 @@ def compiled():
   return jax.jit(token_choice.choose, static_argnums=4)
 
 
-def draw(
-  logits, keys, position=0, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0
-):
-  how = Stream(
+def stream(temperature, top_k, top_p, min_p):
+  return Stream(
     name='e_step',
     num_samples=1,
     temperature=temperature,
@@ -27,6 +25,12 @@ def draw(
     top_p=top_p,
     min_p=min_p,
   )
+
+
+def draw(
+  logits, keys, position=0, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0
+):
+  how = stream(temperature, top_k, top_p, min_p)
   tokens, logprobs, sampling = compiled()(
     jnp.asarray(logits, jnp.float32),
     keys,
@@ -156,14 +160,7 @@ def test_a_split_vocabulary_is_chosen_from_as_a_whole_one(
   logits[:, 4990:] = -np.inf
   if ties:
     logits = np.round(logits)
-  how = Stream(
-    name='e_step',
-    num_samples=1,
-    temperature=temperature,
-    top_k=top_k,
-    top_p=top_p,
-    min_p=min_p,
-  )
+  how = stream(temperature, top_k, top_p, min_p)
   road = token_choice.road(how)
   arguments = (
     jnp.asarray(logits),
