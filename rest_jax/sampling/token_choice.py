@@ -145,18 +145,17 @@ def choose(
   top_R = vocabulary.max(jnp.max(logits_RV, axis=-1))
 
   def greedy():
-    # The lowest of the ids that have the greatest score.
+    # The lowest of the ids that have the greatest score. Nothing equals NaN:
+    # the last id then, which is one, and whose log-probability tells.
     ids_RV = first + jnp.arange(local)[None]
     is_top_RV = logits_RV == top_R[:, None]
-    ids_R = jnp.min(jnp.where(is_top_RV, ids_RV, vocabulary.size), axis=-1)
+    ids_R = jnp.min(jnp.where(is_top_RV, ids_RV, vocabulary.size - 1), axis=-1)
     return -vocabulary.max(-ids_R), jnp.zeros(rows, jnp.float32)
 
   def short_list():
     values_RC, ids_RC = best(logits_RV, min(SHORT_LIST, local))
-    values_RC, ids_RC = (
-      vocabulary.all(values_RC),
-      vocabulary.all(first + ids_RC),
-    )
+    values_RC = vocabulary.all(values_RC)
+    ids_RC = vocabulary.all(first + ids_RC)
     if parts > 1:
       number = min(SHORT_LIST, vocabulary.size)
       values_RC, places_RC = _top_k(values_RC, number)

@@ -116,6 +116,12 @@ def test_model_log_probability_is_that_of_the_whole_softmax():
   np.testing.assert_allclose(logprobs, exact[np.arange(50), tokens], atol=1e-5)
 
 
+def test_logits_that_are_no_numbers_give_an_id_and_no_probability():
+  logits = np.full((2, 80), np.nan, np.float32)
+  tokens, logprobs, _ = draw(logits, some_keys(2), temperature=0)
+  assert (tokens < 80).all() and not np.isfinite(logprobs).any()
+
+
 def test_zero_temperature_is_greedy_and_ties_go_to_the_lower_id():
   logits = np.zeros((3, 80), np.float32)
   logits[1, [7, 40]] = 2
