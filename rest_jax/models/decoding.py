@@ -228,7 +228,6 @@ def step(
   start_GN = context.prompt_lengths_G[:, None] + context.suffix_lengths_GN
   positions_GN = start_GN + place
   turns = rotary.turns(config, positions_GN)
-  groups, lanes = tokens_GN.shape
   sight = attention.Sight(config, positions_GN)
   masks = {
     kind: [

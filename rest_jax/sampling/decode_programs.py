@@ -107,6 +107,7 @@ class DecodePrograms:
     insert: compiled `_insert`; it takes the question cache's memory over.
     decode: compiled `_decode`.
     commit: compiled `_commit`; it takes the suffix cache's memory over.
+    empty: compiled `_empty`.
   """
 
   def __init__(
@@ -137,9 +138,9 @@ class DecodePrograms:
     self.read_questions = jax.jit(self._read_questions)
     # Donated: the caches are the largest arrays, and are written in place.
     self.insert = jax.jit(self._insert, donate_argnums=(0,))
-    self.commit = jax.jit(self._commit, donate_argnums=(0,))
-    # A program of its own: with the suffixes among its results too, the
+    # Apart from `decode`: with the suffixes among the results of that too, the
     # compiler copies all of them before its loop.
+    self.commit = jax.jit(self._commit, donate_argnums=(0,))
     self.decode = jax.jit(
       self._decode, donate_argnums=(4,), static_argnums=(7,)
     )

@@ -90,8 +90,8 @@ class OpenParts:
       self._write(part)
     return wanted
 
-  def add(self, row: records.Sample) -> _Part | None:
-    """Puts a sample into its part; returns the part if it is whole now."""
+  def add(self, row: records.Sample) -> bool:
+    """Puts a sample into its part; whether that is whole now, and written."""
     part = next(
       part
       for part in self._of_problem[row.problem_id]
@@ -100,13 +100,14 @@ class OpenParts:
     part.rows.append(row)
     part.missing -= 1
     if part.missing:
-      return None
+      return False
     self._write(part)
     self._parts.remove(part)
-    for parts in self._of_problem.values():
+    for problem_id in {row.problem_id for row in part.rows}:
+      parts = self._of_problem.get(problem_id, [])
       if part in parts:
         parts.remove(part)
-    return part
+    return True
 
   def keep(self, *, now: bool = False) -> None:
     """Keeps the samples of the open parts, if it is time.
