@@ -5,6 +5,7 @@ A stage is a process of its own; what it prints is all that the launcher sees
 go into the job's log:
 
     @progress 48/240 eval/greedy of own/test, 12 samples/s, 410 tokens/s
+    @progress 148-100/240 the same, where 100 of the 148 were there before
     @phase compiling the decode program
     warning: 1 of 21 rows left out (line 21: not valid JSON)
     @show the prompt of own/train/3
@@ -16,7 +17,7 @@ import re
 import time
 from collections.abc import Callable
 
-_PROGRESS = re.compile(r'@progress (\d+(?:\.\d+)?)/(\d+) ?(.*)')
+_PROGRESS = re.compile(r'@progress (\d+(?:\.\d+)?)(?:-(\d+))?/(\d+) ?(.*)')
 _PHASE = '@phase '
 _WARNING = 'warning: '
 _SHOW = '@show '
@@ -33,11 +34,14 @@ class Progress:
     done: of its samples, steps or problems; may be a fraction.
     total: of them.
     words: what is worked on, and how fast.
+    kept: how many of those that are done are of an earlier attempt, and say
+      nothing about this one's speed.
   """
 
   done: float
   total: int
   words: str
+  kept: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +77,16 @@ def parse(line: str) -> Progress | Phase | Warned | Shown | None:
   found = _PROGRESS.fullmatch(text)
   if found is None:
     return None
-  total = max(1, int(found[2]))
-  return Progress(min(float(found[1]), total), total, found[3])
+  total = max(1, int(found[3]))
+  done = min(float(found[1]), total)
+  return Progress(done, total, found[4], min(int(found[2] or 0), int(done)))
 
 
-def progress(done: float, total: int, words: str) -> str:
+def progress(done: float, total: int, words: str, kept: int = 0) -> str:
   """A line that says how far the stage is."""
   shown = f'{done:.2f}'.removesuffix('.00')
-  return f'@progress {shown}/{total} {words}'
+  before = f'-{kept}' if kept else ''
+  return f'@progress {shown}{before}/{total} {words}'
 
 
 def phase(words: str) -> str:
@@ -114,18 +120,23 @@ class Meter:
     self._seconds = _SECONDS if self._launched else _QUIET_SECONDS
     self._told = -self._seconds
 
-  def at(self, done: float, words: str, *, now: bool = False) -> None:
+  def at(
+    self, done: float, words: str, *, kept: int = 0, now: bool = False
+  ) -> None:
     """Tells how far the stage is.
 
     Args:
       done: of the total.
       words: what is worked on, and how fast.
+      kept: of those that are done, from an earlier attempt.
       now: even if less than a second has passed.
     """
     clock = time.monotonic()
     if now or done >= self.total or clock - self._told >= self._seconds:
       self._told = clock
-      self._tell(progress(done, self.total, words))
+      # Only a launcher reckons the time that is left.
+      kept = kept if self._launched else 0
+      self._tell(progress(done, self.total, words, kept))
 
   def phase(self, words: str) -> None:
     """Tells what the stage does that has no known length."""

@@ -144,7 +144,8 @@ class _JobState:
   def __init__(self):
     self._progress: progress_lines.Progress | None = None
     self._phase = ''
-    # Where and when the time that is left is reckoned from, and to.
+    # Where and when the time that is left is reckoned from, and to; what an
+    # earlier attempt has done is not in either.
     self._first: tuple[float, float] | None = None
     self._last: tuple[float, float] | None = None
 
@@ -155,10 +156,11 @@ class _JobState:
       self._first = None  # compiling says nothing of the speed afterwards
       return
     now = time.monotonic()
-    if self._first is None or told.done < self._first[0]:
-      self._first = (told.done, now)
-    if self._last is None or told.done != self._last[0]:
-      self._last = (told.done, now)
+    done = told.done - told.kept
+    if self._first is None or done < self._first[0]:
+      self._first = (done, now)
+    if self._last is None or done != self._last[0]:
+      self._last = (done, now)
     self._progress, self._phase = told, ''
 
   def words(self) -> str:

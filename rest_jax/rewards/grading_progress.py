@@ -41,4 +41,5 @@ class Progress:
     """So many samples of the running part are graded."""
     done = self._done + samples
     rate = (done - self._kept) / max(time.monotonic() - self._began, 1e-9)
-    self._meter.at(done, f'{self.words}, {rate:,.3g} samples/s')
+    words = f'{self.words}, {rate:,.3g} samples/s'
+    self._meter.at(done, words, kept=self._kept)

@@ -49,6 +49,7 @@ class Progress(Watch):
     """
     self._meter = progress_lines.Meter(total, multihost.say)
     self._done = 0  # samples that are there, also of an earlier attempt
+    self._kept = 0  # of them, of an earlier attempt
     self._drawn: tuple[float, int] = (0, 0)  # since `begin`: samples, tokens
     self._words = self._rate = ''
     # Samples, tokens and clock that the rate is reckoned from.
@@ -63,8 +64,8 @@ class Progress(Watch):
   def there(self, samples: int) -> None:
     """So many samples need not be drawn."""
     self._done += samples
-    at = self._done + self._drawn[0]
-    self._meter.at(at, f'{self._words}{self._rate}', now=True)
+    self._kept += samples
+    self._tell(now=True)
 
   def phase(self, words: str) -> None:
     """Tells what is done that is no sampling."""
@@ -84,4 +85,8 @@ class Progress(Watch):
         f', {(here[0] - first[0]) / seconds:.3g} samples/s, '
         f'{(here[1] - first[1]) / seconds:,.0f} tokens/s'
       )
-    self._meter.at(self._done + samples, f'{self._words}{self._rate}')
+    self._tell()
+
+  def _tell(self, *, now: bool = False) -> None:
+    at, words = self._done + self._drawn[0], f'{self._words}{self._rate}'
+    self._meter.at(at, words, kept=self._kept, now=now)

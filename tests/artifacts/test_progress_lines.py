@@ -19,6 +19,11 @@ from rest_jax.artifacts.progress_lines import Phase, Progress, Shown, Warned
     ),
     ('@progress 0/0', Progress(0, 1, '')),
     ('@progress 7/5 x', Progress(5, 5, 'x')),
+    (
+      progress_lines.progress(148.5, 240, 'x', 100),
+      Progress(148.5, 240, 'x', 100),
+    ),
+    ('@progress 3-9/5 x', Progress(3, 5, 'x', 3)),
     (progress_lines.phase('compiling'), Phase('compiling')),
     (progress_lines.warning('1 of 2'), Warned('1 of 2')),
     ('@show   | x', Shown('  | x')),

@@ -132,6 +132,25 @@ def test_the_time_left_follows_from_the_speed_since_compiling(monkeypatch):
   assert after(60, '@progress 40.5/100 x').endswith('x, 0:00 left')
 
 
+def test_what_was_there_before_says_nothing_about_the_speed(monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(console.time, 'monotonic', lambda: now[0])
+  shown = console.Console(['a'], io.StringIO())
+  shown.plan(1)
+  shown.start('a')
+
+  def after(seconds, line):
+    now[0] += seconds
+    shown.line(line)
+    return shown._words()
+
+  # An attempt that goes on finds 80 of 100, and more of them later.
+  assert after(1, '@progress 0/100 x').endswith('0/100 x')
+  assert after(1, '@progress 80-80/100 x').endswith('80/100 x')
+  assert after(9, '@progress 81-80/100 x').endswith('81/100 x, 3:10 left')
+  assert after(0, '@progress 86-85/100 x').endswith('86/100 x, 2:20 left')
+
+
 def test_what_is_to_be_shown_is_shown_and_logged():
   log = io.StringIO()
   shown = console.Console(['a'], log)
