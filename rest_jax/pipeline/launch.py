@@ -100,7 +100,8 @@ class Launch:
     """Prints the plan, and what everything resolves to."""
     self._check()
     print(self._text)
-    _print_plan(self._planned, self._ledger, self._automatic.devices())
+    devices = self._automatic.devices()
+    print(*plan_lines(self._planned, self._ledger, devices), sep='\n')
     refusal = self._changes.refusal(self._redo)
     if refusal:
       print(refusal)
@@ -192,17 +193,32 @@ def _print_derived(derived: Mapping[str, Dial], pending: Sequence[str]) -> None:
     print(f'auto  after prepare: {", ".join(pending)}')
 
 
-def _print_plan(
+def plan_lines(
   planned: Sequence[jobs.Job], ledger: Ledger, machine: Machine
-) -> None:
+) -> list[str]:
+  """The jobs of a plan, one a line, and whether each is still to do.
+
+  Args:
+    planned: the jobs, each behind those that it needs.
+    ledger: knows which are done.
+    machine: what they run on where they name no topology.
+  """
   width = max(len(job.name) for job in planned)
+  to_do = {job.name for job in planned if not ledger.is_done(job)}
+  # What comes before them is run again and may come out differently.
+  unsure = set(jobs.behind(planned, to_do)) - to_do
+  lines = []
   for job in planned:
-    state = 'done' if ledger.is_done(job) else 'to do'
+    state = 'done?' if job.name in unsure else 'done'
+    state = 'to do' if job.name in to_do else state
     where = str(machine.kind if job.accelerator == 'tpu' else 'cpu')
     if job.topology:
       where = f'{job.slices} x {job.topology}'
     needs = ', '.join(job.needs) if job.stage != 'report' else 'all of these'
-    print(f'{state:6} {job.name:{width}}  {where:5}  {needs}'.rstrip())
+    lines.append(f'{state:6} {job.name:{width}}  {where:5}  {needs}'.rstrip())
+  if unsure:
+    lines.append('done?  stays where what comes before it comes out the same')
+  return lines
 
 
 def export_lines(run_dir: storage.PathLike) -> list[str]:

@@ -1,5 +1,8 @@
-"""What a launch says at its end."""
+"""What a launch says before its jobs and at its end."""
 
+from unittest import mock
+
+from rest_jax.executors.jobs import Job
 from rest_jax.pipeline import launch
 
 
@@ -12,3 +15,16 @@ def test_the_end_of_a_run_says_how_its_policy_is_exported(tmp_path):
   lines = launch.export_lines(tmp_path)
   assert any(f'export --from={tmp_path} --to=FOLDER' in line for line in lines)
   assert any('--to=FILE.gguf' in line for line in lines)
+
+
+def test_a_job_behind_one_to_do_is_not_called_done():
+  planned = [
+    Job(name=name, stage='train', needs=needs)
+    for name, needs in {'a': (), 'b': ('a',), 'c': ('b',), 'd': ('a',)}.items()
+  ]
+  ledger = mock.Mock(is_done=lambda job: job.name in 'acd')
+  states = [
+    line.split('  ')[0].split()[0]
+    for line in launch.plan_lines(planned, ledger, mock.Mock(kind='cpu'))
+  ]
+  assert states == ['done', 'to', 'done?', 'done', 'done?']
