@@ -19,15 +19,14 @@ A holder that could not renew for RENEW_SECONDS must expect that. `check` and
 import contextlib
 import json
 import os
-import socket
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
-from rest_jax.artifacts import generations, processes, storage
+from rest_jax.artifacts import generations, holders, storage
 
 # How long to wait for a local holder to go: a killed launcher's stage dies with
 # it, but a large process takes a moment, and its restart may come at once.
@@ -37,8 +36,9 @@ HEARTBEAT_SECONDS = 20.0
 RENEW_SECONDS = 60.0
 STALE_SECONDS = 90.0
 POLL_SECONDS = 2.0
+SUFFIX = '.lease'
 
-JOB, RUN_TOKEN = 'REST_JAX_JOB', 'REST_JAX_RUN_TOKEN'  # set by the executors
+_Record = dict[str, Any]  # holders.record
 
 
 class LeaseError(RuntimeError):
@@ -54,13 +54,41 @@ class LostError(LeaseError):
 
 
 class Lease:
-  """A folder that this process holds; see `hold`."""
+  """A folder, or a part of one, that one process holds at a time; see `hold`.
+
+  Attributes:
+    folder: what is held.
+    holder: the record of the process by which the last `attempt` failed.
+  """
 
   def __init__(self, folder: storage.Path):
     self.folder = folder
+    self.holder: _Record | None = None
+
+  def attempt(self) -> bool:
+    """Takes the lease if no living process is known to hold it."""
+    raise NotImplementedError
+
+  def take(self) -> None:
+    """Waits until it is known whether the lease can be had, and takes it.
+
+    Raises:
+      HeldError: a living process holds it.
+    """
+    raise NotImplementedError
 
   def check(self) -> None:
-    """Raises LostError if another process may have taken the folder over."""
+    """Raises LostError if another process may have taken it over."""
+
+  def give_up(self) -> None:
+    """Holds it no longer."""
+    _held.remove(self)
+
+  def _refused(self) -> HeldError:
+    return HeldError(
+      f'{self.folder}: held by {holders.described(self.holder or {})}. Wait '
+      'for it, stop it, or use another RUN_DIR.'
+    )
 
 
 _held: list[Lease] = []
@@ -88,141 +116,139 @@ def hold(folder: storage.PathLike, *, purpose: str) -> Iterator[Lease]:
     HeldError: naming the holder (host, process, since when, for what).
     OSError: the lease cannot be written.
   """
-  folder = storage.path(folder)
   try:
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    storage.path(folder).parent.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise storage.with_advice(error) from error
-  path = folder.parent / f'.{folder.name}.lease'
-  owner = _owner(purpose)
-  if storage.is_remote(folder):
-    holder = _hold_remote(folder, path, owner)
-  else:
-    holder = _hold_local(folder, path, owner)
-  with holder as lease:
-    _held.append(lease)
-    try:
-      yield lease
-    finally:
-      _held.remove(lease)
+  lease = of(folder, purpose)
+  lease.take()
+  try:
+    yield lease
+  finally:
+    lease.give_up()
 
 
-def _owner(purpose: str) -> dict[str, Any]:
-  return {
-    'host': socket.gethostname(),
-    'pid': os.getpid(),
-    'purpose': purpose,
-    'since': time.strftime('%Y-%m-%d %H:%M:%S'),
-    'machine': processes.machine(),
-    'started': processes.start_time(os.getpid()),
-    'job': os.environ.get(JOB, ''),
-    'run': os.environ.get(RUN_TOKEN, ''),
-  }
+def of(folder: storage.PathLike, purpose: str) -> Lease:
+  """The lease of a folder, not taken yet.
+
+  Args:
+    folder: as of `hold`, in a folder that exists.
+    purpose: as of `hold`.
+  """
+  folder = storage.path(folder)
+  path = folder.parent / f'.{folder.name}{SUFFIX}'
+  kind = _RemoteLease if storage.is_remote(folder) else _LocalLease
+  return kind(folder, path, holders.record(purpose))
 
 
 # ---- local files ------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _hold_local(
-  folder: storage.Path, path: storage.Path, owner: dict[str, Any]
-) -> Iterator[Lease]:
-  import fcntl
+class _LocalLease(Lease):
+  """A lock on a file; it goes with the descriptor, and so with the process."""
 
-  try:
-    file = open(os.fspath(path), 'a+')
-  except OSError as error:
-    raise storage.with_advice(error) from error
-  with file:
-    give_up = time.monotonic() + GRACE_SECONDS
-    while True:
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        break
-      except BlockingIOError:
-        if time.monotonic() >= give_up:
-          file.seek(0)
-          raise _held_error(folder, _parsed(file.read())) from None
-        time.sleep(0.05)
+  def __init__(self, folder: storage.Path, path: storage.Path, owner: _Record):
+    super().__init__(folder)
+    self._path, self._owner = path, owner
+    self._file: TextIO | None = None
+
+  def attempt(self) -> bool:
+    import fcntl
+
+    try:
+      file = open(os.fspath(self._path), 'a+')
+    except OSError as error:
+      raise storage.with_advice(error) from error
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      with file:
+        file.seek(0)
+        self.holder = holders.parsed(file.read())
+      return False
     file.seek(0)
     file.truncate()
-    file.write(json.dumps(owner))
+    file.write(json.dumps(self._owner))
     file.flush()
-    yield Lease(folder)  # the lock goes with the descriptor
+    self._file = file
+    _held.append(self)
+    return True
+
+  def take(self) -> None:
+    give_up = time.monotonic() + GRACE_SECONDS
+    while not self.attempt():
+      if time.monotonic() >= give_up:
+        raise self._refused()
+      time.sleep(0.05)
+
+  def give_up(self) -> None:
+    super().give_up()
+    self._file.close()
 
 
 # ---- objects of a store -----------------------------------------------------
 
 
-@contextlib.contextmanager
-def _hold_remote(
-  folder: storage.Path, path: storage.Path, owner: dict[str, Any]
-) -> Iterator[Lease]:
-  lease = _RemoteLease(folder, generations.StoreObject(path), owner)
-  lease.take()
-  stop = threading.Event()
-
-  def beat() -> None:
-    while not stop.wait(HEARTBEAT_SECONDS):
-      lease.renew()
-
-  thread = threading.Thread(target=beat, daemon=True)
-  thread.start()
-  try:
-    yield lease
-  finally:
-    stop.set()
-    thread.join()
-    lease.give_up()
-
-
 class _RemoteLease(Lease):
   """A lease in an object; `renew` may be called from any thread."""
 
-  def __init__(
-    self,
-    folder: storage.Path,
-    record: generations.StoreObject,
-    owner: dict[str, Any],
-  ):
+  def __init__(self, folder: storage.Path, path: storage.Path, owner: _Record):
     super().__init__(folder)
-    self._record, self._owner = record, owner
+    self._record, self._owner = generations.StoreObject(path), owner
     self._lock = threading.Lock()
     self._generation = 0
     self._renewed = 0.0  # time.monotonic() before the last good renewal
     self._lost: str | None = None
     self._error = 'no renewal was tried'
+    # A rival's record: its generation, and since when it has stood.
+    self._seen, self._since = 0, 0.0
+    self._stop = threading.Event()
+    self._beating: threading.Thread | None = None
+
+  def attempt(self) -> bool:
+    found = self._record.read()
+    self.holder = None
+    if found is None:
+      return self._write(replaces=0) and self._start()
+    self.holder = holders.parsed(found.data.decode(errors='replace'))
+    if found.generation != self._seen:
+      self._seen, self._since = found.generation, time.monotonic()
+    stale = time.monotonic() - self._since >= STALE_SECONDS
+    if not stale and not holders.may_replace(self.holder, self._owner):
+      return False
+    return self._write(replaces=found.generation) and self._start()
 
   def take(self) -> None:
-    """Waits until it is known whether the lease can be had, and takes it."""
-    seen, since = None, 0.0
-    while True:
-      found = self._record.read()
-      if found is None:
-        if self._write(replaces=0):
-          return
+    first = None
+    while not self.attempt():
+      if self.holder is None:  # a rival was faster, or it is gone again
         continue
-      holder = _parsed(found.data.decode(errors='replace'))
-      if seen is None:
-        seen, since = found.generation, time.monotonic()
-        if not _may_replace(holder, self._owner):
-          if _is_of_this_machine(holder):
-            raise _held_error(self.folder, holder)
-          print(
-            f'{self.folder}: {_described(holder)} held it last; waiting up to '
-            f'{STALE_SECONDS:.0f} s to see whether it is still there',
-            file=sys.stderr,
-            flush=True,
-          )
-      elif found.generation != seen:  # renewed: it lives
-        raise _held_error(self.folder, holder)
-      stale = time.monotonic() - since >= STALE_SECONDS
-      if stale or _may_replace(holder, self._owner):
-        if self._write(replaces=found.generation):
-          return
-        seen = -1  # taken by a rival: whoever holds it now lives
-        continue
+      if first is None:
+        first = self._seen
+        if holders.may_replace(self.holder, self._owner):
+          continue  # a rival was faster
+        if holders.is_of_this_machine(self.holder):
+          raise self._refused()
+        print(
+          f'{self.folder}: {holders.described(self.holder)} held it last; '
+          f'waiting up to {STALE_SECONDS:.0f} s to see whether it is still '
+          'there',
+          file=sys.stderr,
+          flush=True,
+        )
+      elif self._seen != first:  # renewed, or taken by a rival: it lives
+        raise self._refused()
       time.sleep(POLL_SECONDS)
+
+  def _start(self) -> bool:
+    def beat() -> None:
+      while not self._stop.wait(HEARTBEAT_SECONDS):
+        self.renew()
+
+    self._beating = threading.Thread(target=beat, daemon=True)
+    self._beating.start()
+    _held.append(self)
+    return True
 
   def renew(self) -> None:
     """Renews the lease, unless another process has taken it."""
@@ -233,9 +259,10 @@ class _RemoteLease(Lease):
         if self._write(replaces=self._generation):
           return
         found = self._record.read()
-        holder = _parsed(found.data.decode(errors='replace')) if found else {}
+        data = found.data.decode(errors='replace') if found else ''
+        holder = holders.parsed(data)
         self._lost = (
-          f'{_described(holder)} has taken it over'
+          f'{holders.described(holder)} has taken it over'
           if found
           else 'its lease was deleted'
         )
@@ -257,7 +284,10 @@ class _RemoteLease(Lease):
       )
 
   def give_up(self) -> None:
-    """Deletes the lease if it is still ours; else it becomes stale."""
+    super().give_up()
+    self._stop.set()
+    self._beating.join()
+    # Deletes the record if it is still ours; else it becomes stale.
     with self._lock, contextlib.suppress(OSError, generations.ChangedError):
       self._record.delete(generation=self._generation)
 
@@ -273,43 +303,3 @@ class _RemoteLease(Lease):
       return False
     self._renewed = before
     return True
-
-
-# ---- who holds it -----------------------------------------------------------
-
-
-def _may_replace(holder: dict[str, Any], owner: dict[str, Any]) -> bool:
-  """Whether the holder is known to be gone, or is this job's last attempt."""
-  if _is_of_this_machine(holder):
-    return processes.start_time(holder.get('pid')) != holder.get('started')
-  same = all(
-    owner[name] and owner[name] == holder.get(name) for name in ('run', 'job')
-  )
-  return same and owner['purpose'] == holder.get('purpose')
-
-
-def _is_of_this_machine(holder: dict[str, Any]) -> bool:
-  machine = processes.machine()
-  return machine is not None and holder.get('machine') == machine
-
-
-def _parsed(text: str) -> dict[str, Any]:
-  try:
-    value = json.loads(text)
-  except json.JSONDecodeError:
-    value = None
-  return value if isinstance(value, dict) else {}
-
-
-def _described(holder: dict[str, Any]) -> str:
-  return (
-    f'process {holder.get("pid", "?")} on host {holder.get("host", "?")} '
-    f'({holder.get("purpose", "?")}, since {holder.get("since", "?")})'
-  )
-
-
-def _held_error(folder: storage.Path, holder: dict[str, Any]) -> HeldError:
-  return HeldError(
-    f'{folder}: held by {_described(holder)}. Wait for it, stop it, or use '
-    'another RUN_DIR.'
-  )

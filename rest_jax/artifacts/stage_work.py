@@ -25,6 +25,7 @@ import pyarrow as pa
 from rest_jax import __version__
 from rest_jax.artifacts import (
   fingerprints,
+  holders,
   leases,
   manifests,
   records,
@@ -251,7 +252,7 @@ def work_on(
 
 def _remedy() -> str:
   """How the launcher makes this process's folder again; '' without one."""
-  job = os.environ.get(leases.JOB)
+  job = os.environ.get(holders.JOB)
   return job and f'--redo={job} sets it aside first' or ''
 
 

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
-from rest_jax.artifacts import file_digests, leases, progress_lines, storage
+from rest_jax.artifacts import file_digests, holders, progress_lines, storage
 from rest_jax.executors import exit_codes, memory_errors, retry_policy
 from rest_jax.executors.console import Console
 from rest_jax.executors.jobs import Job
@@ -212,8 +212,8 @@ class LocalExecutor:
     forced = {
       'PYTHONPATH': os.pathsep.join(paths),
       'PYTHONUNBUFFERED': '1',
-      leases.JOB: job.name,
-      leases.RUN_TOKEN: self._run_token,
+      holders.JOB: job.name,
+      holders.RUN_TOKEN: self._run_token,
       file_digests.CACHE: self.ledger.cache.path,
     }
     return {**defaults, **os.environ, **forced}

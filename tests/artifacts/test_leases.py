@@ -12,6 +12,7 @@ import pytest
 
 from rest_jax.artifacts import (
   generations,
+  holders,
   leases,
   processes,
   stage_work,
@@ -168,8 +169,8 @@ def test_a_reused_process_number_is_another_process(bucket, store):
 def test_a_job_takes_over_what_its_own_last_attempt_held(
   bucket, store, monkeypatch, differs
 ):
-  monkeypatch.setenv(leases.JOB, ELSEWHERE['job'])
-  monkeypatch.setenv(leases.RUN_TOKEN, ELSEWHERE['run'])
+  monkeypatch.setenv(holders.JOB, ELSEWHERE['job'])
+  monkeypatch.setenv(holders.RUN_TOKEN, ELSEWHERE['run'])
   monkeypatch.setattr(leases, 'POLL_SECONDS', 0.02)
   monkeypatch.setattr(leases, 'STALE_SECONDS', 1e9 if differs is None else 0.05)
   left_behind(store, **({differs: 'other'} if differs else {}))

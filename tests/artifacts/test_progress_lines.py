@@ -2,7 +2,7 @@
 
 import pytest
 
-from rest_jax.artifacts import leases, progress_lines
+from rest_jax.artifacts import holders, progress_lines
 from rest_jax.artifacts.progress_lines import Phase, Progress, Shown, Warned
 
 
@@ -38,7 +38,7 @@ def test_every_kind_of_line_is_read_as_it_was_meant(line, told):
 
 
 def test_a_meter_speaks_once_a_second_and_at_the_end(monkeypatch):
-  monkeypatch.setenv(leases.JOB, 'a')
+  monkeypatch.setenv(holders.JOB, 'a')
   now = [0.0]
   monkeypatch.setattr(progress_lines.time, 'monotonic', lambda: now[0])
   said = []
@@ -56,7 +56,7 @@ def test_a_meter_speaks_once_a_second_and_at_the_end(monkeypatch):
 
 
 def test_without_a_launcher_people_read_the_lines(monkeypatch):
-  monkeypatch.delenv(leases.JOB, raising=False)
+  monkeypatch.delenv(holders.JOB, raising=False)
   said = []
   meter = progress_lines.Meter(100, said.append)
   meter.at(3, 'x', now=True)
@@ -66,5 +66,5 @@ def test_without_a_launcher_people_read_the_lines(monkeypatch):
     'compiling',
     'shown',
   ]
-  monkeypatch.setenv(leases.JOB, 'a')
+  monkeypatch.setenv(holders.JOB, 'a')
   assert progress_lines.show('  shown') == '@show   shown'

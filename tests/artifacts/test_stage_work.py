@@ -8,6 +8,7 @@ from artifacts.test_records import VERDICT, damage
 
 from rest_jax.artifacts import (
   fingerprints,
+  holders,
   leases,
   manifests,
   records,
@@ -181,7 +182,7 @@ def test_a_refusal_says_how_the_folder_is_made_again(folder, monkeypatch):
     ('', f'delete {folder}'),
     ('base/score', '--redo=base/score '),
   ):
-    monkeypatch.setenv(leases.JOB, job)
+    monkeypatch.setenv(holders.JOB, job)
     with pytest.raises(fingerprints.FingerprintError, match=said):
       stage(folder, semantic={'a': 2})
   with pytest.raises(fingerprints.FingerprintError, match='again: call X'):
