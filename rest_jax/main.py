@@ -31,6 +31,7 @@ STAGES = {
   'report': 'one HTML page and results.json',
   'preflight': 'compile the training step for a TPU that is not here',
 }
+_WORKER_FLAGS = {'worker_index': 'WORKER_INDEX', 'num_workers': 'WORKERS'}
 RUN = 'run'  # all stages, one after the other
 # Without gin and without a run: their module has a `run(arguments)`.
 COMMANDS = {
@@ -86,6 +87,11 @@ def parser() -> argparse.ArgumentParser:
     ('overwrite', 'build its TFDS data set anew'),
   ):
     result.add_argument(f'--{name}', action='store_true', help=text)
+  for name, text in (
+    ('worker_index', 'which of the workers this is, from 0'),
+    ('num_workers', 'how many fill the same folders, each with its own chips'),
+  ):
+    result.add_argument(f'--{name}', type=int, help=f'sample: {text}')
   gin_flags.add(result)
   result.add_argument(
     '--dry_run', action='store_true', help='print what is bound and stop'
@@ -152,6 +158,11 @@ def run(arguments: Sequence[str]) -> int:
       flags.seqio_additional_cache_dirs
     )
   bindings = [*flags.gin_bindings, *bindings]
+  for name, dial in _WORKER_FLAGS.items():
+    if getattr(flags, name) is not None:
+      if stage != 'sample':
+        parser().error(f'--{name} belongs to sample')
+      bindings.append(f'{dial}={getattr(flags, name)}')
   if stage == 'evaluate':
     from rest_jax.pipeline import launcher
 

@@ -8,25 +8,17 @@ stream, iteration, problem, index) makes the two the same. So does a problem
 that was added: sampling/earlier_samples.py.
 """
 
-import itertools
-import time
-from collections.abc import Iterator, Sequence
+import contextlib
+import functools
+from collections.abc import Iterator
 from typing import Any
 
-import jax
-
-from rest_jax.artifacts import manifests, records, stage_work, task_card
+from rest_jax.artifacts import manifests, records, task_card, workers
 from rest_jax.config import configuration
 from rest_jax.distributed import multihost, partitioning, preemption
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
-from rest_jax.sampling import (
-  requests,
-  sample_parts,
-  sampling_engine,
-  sampling_progress,
-)
-from rest_jax.sampling.earlier_samples import TEXT, EarlierSamples
+from rest_jax.sampling import folder_sampling, requests, sampling_engine
 from rest_jax.sampling.sampling_progress import Progress
 from rest_jax.sampling.streams import EngineConfig, Stream
 from rest_jax.tokenizers import vocabularies, vocabulary_checks
@@ -46,6 +38,8 @@ def sample(
   model: DecoderConfig,
   engine: EngineConfig,
   mesh: partitioning.MeshConfig,
+  worker_index: int = 0,
+  num_workers: int = 1,
 ) -> None:
   """Samples each folder of problems with its stream.
 
@@ -60,7 +54,15 @@ def sample(
     model: the network.
     engine: the engine's layout.
     mesh: of the devices.
+    worker_index: which of the workers this is.
+    num_workers: how many of them fill the folders together, each with devices
+      of its own. All get the same arguments but this one's index.
   """
+  if not 0 <= worker_index < num_workers:
+    raise configuration.ConfigurationError(
+      f'sample: WORKER_INDEX: got {worker_index}; allowed: 0 to '
+      f'WORKERS - 1 = {num_workers - 1}.'
+    )
   multihost.initialize()
   preemption.watch()  # after it: jax has a handler of its own
   if not len(problems_dirs) == len(samples_dirs) == len(stream_names) > 0:
@@ -79,42 +81,34 @@ def sample(
       raise configuration.ConfigurationError(
         f'STREAMS: got {name!r}; allowed: {", ".join(by_name)}.'
       )
-  total = sum(
-    _num_samples(folder, by_name[name])
-    for folder, name in zip(problems_dirs, stream_names, strict=True)
-  )
-  sampler = _Sampler(
-    policy_dir, iteration, model, engine, mesh, Progress(total)
-  )
+  todo = []
   for problems_dir, samples_dir, name in zip(
     problems_dirs, samples_dirs, stream_names, strict=True
   ):
-    sampler.sample(problems_dir, samples_dir, by_name[name])
-
-
-def _num_samples(problems_dir: str, stream: Stream) -> int:
-  """The samples that a stream draws of a folder of problems."""
-  card = task_card.of(manifests.load(problems_dir, stage='prepare'))
-  return card.num_problems * stream.of_task(card.task).num_samples
-
-
-_CHUNKS_PER_CHECK = 8  # of SIGTERM, where it is a question to all processes
-
-
-class _Watch(sampling_progress.Watch):
-  """Tells the progress, and sees between chunks whether to stop."""
-
-  def __init__(self, progress: Progress, where: str):
-    self._progress, self._where, self._chunks = progress, where, 0
-
-  def compiling(self, program: str) -> None:
-    self._progress.compiling(program)
-
-  def decoded(self, samples: float, tokens: int) -> None:
-    self._progress.decoded(samples, tokens)
-    self._chunks += 1
-    if jax.process_count() == 1 or self._chunks % _CHUNKS_PER_CHECK == 0:
-      multihost.check_preemption(self._where)
+    problems = manifests.load(problems_dir, stage='prepare')
+    stream = by_name[name].of_task(task_card.of(problems).task)
+    if not stream.num_samples:
+      raise configuration.ConfigurationError(
+        f'STREAMS: {name!r} has num_samples = 0 for {problems_dir}: there is '
+        'nothing to draw. Set its dial (NUM_SAMPLES, EVAL_SAMPLES, '
+        'DIFFICULTY_SAMPLES).'
+      )
+    todo.append((problems, samples_dir, stream))
+  progress = Progress(
+    sum(
+      task_card.of(problems).num_problems * stream.num_samples
+      for problems, _, stream in todo
+    )
+  )
+  sampler = _Sampler(policy_dir, iteration, model, engine, mesh, progress)
+  worker = workers.Worker(worker_index, num_workers)
+  with contextlib.ExitStack() as stack:
+    folders = [
+      stack.enter_context(sampler.folder(*one, worker)) for one in todo
+    ]
+    # Where other workers are still at a part, the next folder comes first.
+    for folder in [f for f in folders if not f.fill(wait=worker.is_alone)]:
+      folder.fill()
 
 
 class _Sampler:
@@ -173,20 +167,27 @@ class _Sampler:
       )
     return self._engines[key]
 
-  def sample(self, problems_dir: str, samples_dir: str, stream: Stream) -> None:
-    problems = manifests.load(problems_dir, stage='prepare')
-    stream = stream.of_task(task_card.of(problems).task)
-    if not stream.num_samples:
-      raise configuration.ConfigurationError(
-        f'STREAMS: {stream.name!r} has num_samples = 0 for {problems_dir}: '
-        'there is nothing to draw. Set its dial (NUM_SAMPLES, EVAL_SAMPLES, '
-        'DIFFICULTY_SAMPLES).'
-      )
+  @contextlib.contextmanager
+  def folder(
+    self,
+    problems: manifests.Manifest,
+    samples_dir: str,
+    stream: Stream,
+    worker: workers.Worker,
+  ) -> Iterator[folder_sampling.FolderSampling]:
+    """A folder of samples, to be filled while the block runs."""
     iteration = self.iteration
     if stream.name.startswith('eval/'):
       iteration = self.policy_iteration
     drawn = configuration.semantics(stream)
     num_samples = drawn.pop('num_samples')
+    sampler = folder_sampling.Sampler(
+      functools.partial(self.engine, problems),
+      self.policy_digest,
+      self.fingerprint,
+      iteration,
+      self.model.max_length,
+    )
     with multihost.work_on(
       samples_dir,
       stage='sample',
@@ -207,122 +208,8 @@ class _Sampler:
       version=VERSION,
       growable=('num_samples',),
       on_new_inputs='set_aside',
+      worker=worker,
     ) as work:
-      card = task_card.of(problems)
-      self.progress.begin(f'{stream.name} of {card.task}/{card.split}')
-      if work.done is None:
-        self._work(work, problems, stream, iteration)
-      else:
-        self.progress.there(work.done.statistics['samples'])
-      statistics = work.done.statistics
-      multihost.say(
-        f'sample: {samples_dir}: {statistics["samples"]} samples of '
-        f'{statistics["problems"]} problems, {statistics["tokens"]} tokens'
-      )
-
-  def _work(
-    self,
-    work: stage_work.Work,
-    problems: manifests.Manifest,
-    stream: Stream,
-    iteration: int,
-  ) -> None:
-    started, tokens = time.monotonic(), 0
-    blocks = [0, stream.num_samples]
-    if work.previous is not None:  # it grows, or lost a part
-      blocks = list(work.previous.statistics['blocks'])
-      if blocks[-1] != stream.num_samples:
-        blocks.append(stream.num_samples)
-    rows = problems.records()
-    digest = manifests.digest_of(self.fingerprint)
-    parts = sample_parts.OpenParts(work)
-    prompts: dict[str, Sequence[int]] = {}
-
-    def asked() -> Iterator[requests.Request]:
-      earlier = EarlierSamples(work, problems, stream.few_shot)
-      shared = requests.shares_prefix(
-        (row.prompt_parts for row in rows), stream.few_shot
-      )
-      for name, chunk, indices in sample_parts.planned(
-        rows, self.config.problems_per_part, blocks
-      ):
-        source = manifests.digest_of(
-          [
-            work.fingerprint['semantic'] | {'num_samples': list(indices)},
-            work.fingerprint['inputs'],
-            [problem.id for problem in chunk],
-          ]
-        )
-        there = len(chunk) * len(indices)
-        if not work.has(name, source=source):
-          kept, missing = earlier.split(chunk, indices)
-          for problem, left in parts.begin(
-            name, source, kept, missing, indices
-          ):
-            there -= len(left)
-            request = requests.request(problem, left, stream.few_shot, shared)
-            prompts[problem.id] = request.prompt
-            yield request
-        self.progress.there(there)
-
-    card = task_card.of(problems)
-    where = f'sample: {stream.name} of {card.task}/{card.split}'
-    todo = asked()
-    first = next(todo, None)
-    if first is not None:
-      try:
-        for completion in self.engine(problems).generate(
-          itertools.chain([first], todo),
-          stream=stream,
-          iteration=iteration,
-          watch=_Watch(self.progress, where),
-        ):
-          row = requests.to_sample(
-            completion,
-            stream=stream.name,
-            policy_digest=self.policy_digest,
-            prompt=prompts[completion.problem_id],
-            engine_fingerprint=digest,
-          )
-          tokens += len(row.token_ids)
-          if parts.add(row):
-            multihost.check_preemption(where)
-          parts.keep()
-      except preemption.Preempted:
-        parts.keep(now=True)
-        raise
-    text = task_card.text(problems)
-    self._finish(work, blocks, rows, tokens, time.monotonic() - started, text)
-
-  def _finish(
-    self,
-    work: stage_work.Work,
-    blocks: Sequence[int],
-    rows: Sequence[records.Problem],
-    tokens: int,
-    seconds: float,
-    text: str,
-  ) -> None:
-    reasons, total = multihost.from_writer(lambda: sample_parts.counts(work))
-    work.finish(
-      statistics={
-        'problems': len(rows),
-        'samples': sum(reasons.values()),
-        'tokens': total,
-        'finish_reasons': reasons,
-        'blocks': blocks,
-      },
-      recorded={
-        'seconds': round(seconds, 3),
-        'tokens_per_second': round(tokens / max(seconds, 1e-9), 1),
-        'engine': self.fingerprint,
-        TEXT: text,
-      },
-    )
-    if reasons.get('prompt'):
-      multihost.say(
-        f'warning: {reasons["prompt"]} samples were not drawn: their '
-        f'prompt leaves no room for MAX_DECODE_LENGTH = '
-        f"{self.config.max_decode_length} tokens in the model's max_length = "
-        f'{self.model.max_length}'
+      yield folder_sampling.FolderSampling(
+        work, problems, stream, sampler, self.progress, self.config
       )

@@ -1,9 +1,11 @@
 """The stage sample: growing, resuming, refusing, and what it writes."""
 
+import concurrent.futures
 import dataclasses
 import functools
 import os
 import signal
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +13,18 @@ import pytest
 import tiny_run
 
 from rest_jax import sample
-from rest_jax.artifacts import fingerprints, manifests, records, stage_work
+from rest_jax.artifacts import (
+  fingerprints,
+  leases,
+  manifests,
+  records,
+  stage_work,
+  workers,
+)
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning, preemption
 from rest_jax.models.checkpoints import policies
-from rest_jax.sampling import sampling_engine
+from rest_jax.sampling import folder_sampling, sample_parts, sampling_engine
 from rest_jax.sampling.streams import Stream
 from rest_jax.tokenizers import vocabulary_checks
 
@@ -157,10 +166,132 @@ def test_stopped_in_the_middle_it_goes_on_and_equals_never_stopped(
   resumed = run('stopped')
   assert len(generated) == len(set(generated)) == 5 * 8  # nothing twice
   assert resumed.digest == straight.digest
-  assert not (tmp_path / 'stopped' / stage_work.UNFINISHED).exists()
+  assert not (tmp_path / 'stopped' / workers.UNFINISHED).exists()
   for row in straight.parts:
     a, b = (m.folder / row['name'] for m in (straight, resumed))
     assert a.read_bytes() == b.read_bytes()
+
+
+def bytes_of(manifest):
+  return {
+    path.name: path.read_bytes() for path in manifest.folder.glob('*.parquet')
+  }
+
+
+def test_workers_together_make_what_one_makes(run, generated, monkeypatch):
+  straight = run('straight')
+  monkeypatch.setattr(preemption, 'watch', lambda: None)  # for main threads
+  monkeypatch.setattr(leases, 'GRACE_SECONDS', 30.0)
+  monkeypatch.setattr(leases, 'POLL_SECONDS', 0.02)
+  generated.clear()
+  barrier = threading.Barrier(2)
+
+  def work(index):
+    barrier.wait()
+    return run('shared', worker_index=index, num_workers=2)
+
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    made = [*pool.map(work, range(2))]
+  assert len(generated) == len(set(generated)) == 5 * 8  # nobody's twice
+  assert made[0] == made[1] and made[0].digest == straight.digest
+  assert bytes_of(made[0]) == bytes_of(straight)
+  assert sorted(path.name for path in made[0].folder.glob('.*')) == []
+
+
+def test_the_parts_of_a_worker_that_is_gone_are_made_by_the_others(
+  run, generated, tmp_path, monkeypatch
+):
+  straight = run('straight')
+  generated.clear()
+  keep = sample_parts.OpenParts.keep
+
+  def stopping(self, *, now=False):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return keep(self, now=now)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(sample_parts.OpenParts, 'keep', stopping)
+    with pytest.raises(preemption.Preempted):
+      run('shared', worker_index=1, num_workers=3)
+  preemption._asked.clear()
+  assert (tmp_path / 'shared' / 'unfinished-1.parquet').exists()
+  first, generated[:] = set(generated), []
+  # Worker 0 of now two of them does the rest, and worker 1 of three is started
+  # again when everything is done.
+  made = run('shared', worker_index=0, num_workers=2)
+  assert bytes_of(made) == bytes_of(straight)
+  assert run('shared', worker_index=1, num_workers=3) == made
+  assert first and set(generated) | first == set(rows(straight))
+
+
+def test_what_a_worker_had_is_not_drawn_again_when_it_is_back(
+  run, generated, tmp_path, monkeypatch
+):
+  with monkeypatch.context() as patch:
+    patch.setattr(
+      sample_parts.OpenParts,
+      'add',
+      lambda self, row, add=sample_parts.OpenParts.add: (
+        add(self, row),
+        os.kill(os.getpid(), signal.SIGTERM),
+      )[0],
+    )
+    with pytest.raises(preemption.Preempted):
+      run('shared', worker_index=1, num_workers=2)
+  preemption._asked.clear()
+  run('shared', worker_index=1, num_workers=2)
+  assert len(generated) == len(set(generated)) == 5 * 8
+
+
+def test_a_part_that_another_is_at_for_too_long_is_drawn_here_too(
+  run, tmp_path, monkeypatch, capsys
+):
+  straight = run('straight')
+  monkeypatch.setattr(folder_sampling, 'PATIENCE_SECONDS', 0.2)
+  monkeypatch.setattr(folder_sampling, 'POLL_SECONDS', 0.05)
+  (tmp_path / 'shared').mkdir()
+  asleep = workers.Claims(tmp_path / 'shared', purpose='asleep')
+  with asleep:
+    assert asleep.take(straight.parts[1]['name'])
+    made = run('shared', worker_index=0, num_workers=2)
+  assert bytes_of(made) == bytes_of(straight)
+  out = capsys.readouterr().out
+  assert f'{straight.parts[1]["name"]} is drawn here too' in out
+  assert '(asleep, since' in out
+
+
+def test_a_worker_does_not_wait_while_another_folder_has_work(
+  run, generated, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(folder_sampling, 'PATIENCE_SECONDS', 1.0)
+  monkeypatch.setattr(folder_sampling, 'POLL_SECONDS', 0.05)
+  first = run('first')
+  generated.clear()
+  (tmp_path / 'shared').mkdir()
+  problems = tmp_path / f'problems-{manifests.digest_of([QUESTIONS, ()])[:8]}'
+  with workers.Claims(tmp_path / 'shared', purpose='asleep') as asleep:
+    for row in first.parts:
+      assert asleep.take(row['name'])
+    run(
+      'shared',
+      problems_dirs=[os.fspath(problems)] * 2,
+      samples_dirs=[os.fspath(tmp_path / name) for name in ('shared', 'other')],
+      stream_names=['e_step', 'e_step'],
+      worker_index=0,
+      num_workers=2,
+    )
+  other, shared = (
+    os.stat(tmp_path / name / manifests.MANIFEST).st_mtime_ns
+    for name in ('other', 'shared')
+  )
+  assert other < shared
+  assert len(generated) == 2 * 5 * 8
+
+
+@pytest.mark.parametrize(('index', 'number'), [(2, 2), (-1, 2), (0, 0)])
+def test_a_worker_that_cannot_be_is_refused(run, index, number):
+  with pytest.raises(configuration.ConfigurationError, match='WORKER_INDEX'):
+    run(worker_index=index, num_workers=number)
 
 
 def test_a_lost_part_is_made_again_and_no_other(run, generated):

@@ -11,6 +11,10 @@ started and holds no work yet takes any configuration.
 A folder that is made again, and turns out to hold what one that was set aside
 held (its twin, twins.py), takes over that one's digest: what was made of it
 stands.
+
+A folder has one writer, which holds it; or several workers, each of which
+claims the parts that it makes (workers.py) and holds the folder only while it
+begins and while it writes the manifest.
 """
 
 import contextlib
@@ -29,11 +33,11 @@ from rest_jax.artifacts import (
   leases,
   manifests,
   records,
+  standing_work,
   storage,
+  workers,
 )
 from rest_jax.config import configuration
-
-UNFINISHED = 'unfinished.parquet'  # in a folder that is not done
 
 
 @dataclasses.dataclass
@@ -45,6 +49,8 @@ class Work:
     done: the standing manifest, if there is nothing left to do.
     previous: the manifest that is being extended, if a binding grew.
     lease: of the folder, checked before each write; None: not this process's.
+    worker: which of the folder's workers this process is.
+    claims: of parts, where there are several workers.
 
   Every method that writes raises leases.LostError where another process may
   have taken the folder over.
@@ -57,6 +63,8 @@ class Work:
   done: manifests.Manifest | None = None
   previous: manifests.Manifest | None = None
   lease: leases.Lease | None = None
+  worker: workers.Worker = workers.ALONE
+  claims: workers.Claims | None = None
   _parts: dict[str, dict] = dataclasses.field(default_factory=dict)
 
   def has(self, name: str, *, source: str) -> bool:
@@ -69,16 +77,38 @@ class Work:
     self._parts[name] = row
     return True
 
+  def claim(self, name: str, *, source: str) -> bool:
+    """Whether a part that was not there is this process's to make.
+
+    Not where another worker makes it, or has made it since.
+    """
+    if self.claims is None:
+      return True
+    if not self.claims.take(name):
+      return False
+    if self.has(name, source=source):
+      self.claims.give_up(name)
+      return False
+    return True
+
+  def rival(self, name: str) -> str:
+    """Who makes a part that could not be claimed, in words."""
+    return self.claims.rival(name)
+
   def write(self, name: str, rows: Sequence, *, source: str) -> None:
-    """Writes one part of records."""
+    """Writes one part of records, which is claimed no longer."""
     self.write_table(name, records.to_table(self.kind, rows), source=source)
 
   def write_table(self, name: str, table: pa.Table, *, source: str) -> None:
-    """Writes one part."""
+    """Writes one part, which is claimed no longer."""
     self._check()
+    if self.claims is not None:
+      self.claims.check(name)
     self._parts[name] = records.write_table(
       self.folder / name, self.kind, table, source=source
     )
+    if self.claims is not None:
+      self.claims.give_up(name)
 
   def parts(self) -> list[dict]:
     """The manifest rows of the parts that are there, by name."""
@@ -91,27 +121,42 @@ class Work:
     """
     self._check()
     records.write_table(
-      self.folder / UNFINISHED,
+      self.folder / self.worker.unfinished,
       self.kind,
       records.to_table(self.kind, rows),
       source=manifests.digest_of(self.fingerprint),
     )
 
-  def describe_unfinished(self) -> dict | None:
-    """The row of what `keep_unfinished` wrote under the same fingerprint."""
-    row = records.describe_part(self.folder / UNFINISHED, self.kind)
+  def describe_unfinished(self) -> list[dict]:
+    """The rows of what `keep_unfinished` wrote under the same fingerprint.
+
+    Of those of an earlier number of workers, each of today's takes its share.
+    """
     ours = manifests.digest_of(self.fingerprint)
-    return row if row is not None and row['source'] == ours else None
+    paths = sorted(self.folder.glob('*.parquet'))
+    rows = [
+      records.describe_part(path, self.kind)
+      for path in paths
+      if self.worker.takes_over(path.name)
+    ]
+    return [row for row in rows if row is not None and row['source'] == ours]
 
   def unfinished(self) -> list[Any]:
     """What `keep_unfinished` wrote in an earlier attempt; [] without one."""
-    row = self.describe_unfinished()
-    if row is None:
-      return []
-    path = self.folder / UNFINISHED
-    return records.to_records(
-      self.kind, records.read_part(path, self.kind, expected=row)
-    )
+    found = []
+    for row in self.describe_unfinished():
+      path = self.folder / row['name']
+      table = records.read_part(path, self.kind, expected=row)
+      found += records.to_records(self.kind, table)
+    return found
+
+  def is_done(self) -> bool:
+    """Whether the folder is done, by this worker or another."""
+    if self.done is None and self.claims is not None:
+      standing = manifests.load_if_done(self.folder)
+      if standing is not None and standing.fingerprint == self.fingerprint:
+        self.done = standing
+    return self.done is not None
 
   def finish(
     self,
@@ -129,11 +174,27 @@ class Work:
       content: for folders without parts, what identifies their content.
       twin: a folder that was set aside and held the same; see twins.py.
     """
-    self._check()
+    if self.claims is None:
+      self._check()
+      return self._finish(statistics, recorded, content, twin)
+    with workers.hold(self.folder, self.worker.purpose(self.stage)):
+      if not self.is_done():
+        self._finish(statistics, recorded, content, twin)
+    return self.done
+
+  def _finish(
+    self,
+    statistics: Mapping[str, Any] | None,
+    recorded: Mapping[str, Any] | None,
+    content: Any,
+    twin: manifests.Manifest | None,
+  ) -> manifests.Manifest:
     parts = self.parts()
     for path in self.folder.glob('*.parquet'):
       if path.name not in self._parts:
         path.unlink()  # left by an earlier, superseded attempt
+    for path in self.folder.glob(f'.*{leases.SUFFIX}'):
+      path.unlink(missing_ok=True)  # of parts that are there
     fingerprint = json.loads(json.dumps(self.fingerprint))
     identity = [fingerprint, manifests.content_of(parts), content]
     value = {
@@ -168,6 +229,7 @@ def work_on(
   absent: Mapping[str, Any] | None = None,
   holds_work: Callable[[storage.Path], bool] | None = None,
   remedy: str = '',
+  worker: workers.Worker = workers.ALONE,
 ) -> Iterator[Work]:
   """Holds a stage's output folder, and says what is left to do in it.
 
@@ -188,6 +250,8 @@ def work_on(
       again in seconds; by default, whether it holds any file.
     remedy: how a refused folder is made again, for the error; by default the
       flag of the launcher, where it has started this process.
+    worker: where several fill the folder, which this is: the folder is then
+      not held, and every part must be claimed.
 
   Yields:
     A Work; where its `done` is set there is nothing to do.
@@ -206,47 +270,37 @@ def work_on(
     'code': f'{__version__.rsplit(".", 1)[0]}/{stage}/{version}',
   }
   fingerprint = json.loads(json.dumps(fingerprint))
-  with leases.hold(folder, purpose=stage) as lease:
-    work = Work(folder, stage, kind, fingerprint, lease=lease)
-    standing = manifests.load_if_done(folder)
-    old = None
-    if standing is not None:
-      old = standing.fingerprint
-    elif (folder / manifests.STARTED).exists() and _holds_files(folder):
-      old = storage.read_json(folder / manifests.STARTED)
-    if old is not None:
-      try:
-        fingerprint['semantic'] = fingerprints.continued(
-          old,
-          fingerprint,
-          semantic=semantic,
-          absent=absent or {},
-          where=folder,
-          growable=growable,
-          remedy=remedy or _remedy(),
-        )
-      except fingerprints.FingerprintError:
-        superseded = (
-          on_new_inputs == 'set_aside'
-          and old['inputs'] != fingerprint['inputs']
-        )
-        stands = standing or (holds_work or _holds_files)(folder)
-        if stands and not superseded:
-          raise
-        storage.set_aside(folder, last=(manifests.STARTED, manifests.MANIFEST))
-        old = None
-    if old is not None:
-      if old == fingerprint and standing is not None:
-        if standing.is_whole():
-          work.done = standing
-      elif old['inputs'] == fingerprint['inputs']:
-        work.previous = standing  # valid until the grown one replaces it
-      elif on_new_inputs == 'set_aside':
-        storage.set_aside(folder, last=(manifests.STARTED, manifests.MANIFEST))
-      else:
-        (folder / manifests.MANIFEST).unlink(missing_ok=True)
-    if work.done is None:
-      storage.write_json(folder / manifests.STARTED, fingerprint)
+  work = Work(folder, stage, kind, fingerprint, worker=worker)
+
+  def continued(old: Mapping[str, Any]) -> dict[str, Any]:
+    return fingerprints.continued(
+      old,
+      fingerprint,
+      semantic=semantic,
+      absent=absent or {},
+      where=folder,
+      growable=growable,
+      remedy=remedy or _remedy(),
+    )
+
+  def begin() -> None:
+    work.done, work.previous = standing_work.begin(
+      folder,
+      fingerprint,
+      continued,
+      on_new_inputs,
+      holds_work or standing_work.holds_files,
+    )
+
+  if worker.is_alone:
+    with leases.hold(folder, purpose=stage) as work.lease:
+      begin()
+      yield work
+    return
+  purpose = worker.purpose(stage)
+  with workers.hold(folder, purpose):
+    begin()
+  with workers.Claims(folder, purpose=purpose) as work.claims:
     yield work
 
 
@@ -254,11 +308,3 @@ def _remedy() -> str:
   """How the launcher makes this process's folder again; '' without one."""
   job = os.environ.get(holders.JOB)
   return job and f'--redo={job} sets it aside first' or ''
-
-
-def _holds_files(folder: storage.Path) -> bool:
-  """Whether a folder that was started holds anything that could be lost."""
-  names = {path.name for path in folder.iterdir()}
-  return any(
-    name != manifests.STARTED and not name.startswith('.') for name in names
-  )

@@ -15,7 +15,13 @@ import numpy as np
 import pyarrow as pa
 from jax.experimental import multihost_utils
 
-from rest_jax.artifacts import leases, manifests, stage_work, storage
+from rest_jax.artifacts import (
+  leases,
+  manifests,
+  stage_work,
+  storage,
+  workers,
+)
 from rest_jax.distributed import coordination, failures, joining, preemption
 
 
@@ -186,6 +192,7 @@ def work_on(folder: storage.PathLike, **how: Any) -> Iterator[stage_work.Work]:
       told['fingerprint'],
       done=_from_json(folder, told['done']),
       previous=_from_json(folder, told['previous']),
+      worker=how.get('worker', workers.ALONE),
       held=held[0] if held else None,
     )
 
@@ -208,7 +215,24 @@ class _Work(stage_work.Work):
   def keep_unfinished(self, rows: Sequence) -> None:
     from_writer(lambda: self.held.keep_unfinished(rows))
 
-  def describe_unfinished(self) -> dict | None:
+  def claim(self, name: str, *, source: str) -> bool:
+    return from_writer(lambda: self.held.claim(name, source=source))
+
+  def rival(self, name: str) -> str:
+    return from_writer(lambda: self.held.rival(name))
+
+  def is_done(self) -> bool:
+    def done() -> dict | None:
+      return _to_json(self.held.done) if self.held.is_done() else None
+
+    if self.done is None:
+      self.done = _from_json(
+        self.folder,
+        from_writer(done),
+      )
+    return self.done is not None
+
+  def describe_unfinished(self) -> list[dict]:
     # Every process reads the file itself, the one that process 0 means.
     return from_writer(lambda: self.held.describe_unfinished())
 

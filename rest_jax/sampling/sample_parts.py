@@ -10,7 +10,8 @@ of each problem to 32 has the blocks 0-8 and 8-32, each with parts of its own.
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from rest_jax.artifacts import records, stage_work
 from rest_jax.distributed import multihost
@@ -19,27 +20,45 @@ _KEPT_EVERY = 60  # seconds
 _ADDED_BETWEEN = 32  # samples
 
 
+class Planned(NamedTuple):
+  """A part of a folder.
+
+  Attributes:
+    name: of its file.
+    source: what it is made from.
+    problems: that it holds samples of.
+    indices: of the samples of each problem.
+  """
+
+  name: str
+  source: str
+  problems: Sequence[records.Problem]
+  indices: range
+
+
 @dataclasses.dataclass
 class _Part:
   """A part that is being filled.
 
   Attributes:
-    name: of its file.
-    source: what it is made from.
-    indices: of the samples of each problem.
+    planned: what it will hold.
     missing: samples that are not there yet.
     rows: those that are.
+    began: on the clock, when it was begun.
   """
 
-  name: str
-  source: str
-  indices: range
+  planned: Planned
   missing: int
   rows: list[records.Sample]
+  began: float
 
 
 class OpenParts:
-  """The parts of a folder that are being filled; each is written when whole."""
+  """The parts of a folder that are being filled; each is written when whole.
+
+  Attributes:
+    slowest: the seconds that the slowest part has taken.
+  """
 
   def __init__(self, work: stage_work.Work):
     """Takes over what an earlier attempt has kept.
@@ -54,34 +73,31 @@ class OpenParts:
       (row.problem_id, row.sample_index): row for row in work.unfinished()
     }
     self._kept_at, self._asked = time.monotonic(), 0
+    self.slowest = 0.0
 
   def begin(
     self,
-    name: str,
-    source: str,
+    planned: Planned,
     kept: Sequence[records.Sample],
     missing: Sequence[records.Problem],
-    indices: range,
   ) -> list[tuple[records.Problem, list[int]]]:
     """Begins a part; returns which samples of which problems must be drawn.
 
     Args:
-      name: of its file.
-      source: what it is made from.
+      planned: the part.
       kept: samples of it that are there.
       missing: problems without samples.
-      indices: of the samples of each problem.
     """
     rows, wanted = list(kept), []
     for problem in missing:
-      at = [(problem.id, index) for index in indices]
+      at = [(problem.id, index) for index in planned.indices]
       rows += [self._earlier.pop(key) for key in at if key in self._earlier]
       there = {r.sample_index for r in rows if r.problem_id == problem.id}
-      left = [index for index in indices if index not in there]
+      left = [index for index in planned.indices if index not in there]
       if left:
         wanted.append((problem, left))
     number = sum(len(left) for _, left in wanted)
-    part = _Part(name, source, indices, number, rows)
+    part = _Part(planned, number, rows, time.monotonic())
     if number:
       self._parts.append(part)
       for problem, _ in wanted:
@@ -95,13 +111,14 @@ class OpenParts:
     part = next(
       part
       for part in self._of_problem[row.problem_id]
-      if row.sample_index in part.indices
+      if row.sample_index in part.planned.indices
     )
     part.rows.append(row)
     part.missing -= 1
     if part.missing:
       return False
     self._write(part)
+    self.slowest = max(self.slowest, time.monotonic() - part.began)
     self._parts.remove(part)
     for problem_id in {row.problem_id for row in part.rows}:
       parts = self._of_problem.get(problem_id, [])
@@ -109,16 +126,18 @@ class OpenParts:
         parts.remove(part)
     return True
 
-  def keep(self, *, now: bool = False) -> None:
-    """Keeps the samples of the open parts, if it is time.
+  def keep(self, *, now: bool = False) -> bool:
+    """Keeps the samples of the open parts, if it is time; returns whether.
 
     Args:
       now: it is.
     """
-    if now or self._is_time():
-      rows = [row for part in self._parts for row in part.rows]
-      self._work.keep_unfinished([*rows, *self._earlier.values()])
-      self._kept_at = time.monotonic()
+    if not now and not self._is_time():
+      return False
+    rows = [row for part in self._parts for row in part.rows]
+    self._work.keep_unfinished([*rows, *self._earlier.values()])
+    self._kept_at = time.monotonic()
+    return True
 
   def _is_time(self) -> bool:
     # Clocks differ between hosts: all of them ask that of process 0, and not at
@@ -131,30 +150,36 @@ class OpenParts:
     )
 
   def _write(self, part: _Part) -> None:
-    self._work.write(part.name, in_order(part.rows), source=part.source)
+    name, source, *_ = part.planned
+    self._work.write(name, in_order(part.rows), source=source)
 
 
 def planned(
-  problems: Sequence[records.Problem], size: int, blocks: Sequence[int]
-) -> Iterator[tuple[str, Sequence[records.Problem], range]]:
-  """(name, problems, sample indices) of every part of a folder.
+  problems: Sequence[records.Problem],
+  size: int,
+  blocks: Sequence[int],
+  source: Callable[[Sequence[records.Problem], range], str],
+) -> Iterator[Planned]:
+  """Every part of a folder.
 
   Args:
     problems: of the folder, in order.
     size: problems of a part.
     blocks: ascending; where each block of sample indices begins, and the end.
+    source: of a part with these problems and sample indices.
   """
   chunks = [problems[i : i + size] for i in range(0, len(problems), size)]
   for low, high in zip(blocks, blocks[1:], strict=False):
     for number, chunk in enumerate(chunks):
       name = records.part_name(number, len(chunks), first_sample=low)
-      yield name, chunk, range(low, high)
+      indices = range(low, high)
+      yield Planned(name, source(chunk, indices), chunk, indices)
 
 
-def counts(work: stage_work.Work) -> tuple[dict[str, int], int]:
-  """(samples by finish reason, tokens) of all parts."""
+def counts(work: stage_work.Work) -> tuple[dict[str, int], dict[str, int]]:
+  """(samples by finish reason, tokens by part) of all parts."""
   reasons: dict[str, int] = {}
-  total = 0
+  tokens = {}
   for row in work.parts():
     table = records.read_part(
       work.folder / row['name'],
@@ -166,8 +191,8 @@ def counts(work: stage_work.Work) -> tuple[dict[str, int], int]:
       reasons[entry['values']] = (
         reasons.get(entry['values'], 0) + (entry['counts'])
       )
-    total += len(table['logprobs'].combine_chunks().values)
-  return reasons, total
+    tokens[row['name']] = len(table['logprobs'].combine_chunks().values)
+  return reasons, tokens
 
 
 def in_order(rows: Sequence[records.Sample]) -> list[records.Sample]:

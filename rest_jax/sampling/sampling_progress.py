@@ -57,9 +57,11 @@ class Progress(Watch):
 
   def begin(self, words: str) -> None:
     """Names what is sampled next: a stream, and the task and split."""
-    self._words, self._rate, self._first = words, '', None
     self._done, self._drawn = self._done + round(self._drawn[0]), (0, 0)
-    self.there(0)
+    again, self._words = words == self._words, words
+    self._rate, self._first = '', None
+    if not again:
+      self.there(0)
 
   def there(self, samples: int) -> None:
     """So many samples need not be drawn."""
