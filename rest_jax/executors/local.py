@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import selectors
+import shlex
 import signal
 import subprocess
 import sys
@@ -147,7 +148,7 @@ class LocalExecutor:
     ]
     with self._log(job) as log:
       self._log_start = log.tell()
-      log.write(f'$ {" ".join(command)}\n'.encode())
+      log.write(f'$ {shlex.join(command)}\n'.encode())
       log.flush()
       self._child = subprocess.Popen(
         command,
