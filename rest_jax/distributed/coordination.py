@@ -13,6 +13,7 @@ and names its number. A process that lives but does not answer is named here:
 whoever waits for it longer than `limit` seconds raises PeerError.
 """
 
+import atexit
 import functools
 import json
 import os
@@ -34,6 +35,7 @@ _POLL_MS = 2000  # between two looks at whether another process has failed
 # The longest that a sound process is silent between two calls is a compilation
 # of minutes, the loading of a large checkpoint, or the grading of D_val.
 LIMIT_SECONDS = 3600.0
+LINGER_SECONDS = 2.0
 LIMIT_NAME = 'REST_JAX_PROCESS_TIMEOUT_SECONDS'
 
 
@@ -237,14 +239,24 @@ class Watchdog:
     self._service, self._client = service, client
     self._limit, self._poll, self._end = limit, poll, end
     self._thread = threading.Thread(target=self._watch, daemon=True)
+    self._stop = threading.Event()
 
   def start(self) -> None:
-    """Watches from now on, until the process ends."""
+    """Watches from now on, until `stop` or the end of the process."""
     self._thread.start()
+
+  def stop(self) -> None:
+    """Watches no longer.
+
+    To be called before the interpreter ends: it kills threads, and one that is
+    within the client then takes the process along, whatever its exit code.
+    """
+    self._stop.set()
+    self._thread.join()
 
   def _watch(self) -> None:
     seen, since = -1, time.monotonic()
-    while True:
+    while not self._stop.is_set():
       calls = self._service.calls
       silent = time.monotonic() - since
       if calls != seen:
@@ -261,7 +273,7 @@ class Watchdog:
         print(self._message(seen), file=sys.stderr, flush=True)
         self._end(self.EXIT_CODE)
         return
-      time.sleep(self._poll)
+      self._stop.wait(self._poll)
 
   def _message(self, calls: int) -> str:
     """Says which processes made the fewest calls."""
@@ -297,5 +309,26 @@ def service() -> Service:
   result = Service(client, index, count, limit)
   failures.session = result
   # Whoever waits in `Service` can say more: it comes first.
-  Watchdog(result, client, limit + 60.0).start()
+  watchdog = Watchdog(result, client, limit + 60.0)
+  watchdog.start()
+  atexit.register(watchdog.stop)
+  if distributed.global_state.service is not None:
+    server = _Lingering(distributed.global_state.service)
+    distributed.global_state.service = server
   return result
+
+
+class _Lingering:
+  """The coordination service, which process 0 keeps a moment longer.
+
+  All processes wait for each other when they end. Process 0 may be told first
+  that all have come; were the service to go at once, the others' clients would
+  take that for a failure and abort.
+  """
+
+  def __init__(self, service: Any):
+    self._service = service
+
+  def shutdown(self) -> None:
+    time.sleep(LINGER_SECONDS)
+    self._service.shutdown()

@@ -4,6 +4,7 @@ import concurrent.futures
 import random
 import threading
 import time
+from unittest import mock
 
 import pytest
 
@@ -185,6 +186,25 @@ def test_a_job_that_stands_still_is_ended_and_the_last_named(capfd):
   told = capfd.readouterr().err
   assert 'after 0 exchanges: process 1 on host' in told
   assert 'process 0 on host' not in told
+
+
+def test_a_watchdog_that_was_stopped_calls_the_client_no_more():
+  store = Store()
+  service = coordination.Service(store, 0, 1, 20.0)
+  watchdog = coordination.Watchdog(service, store, 20.0, poll=60.0)
+  watchdog.start()
+  watchdog.stop()  # though it sleeps
+  assert not watchdog._thread.is_alive()
+
+
+def test_the_service_outlives_its_own_processs_end_for_a_moment(monkeypatch):
+  ended, now = [], [0.0]
+  monkeypatch.setattr(
+    coordination.time, 'sleep', lambda s: now.__setitem__(0, now[0] + s)
+  )
+  real = mock.Mock(shutdown=lambda: ended.append(now[0]))
+  coordination._Lingering(real).shutdown()
+  assert ended == [coordination.LINGER_SECONDS] and ended[0] > 0
 
 
 def test_a_process_that_makes_calls_is_not_ended():
