@@ -10,8 +10,13 @@ os.environ.setdefault('JAX_NUMPY_RANK_PROMOTION', 'raise')
 # gcsfs looks for no credentials, and for no other kinds of buckets by gRPC.
 os.environ['FSSPEC_GS'] = '{"token": "anon"}'
 os.environ['GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT'] = 'false'
-# Meshes are simulated: eight devices on one CPU.
-os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
+# Meshes are simulated: eight devices on one CPU. Most of the tests' time is
+# spent on compiling, a third of that on LLVM's passes, which are not ours to
+# test; `.ci/run` has them once, in the tests with the other Python.
+os.environ.setdefault(
+  'XLA_FLAGS',
+  '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0',
+)
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # A checkout tests its own code, installed or not.

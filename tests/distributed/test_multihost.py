@@ -111,7 +111,8 @@ def start(root, stage, folder, count, script=SCRIPT):
       'JAX_PLATFORMS': 'cpu',
       'JAX_COMPILATION_CACHE_DIR': os.fspath(folder.parent / 'xla'),
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={2 // count}',
+      'XLA_FLAGS': f'--xla_force_host_platform_device_count={2 // count}'
+      ' --xla_backend_optimization_level=0',
     }
     if count > 1:
       environment |= {

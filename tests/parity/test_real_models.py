@@ -58,6 +58,14 @@ def words(path, length):
   return np.asarray(ids[:length])[None]
 
 
+@pytest.fixture
+def _read_once(monkeypatch):
+  """transformers opens a file three times, and each takes half a minute."""
+  gguf = importlib.import_module('gguf')
+  monkeypatch.setattr(gguf, 'GGUFReader', functools.cache(gguf.GGUFReader))
+
+
+@pytest.mark.usefixtures('_read_once')
 @pytest.mark.parametrize('name', REAL)
 def test_logits_are_those_of_transformers(name):
   package, find, length = REAL[name]
