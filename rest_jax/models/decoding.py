@@ -28,8 +28,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rest_jax.distributed import partitioning
 from rest_jax.distributed.partitioning import constrain
-from rest_jax.models import attention, network, rotary
+from rest_jax.models import (
+  architecture,
+  attention,
+  decode_attention,
+  network,
+  rotary,
+)
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.block import Block
 
@@ -228,6 +235,14 @@ def step(
   start_GN = context.prompt_lengths_G[:, None] + context.suffix_lengths_GN
   positions_GN = start_GN + place
   turns = rotary.turns(config, positions_GN)
+  platform = partitioning.platform()
+  fused = architecture.attention_on(platform, config.attention) == 'splash'
+  lengths = decode_attention.Lengths(
+    jnp.asarray(_start(context.prefix)),
+    context.question_lengths_G,
+    context.suffix_lengths_GN,
+    place,
+  )
   sight = attention.Sight(config, positions_GN)
   masks = {
     kind: [
@@ -247,6 +262,7 @@ def step(
       sight.mask(kind, start_GN, place + 1, _places(chunk)),
     ]
     for kind in turns
+    if not fused
   }
 
   def layer(kind, x_GND, weights_here, question, suffix, chunk, *prefix):
@@ -257,6 +273,15 @@ def step(
         write(chunk[0], k_GNKE[..., None], place, axis=4),
         write(chunk[1], v_GNKE[:, :, :, None], place, axis=3),
       )
+      if fused:
+        out_GNKRE = decode_attention.cached(
+          config,
+          kind,
+          q_GNKRE,
+          prefix[0] if prefix else None,
+          *(question, suffix, new, lengths),
+        )
+        return out_GNKRE, new
       parts = [*prefix, question, suffix, new]
       return attention.cached(config, q_GNKRE, parts, masks[kind]), new
 

@@ -16,8 +16,10 @@ The last line is JSON:
     collectives              by kind: number in a step
     copies_mib               by the largest copy instructions of the loop
 
-Every figure is the compiler's estimate, never a measurement. Custom calls have
-no estimate of their own and are named.
+Every figure is the compiler's estimate, never a measurement. It has none for
+kernels (custom calls), which are counted at the larger of their bytes at the
+memory's bandwidth and their operations at the chip's peak; and none for copies
+to the chip that go on beside the products, whose bytes are printed.
 """
 
 import argparse
@@ -40,67 +42,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from rest_jax import preflight
+from rest_jax.config import gin_parser
 from rest_jax.distributed import partitioning
 from rest_jax.models import decoding
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import decode_programs, streams, token_choice
 
-# Hertz and bytes a second of one chip (public specifications).
+# Hertz, bytes and bfloat16 operations a second of a chip (public figures).
 CHIPS = {
-  'v5e': (1.5e9, 819e9),
-  'v5p': (1.75e9, 2765e9),
-  'v6e': (1.75e9, 1640e9),
-}
-MODELS = {
-  'llama3_8b': dict(
-    vocab_size=128256,
-    num_layers=32,
-    embed_dim=4096,
-    num_heads=32,
-    num_kv_heads=8,
-    head_dim=128,
-    mlp_dim=14336,
-    rope_theta=500_000.0,
-    tie_embeddings=False,
-  ),
-  'gemma2_9b': dict(
-    vocab_size=256_000,
-    num_layers=42,
-    embed_dim=3584,
-    num_heads=16,
-    num_kv_heads=8,
-    head_dim=256,
-    mlp_dim=14336,
-    activation='gelu',
-    layer_pattern=('local', 'global'),
-    window=4096,
-    query_pre_attn_scalar=256.0,
-    attention_soft_cap=50.0,
-    logit_soft_cap=30.0,
-    post_norms=True,
-    norm_offset=1.0,
-    scale_embeddings=True,
-  ),
-  'llama3_70b': dict(
-    vocab_size=128256,
-    num_layers=80,
-    embed_dim=8192,
-    num_heads=64,
-    num_kv_heads=8,
-    head_dim=128,
-    mlp_dim=28672,
-    rope_theta=500_000.0,
-    tie_embeddings=False,
-  ),
+  'v5e': (1.5e9, 819e9, 197e12),
+  'v5p': (1.75e9, 2765e9, 459e12),
+  'v6e': (1.75e9, 1640e9, 918e12),
 }
 
 
 def arguments() -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--topology', default='v5e:2x4')
-  parser.add_argument('--model', default='llama3_8b', choices=MODELS)
+  parser.add_argument('--model', default='llama3_8b', help='of gin/models')
   parser.add_argument('--loop', default='unroll')
+  parser.add_argument('--attention', default='splash', help='or einsum')
   parser.add_argument('--tensor', type=int, help='default: all chips')
   parser.add_argument('--layers', type=int, help="default: the model's own")
   for flag, default in {
@@ -248,14 +210,19 @@ def chip_bytes(tree) -> int:
   return total
 
 
+KERNEL = 'custom_call_target="tpu_custom_call"'
+_DTYPES = {'bf16': 'bfloat16', 'f32': 'float32', 's32': 'int32', 's8': 'int8'}
+
+
 @dataclasses.dataclass
 class Program:
   """The compiled text, by computations."""
 
   computations: dict[str, list[str]]
+  chip: tuple[float, float, float]  # of CHIPS
 
   @classmethod
-  def read(cls, text: str) -> 'Program':
+  def read(cls, text: str, chip: tuple[float, float, float]) -> 'Program':
     found, name = {}, None
     for line in text.splitlines():
       if line and not line[0].isspace():
@@ -265,7 +232,7 @@ class Program:
           found[name] = []
       elif name and ' = ' in line:
         found[name].append(line)
-    return cls(found)
+    return cls(found, chip)
 
   def cycles(self, name: str, pick) -> float:
     """Of a computation: its own instructions, and what they call.
@@ -278,7 +245,33 @@ class Program:
     for line in self.computations[name]:
       if match := re.search(r'"estimated_cycles":"(\d+)"', line):
         total += int(match[1])
+      if KERNEL in line:
+        total += self._of_kernel(line)
       total += self._called(line, pick)
+    return total
+
+  def _of_kernel(self, line: str) -> float:
+    """A kernel at the larger of its bytes and its operations, at full speed."""
+    hertz, bandwidth, peak = self.chip
+    cost = re.search(r'"cost_estimate":\{[^}]*\}', line)
+    if cost is None:
+      raise SystemExit(f'a kernel without a cost: {line[:200]}')
+    flops, moved = (
+      float(re.search(rf'"{name}":"?(\d+)', cost[0])[1])
+      for name in ('flops', 'bytes_accessed')
+    )
+    return hertz * max(moved / bandwidth, flops / peak)
+
+  def prefetched(self, name: str) -> float:
+    """Bytes that a computation has copied to the chip beside its products."""
+    total = 0
+    for line in self.computations[name]:
+      if ' copy-start(' not in line and ' slice-start(' not in line:
+        continue
+      match = re.search(r'= \((\w+)\[([\d,]*)\][^ ]*S\(1\)', line)
+      if match:
+        sizes = [int(n) for n in match[2].split(',') if n]
+        total += int(np.prod(sizes)) * jnp.dtype(_DTYPES[match[1]]).itemsize
     return total
 
   def _called(self, line: str, pick) -> float:
@@ -322,16 +315,17 @@ class Program:
 
 def main() -> None:
   args = arguments()
-  fields = dict(MODELS[args.model])
-  if args.layers:
-    fields['num_layers'] = args.layers
-  length = args.prefix + args.question + args.new
-  model = DecoderConfig(
-    **fields,
-    max_length=length,
+  _, bound = gin_parser.parse(
+    'preflight', gin_files=[f'models/{args.model}.gin']
+  )
+  model = dataclasses.replace(
+    bound['model'],
+    **({'num_layers': args.layers} if args.layers else {}),
+    max_length=args.prefix + args.question + args.new,
     dtype='bfloat16',
     param_dtype='bfloat16',
     decode_loop=args.loop,
+    attention=args.attention,
   )
   devices = preflight.topology_devices(args.topology, 1)
   tensor = args.tensor or len(devices)
@@ -346,12 +340,12 @@ def main() -> None:
   if args.hlo:
     with open(args.hlo, 'w') as file:
       file.write(text)
-  read = Program.read(text)
+  read = Program.read(text, CHIPS[args.topology.partition(':')[0]])
   body = read.loop()
   # Limits that nobody asks for cost nothing.
   pick = min if args.top_p == 1 and args.top_k <= 64 else max
   cycles = read.cycles(body, pick)
-  hertz, bandwidth = CHIPS[args.topology.partition(':')[0]]
+  hertz, bandwidth, _ = read.chip
   looked_up = model.vocab_size * model.embed_dim * 2 // tensor
   least = chip_bytes(inputs[:4]) - (0 if model.tie_embeddings else looked_up)
   minimum = least / bandwidth * hertz
@@ -390,6 +384,7 @@ def main() -> None:
         'cycles': round(cycles),
         'minimum': round(minimum),
         'ratio': round(cycles / minimum, 2),
+        'prefetched_mib': round(read.prefetched(body) / 2**20, 1),
         'hbm_gib': round(needed['total'] / 2**30, 2),
         'temporary_gib': round(needed['temporary'] / 2**30, 2),
         'compile_cpu_s': round(seconds, 1),

@@ -1,0 +1,362 @@
+"""Attention of a decode step by a kernel for TPUs: one pass over the caches.
+
+It computes what attention.cached does, and differs from it by rounding alone.
+For each group and key head the queries of all lanes are one matrix, which is
+multiplied with the chunk, the prefix and the question, and then with one block
+of the lanes' suffixes after the other, in one running softmax. No score leaves
+the chip. Blocks that no lane of the group has written yet are neither fetched
+nor multiplied; what is skipped would have had weights of exactly 0.
+
+In a block of suffixes the matrix of all lanes is multiplied with each lane's
+keys, and each lane's own rows are picked: a few rows more cost a systolic array
+nothing, where slices of four rows would have to be moved about.
+
+Dimensions as in decoding.py; H = N x R rows of queries of a key head.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import pallas as pl
+
+from rest_jax.distributed import partitioning
+from rest_jax.models import attention
+from rest_jax.models.architecture import DecoderConfig, LayerKind
+
+_SUFFIX_BLOCKS = (512, 256, 128)  # tokens of each lane that are fetched at once
+_NEVER = -1e30  # a masked score; attention.py
+
+
+class Lengths(NamedTuple):
+  """How many tokens of each cache count, int32.
+
+  Attributes:
+    prefix: () of all groups.
+    question_G: of each group.
+    suffix_GN: of each lane.
+    place: () in the chunk, of the newest token.
+  """
+
+  prefix: jax.Array
+  question_G: jax.Array
+  suffix_GN: jax.Array
+  place: jax.Array
+
+
+def cached(
+  config: DecoderConfig,
+  kind: LayerKind,
+  q_GNKRE: jax.Array,
+  prefix: attention.KeysValues | None,
+  question: attention.KeysValues,
+  suffix: attention.KeysValues,
+  chunk: attention.KeysValues,
+  lengths: Lengths,
+  *,
+  interpret: bool = False,
+) -> jax.Array:
+  """The newest tokens of all lanes attend to all that was fed before.
+
+  On a mesh each device computes its own groups and heads, without
+  communication.
+
+  Args:
+    config: of the network.
+    kind: of the layer: a local one sees the last `window` tokens.
+    q_GNKRE: queries, already rotated.
+    prefix: keys (K, E, P) and values (K, P, E), if there is one.
+    question: keys (G, K, E, Q) and values (G, K, Q, E).
+    suffix: keys (G, N, K, E, T) and values (G, N, K, T, E).
+    chunk: keys (G, N, K, E, C) and values (G, N, K, C, E), the newest tokens'
+      own included.
+    lengths: of these.
+    interpret: whether to run the kernel's program on any device, slowly: for
+      tests.
+
+  Returns:
+    (G, N, K, R, E) in the dtype of the queries.
+
+  Raises:
+    ConfigurationError: the mesh does not divide the groups or the heads.
+  """
+  attend = functools.partial(
+    _on_one_device, config=config, kind=kind, interpret=interpret
+  )
+  arrays = [q_GNKRE, *(prefix or ()), *question, *suffix, *chunk]
+  mesh = partitioning.in_use()
+  if mesh is not None and mesh.size > 1:
+    of_group = ('group', 'kv_heads', None, None)
+    of_lane = ('group', 'lane', 'kv_heads', None, None)
+    names = [
+      of_lane,
+      *([('kv_heads', None, None)] * (2 if prefix else 0)),
+      *([of_group] * 2),
+      *([of_lane] * 4),
+    ]
+    specs = [
+      partitioning.spec(n, array.shape, mesh, 'a cache')
+      for n, array in zip(names, arrays, strict=True)
+    ]
+    none = jax.sharding.PartitionSpec()
+    groups = jax.sharding.PartitionSpec(specs[0][0])
+    attend = jax.shard_map(
+      attend,
+      mesh=mesh,
+      in_specs=(Lengths(none, groups, groups, none), *specs),
+      out_specs=specs[0],
+      check_vma=False,  # as in splash.py
+    )
+  return attend(lengths, *arrays)
+
+
+def _on_one_device(
+  lengths: Lengths,
+  q_GNKRE: jax.Array,
+  *caches: jax.Array,
+  config: DecoderConfig,
+  kind: LayerKind,
+  interpret: bool,
+) -> jax.Array:
+  """`cached` for the groups and heads of one device."""
+  from jax.experimental.pallas import tpu as pltpu
+
+  *shared, suffix_keys, suffix_values, chunk_keys, chunk_values = caches
+  G, N, K, R, E = q_GNKRE.shape
+  T, C = suffix_keys.shape[-1], chunk_keys.shape[-1]
+  block = next((b for b in _SUFFIX_BLOCKS if T % b == 0), T)
+  blocks = T // block
+  scale = attention.scale(config)
+  # In float32: a scale that bfloat16 rounds would shift all scores alike.
+  q_GNKRE = (q_GNKRE.astype(jnp.float32) * scale).astype(q_GNKRE.dtype)
+  q_GKHE = q_GNKRE.transpose(0, 2, 1, 3, 4).reshape(G, K, N * R, E)
+
+  def of_lanes(keys_or_values):  # (G, N, K, C, E) as one matrix for all lanes
+    return keys_or_values.transpose(0, 2, 1, 3, 4).reshape(G, K, N * C, E)
+
+  last_G = jnp.maximum(-(-lengths.suffix_GN.max(axis=1) // block) - 1, 0)
+  scalars = [
+    jnp.reshape(lengths.prefix, 1),
+    lengths.question_G,
+    lengths.suffix_GN,
+    jnp.reshape(lengths.place, 1),
+    last_G,
+  ]
+  scalars = [scalar.astype(jnp.int32) for scalar in scalars]
+
+  def fixed(*shape):
+    return pl.BlockSpec(shape, lambda k, g, s, *_: (k, 0, 0))
+
+  def of_group(*shape):
+    return pl.BlockSpec(shape, lambda k, g, s, *_: (g, k, 0, 0))
+
+  def newest(s, g, scalars):
+    return jnp.minimum(s, scalars[4][g])  # the block before is there already
+
+  own = pl.BlockSpec(
+    (1, N, 1, E, block),
+    lambda k, g, s, *scalars: (g, 0, k, 0, newest(s, g, scalars)),
+  )
+  own_values = pl.BlockSpec(
+    (1, N, 1, block, E),
+    lambda k, g, s, *scalars: (g, 0, k, newest(s, g, scalars), 0),
+  )
+  makers = [fixed, fixed, of_group, of_group][-len(shared) :]
+  arrays = [
+    q_GKHE,
+    of_lanes(chunk_keys.swapaxes(-1, -2)),
+    of_lanes(chunk_values),
+    *shared,
+    suffix_keys,
+    suffix_values,
+  ]
+  specs = [
+    of_group(1, 1, N * R, E),
+    of_group(1, 1, N * C, E),
+    of_group(1, 1, N * C, E),
+    *(
+      make(*((1,) * (array.ndim - 2)), *array.shape[-2:])
+      for make, array in zip(makers, shared, strict=True)
+    ),
+    own,
+    own_values,
+  ]
+  moved = sum(array.size * array.dtype.itemsize for array in arrays)
+  places = sum(a.shape[-1] for a in shared[::2]) + N * C + N * T
+  out_GKHE = pl.pallas_call(
+    functools.partial(
+      _kernel,
+      lanes=N,
+      has_prefix=len(shared) == 4,
+      window=config.window if kind == 'local' else None,
+      cap=config.attention_soft_cap,
+      precision=_precision(config, q_GNKRE.dtype),
+    ),
+    grid_spec=pltpu.PrefetchScalarGridSpec(
+      num_scalar_prefetch=len(scalars),
+      # The prefix of a head stays where it is while the groups pass by.
+      grid=(K, G, blocks),
+      in_specs=specs,
+      out_specs=of_group(1, 1, N * R, E),
+      scratch_shapes=[
+        pltpu.VMEM((N * R, 128), jnp.float32),
+        pltpu.VMEM((N * R, 128), jnp.float32),
+        pltpu.VMEM((N * R, E), jnp.float32),
+      ],
+    ),
+    out_shape=jax.ShapeDtypeStruct((G, K, N * R, E), q_GNKRE.dtype),
+    cost_estimate=pl.CostEstimate(
+      flops=4 * G * K * N * R * E * places,
+      bytes_accessed=moved + q_GKHE.size * q_GKHE.dtype.itemsize,
+      transcendentals=G * K * N * R * places // N,
+    ),
+    compiler_params=pltpu.CompilerParams(
+      dimension_semantics=('arbitrary',) * 3,
+      vmem_limit_bytes=_vmem_bytes(specs, q_GKHE.dtype.itemsize),
+    ),
+    interpret=interpret,
+  )(*scalars, *arrays)
+  return out_GKHE.reshape(G, K, N, R, E).transpose(0, 2, 1, 3, 4)
+
+
+def _vmem_bytes(specs, itemsize: int) -> int:
+  """Room for two of each block, padded to tiles, and as much for scores."""
+  padded = 0
+  for spec in specs:
+    *leading, rows, columns = spec.block_shape
+    padded += (
+      int(np.prod(leading)) * -(-rows // 16) * 16 * -(-columns // 128) * 128
+    )
+  return max(32 << 20, 3 * padded * itemsize + (8 << 20))
+
+
+def _precision(config: DecoderConfig, dtype: Any) -> jax.lax.Precision:
+  # The products of bfloat16 have one precision, as in splash.py.
+  if dtype == jnp.bfloat16:
+    return jax.lax.Precision.DEFAULT
+  return jax.lax.Precision(config.matmul_precision)
+
+
+def _kernel(
+  prefix_ref,
+  question_ref,
+  suffix_ref,
+  place_ref,
+  last_ref,
+  q_ref,
+  chunk_keys_ref,
+  chunk_values_ref,
+  *refs,
+  lanes: int,
+  has_prefix: bool,
+  window: int | None,
+  cap: float | None,
+  precision: jax.lax.Precision,
+):
+  """One group and key head with one block of suffixes.
+
+  The first five arguments are `Lengths` and the number of the last block that
+  each group needs, in scalar memory.
+  """
+  *shared, suffix_keys_ref, suffix_values_ref, out_ref, top, total, acc = refs
+  g, s = pl.program_id(1), pl.program_id(2)
+  q_HE = q_ref[0, 0]
+  rows = q_HE.shape[0]
+  lane_H1 = jax.lax.broadcasted_iota(jnp.int32, (rows, 1), 0) // (rows // lanes)
+  own_H1 = jnp.zeros((rows, 1), jnp.int32)
+  for n in range(lanes):
+    own_H1 = jnp.where(lane_H1 == n, suffix_ref[g, n], own_H1)
+  prompt = prefix_ref[0] + question_ref[g]
+  newest_H1 = prompt + own_H1 + place_ref[0]  # positions of the queries
+
+  def product(a, b, contracted):
+    return jax.lax.dot_general(
+      a,
+      b,
+      (contracted, ((), ())),
+      precision=precision,
+      preferred_element_type=jnp.float32,
+    )
+
+  def update(scores_HS, seen_HS, positions_HS, values_of):
+    """Goes on with the softmax: `values_of` multiplies weights and values."""
+    if cap is not None:
+      scores_HS = cap * jnp.tanh(scores_HS / cap)
+    if window is not None:
+      seen_HS &= positions_HS > newest_H1 - window
+    scores_HS = jnp.where(seen_HS, scores_HS, _NEVER)
+    before_H1 = top[:, :1]
+    top_H1 = jnp.maximum(before_H1, scores_HS.max(axis=1, keepdims=True))
+    weights_HS = jnp.exp(scores_HS - top_H1)
+    share_H1 = jnp.exp(before_H1 - top_H1)
+    total_H1 = share_H1 * total[:, :1] + weights_HS.sum(axis=1, keepdims=True)
+    acc[...] = share_H1 * acc[...] + values_of(weights_HS)
+    top[...] = jnp.broadcast_to(top_H1, top.shape)
+    total[...] = jnp.broadcast_to(total_H1, total.shape)
+
+  def places(count):
+    return jax.lax.broadcasted_iota(jnp.int32, (rows, count), 1)
+
+  def values_of(values_SE):
+    return lambda weights_HS: product(
+      weights_HS.astype(values_SE.dtype), values_SE, ((1,), (0,))
+    )
+
+  @pl.when(s == 0)
+  def _():
+    top[...] = jnp.full(top.shape, _NEVER, jnp.float32)
+    total[...] = jnp.zeros(total.shape, jnp.float32)
+    acc[...] = jnp.zeros(acc.shape, jnp.float32)
+    # The chunk first: every query sees itself there, so that from then on a
+    # masked score beside the greatest one has a weight of 0.
+    size = chunk_keys_ref.shape[2] // lanes
+    place_HS = places(size * lanes)
+    within_HS = place_HS % size
+    update(
+      product(q_HE, chunk_keys_ref[0, 0], ((1,), (1,))),
+      (place_HS // size == lane_H1) & (within_HS <= place_ref[0]),
+      prompt + own_H1 + within_HS,
+      values_of(chunk_values_ref[0, 0]),
+    )
+    if has_prefix:
+      keys_ref, values_ref = shared[:2]
+      place_HS = places(keys_ref.shape[2])
+      update(
+        product(q_HE, keys_ref[0], ((1,), (0,))),
+        place_HS < prefix_ref[0],
+        place_HS,
+        values_of(values_ref[0]),
+      )
+    keys_ref, values_ref = shared[-2:]
+    place_HS = places(keys_ref.shape[3])
+    update(
+      product(q_HE, keys_ref[0, 0], ((1,), (0,))),
+      place_HS < question_ref[g],
+      prefix_ref[0] + place_HS,
+      values_of(values_ref[0, 0]),
+    )
+
+  size = suffix_keys_ref.shape[4]
+
+  @pl.when(s <= last_ref[g])
+  def _():
+    scores_HS = jnp.zeros((rows, size), jnp.float32)
+    for n in range(lanes):
+      of_lane = product(q_HE, suffix_keys_ref[0, n, 0], ((1,), (0,)))
+      scores_HS = jnp.where(lane_H1 == n, of_lane, scores_HS)
+    place_HS = s * size + places(size)
+
+    def of_own_values(weights_HS):
+      out_HE = jnp.zeros(acc.shape, jnp.float32)
+      for n in range(lanes):
+        of_lane = values_of(suffix_values_ref[0, n, 0])(weights_HS)
+        out_HE = jnp.where(lane_H1 == n, of_lane, out_HE)
+      return out_HE
+
+    update(scores_HS, place_HS < own_H1, prompt + place_HS, of_own_values)
+
+  @pl.when(s == pl.num_programs(2) - 1)
+  def _():
+    out_ref[0, 0] = (acc[...] / total[:, :1]).astype(out_ref.dtype)

@@ -1,0 +1,220 @@
+"""The kernel of a decode step, interpreted, against attention in numpy."""
+
+import functools
+
+import cached_decoding
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_networks
+import tiny_run
+
+from rest_jax.distributed import partitioning
+from rest_jax.models import architecture, decode_attention
+
+G, N, K, R, E = 4, 3, 2, 2, 8
+P, Q, T, C = 32, 16, 384, 16  # 384: three blocks of suffixes
+
+
+def drawn(seed, dtype=jnp.float32, places=(P, Q, T, C)):
+  """Queries, and keys and values of all parts; place 5 of the chunk is new."""
+  draw = np.random.default_rng(seed)
+
+  def normal(*shape):
+    return jnp.asarray(draw.normal(size=shape), dtype)
+
+  def part(*leading, length):
+    return normal(*leading, E, length), normal(*leading, length, E)
+
+  p, q, t, c = places
+  return normal(G, N, K, R, E), [
+    part(K, length=p),
+    part(G, K, length=q),
+    part(G, N, K, length=t),
+    part(G, N, K, length=c),
+  ]
+
+
+def lengths(suffix):
+  return decode_attention.Lengths(
+    jnp.asarray(29),
+    jnp.asarray([16, 1, 9, 0]),
+    jnp.asarray(suffix),
+    jnp.asarray(5),
+  )
+
+
+# Of the lanes of each group: none, up to a block, in the last block, all.
+SUFFIX = [[0, 0, 0], [16, 128, 0], [368, 16, 144], [384, 384, 384]]
+
+
+def by_hand(config, kind, q, parts, has_prefix, here):
+  """(G, N, K, R, E), float64: each query over the tokens that it sees."""
+  arrays = [[np.asarray(a, np.float64) for a in part] for part in parts]
+  q = np.asarray(q, np.float64)
+  out = np.zeros(q.shape)
+  prefix = int(here.prefix) if has_prefix else 0
+  for g, n, k, r in np.ndindex(*q.shape[:4]):
+    question, suffix = int(here.question_G[g]), int(here.suffix_GN[g, n])
+    number = int(here.place) + 1
+    seen = [
+      (arrays[0], k, prefix),
+      (arrays[1], (g, k), question),
+      (arrays[2], (g, n, k), suffix),
+      (arrays[3], (g, n, k), number),
+    ]
+    keys = np.concatenate([kv[0][at][:, :m].T for kv, at, m in seen])
+    values = np.concatenate([kv[1][at][:m] for kv, at, m in seen])
+    scores = keys @ q[g, n, k, r] / np.sqrt(E)
+    if config.attention_soft_cap is not None:
+      cap = config.attention_soft_cap
+      scores = cap * np.tanh(scores / cap)
+    if kind == 'local':
+      scores, values = scores[-config.window :], values[-config.window :]
+    weights = np.exp(scores - scores.max())
+    out[g, n, k, r] = weights @ values / weights.sum()
+  return out
+
+
+def config(**fields):
+  return small_networks.network(
+    **{'num_heads': K * R, 'num_kv_heads': K, 'head_dim': E} | fields
+  )
+
+
+@pytest.mark.parametrize('has_prefix', [True, False])
+@pytest.mark.parametrize('cap', [None, 2.0])
+@pytest.mark.parametrize('window', [None, 7, 40, 400])
+def test_each_lane_attends_to_what_was_fed_to_it(has_prefix, cap, window):
+  kind = 'global' if window is None else 'local'
+  model = config(
+    attention_soft_cap=cap,
+    **({} if window is None else {'layer_pattern': (kind,), 'window': window}),
+  )
+  q, parts = drawn(0)
+  here = lengths(SUFFIX)
+  if not has_prefix:
+    here = here._replace(prefix=jnp.asarray(0))
+  got = decode_attention.cached(
+    model,
+    kind,
+    q,
+    parts[0] if has_prefix else None,
+    *parts[1:],
+    here,
+    interpret=True,
+  )
+  expected = by_hand(model, kind, q, parts, has_prefix, here)
+  np.testing.assert_allclose(got, expected, atol=2e-6)
+
+
+def test_bfloat16_products_are_summed_in_float32():
+  q, parts = drawn(1, jnp.bfloat16)
+  got = decode_attention.cached(
+    config(dtype='bfloat16'),
+    'global',
+    q,
+    *parts,
+    lengths(SUFFIX),
+    interpret=True,
+  )
+  assert got.dtype == jnp.bfloat16
+  expected = by_hand(config(), 'global', q, parts, True, lengths(SUFFIX))
+  # Queries, weights and the result are rounded to 8 bits, sums are not.
+  np.testing.assert_allclose(np.asarray(got, np.float64), expected, atol=2e-2)
+
+
+def test_what_lies_behind_the_lengths_changes_no_bit():
+  q, parts = drawn(2)
+  here = lengths(SUFFIX)
+  attend = functools.partial(
+    decode_attention.cached, config(), 'global', q, interpret=True
+  )
+  expected = attend(*parts, here)
+  prefix, question, suffix, chunk = (
+    [np.array(array) for array in part] for part in parts
+  )
+  for keys, values, length in [(*prefix, 29), (*chunk, 6)]:
+    keys[..., length:] = 1e4
+    values[..., length:, :] = 1e4
+  for g in range(G):
+    question[0][g, ..., int(here.question_G[g]) :] = 1e4
+    question[1][g, :, int(here.question_G[g]) :] = 1e4
+    for n in range(N):
+      suffix[0][g, n, ..., SUFFIX[g][n] :] = 1e4
+      suffix[1][g, n, :, SUFFIX[g][n] :] = 1e4
+  got = attend(prefix, question, suffix, chunk, here)
+  np.testing.assert_array_equal(got, expected)
+
+
+def test_a_lane_does_not_depend_on_how_far_its_neighbours_are():
+  # They decide how many blocks are fetched.
+  q, parts = drawn(3)
+  attend = functools.partial(
+    decode_attention.cached, config(), 'global', q, *parts, interpret=True
+  )
+  near = attend(lengths([[16, 0, 0]] * G))
+  far = attend(lengths([[16, 384, 160]] * G))
+  np.testing.assert_array_equal(near[:, 0], far[:, 0])
+
+
+@pytest.mark.parametrize('axes', [(1, 4, 2), (2, 2, 2)])
+def test_a_mesh_computes_the_same(axes):
+  q, parts = drawn(4)
+  here = lengths(SUFFIX)
+  expected = decode_attention.cached(
+    config(), 'global', q, *parts, here, interpret=True
+  )
+  names = dict(zip(('data', 'fsdp', 'tensor'), axes, strict=True))
+  mesh = partitioning.make_mesh(partitioning.MeshConfig(**names))
+
+  @jax.jit
+  def attend(q, parts, here):
+    with partitioning.use(mesh):
+      return decode_attention.cached(
+        config(), 'global', q, *parts, here, interpret=True
+      )
+
+  got = attend(q, parts, here)
+  np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_a_short_suffix_is_one_block():
+  q, parts = drawn(5, places=(P, Q, 48, C))
+  here = lengths([[0, 16, 48]] * G)
+  got = decode_attention.cached(
+    config(), 'global', q, *parts, here, interpret=True
+  )
+  expected = by_hand(config(), 'global', q, parts, True, here)
+  np.testing.assert_allclose(got, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize('loop', ['unroll', 'scan'])
+def test_decoding_with_the_kernel_has_the_same_logits(monkeypatch, loop):
+  def logits(max_length):
+    model = small_networks.network(
+      max_length=max_length,
+      num_layers=4,
+      num_heads=4,
+      layer_pattern=('local', 'global'),
+      window=6,
+      decode_loop=loop,
+    )
+    params = tiny_run.fresh(model, seed=0)
+    draw = np.random.default_rng(0)
+    prompts = [[1, 2, 3, *draw.integers(4, 30, n).tolist()] for n in (2, 5)]
+    fed = cached_decoding.Fed(
+      model, params, prompts, new=12, lanes=2, prefix=3, chunk=4
+    )
+    return [fed.feed(draw.integers(0, 30, (2, 2))) for _ in range(10)]
+
+  expected = logits(64)
+  monkeypatch.setattr(architecture, 'attention_on', lambda *_: 'splash')
+  monkeypatch.setattr(
+    decode_attention,
+    'cached',
+    functools.partial(decode_attention.cached, interpret=True),
+  )
+  # Another length, or the programs above would be taken.
+  np.testing.assert_allclose(logits(65), expected, atol=2e-5)
