@@ -222,14 +222,17 @@ def _on_one_device(
 
 
 def _vmem_bytes(specs, itemsize: int) -> int:
-  """Room for two of each block, padded to tiles, and as much for scores."""
+  """Room for two of each block, padded to tiles, and for scores.
+
+  No more: what a kernel may use is lost to the prefetching of weights.
+  """
   padded = 0
   for spec in specs:
     *leading, rows, columns = spec.block_shape
     padded += (
       int(np.prod(leading)) * -(-rows // 16) * 16 * -(-columns // 128) * 128
     )
-  return max(32 << 20, 3 * padded * itemsize + (8 << 20))
+  return 2 * padded * itemsize + (4 << 20)
 
 
 def _precision(config: DecoderConfig, dtype: Any) -> jax.lax.Precision:

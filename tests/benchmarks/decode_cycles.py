@@ -211,7 +211,7 @@ def chip_bytes(tree) -> int:
 
 
 KERNEL = 'custom_call_target="tpu_custom_call"'
-_DTYPES = {'bf16': 'bfloat16', 'f32': 'float32', 's32': 'int32', 's8': 'int8'}
+_BYTES = {'pred': 1, 's8': 1, 'bf16': 2, 's32': 4, 'u32': 4, 'f32': 4}
 
 
 @dataclasses.dataclass
@@ -271,7 +271,7 @@ class Program:
       match = re.search(r'= \((\w+)\[([\d,]*)\][^ ]*S\(1\)', line)
       if match:
         sizes = [int(n) for n in match[2].split(',') if n]
-        total += int(np.prod(sizes)) * jnp.dtype(_DTYPES[match[1]]).itemsize
+        total += int(np.prod(sizes)) * _BYTES[match[1]]
     return total
 
   def _called(self, line: str, pick) -> float:
