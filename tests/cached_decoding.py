@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rest_jax.distributed import partitioning
-from rest_jax.models import decoding
+from rest_jax.models import caches, decoding, layered
 from rest_jax.models.architecture import DecoderConfig
 
 
@@ -28,7 +28,7 @@ def _programs(config: DecoderConfig, mesh: Any):
     jax.jit(on_mesh(decoding.read_prefix), static_argnums=2),
     jax.jit(on_mesh(decoding.read_questions)),
     jax.jit(on_mesh(decoding.step)),
-    jax.jit(on_mesh(decoding.commit)),
+    jax.jit(on_mesh(caches.commit)),
   )
 
 
@@ -65,7 +65,7 @@ class Fed:
       one = partitioning.MeshConfig()
       mesh = partitioning.make_mesh(one, jax.devices()[:1])
     self._config, self._chunk_length = config, chunk
-    self._weights = decoding.arrange(config, params)
+    self._weights = layered.arrange(config, params)
     read_prefix, read_questions, *rest = _programs(config, mesh)
     self._step, self._commit = rest
     groups = len(prompts)
@@ -75,22 +75,22 @@ class Fed:
       tokens_P[:prefix] = prompts[0][:prefix]
       shards = partitioning.shards(mesh, 'group')
       cache = read_prefix(self._weights, tokens_P, shards)
-      shared = decoding.Prefix(cache, jnp.int32(prefix))
+      shared = caches.Prefix(cache, jnp.int32(prefix))
     lengths = [len(ids) - 1 - prefix for ids in prompts]
     tokens_BQ = np.zeros((groups, max(lengths) + padding), np.int32)
     for g, ids in enumerate(prompts):
       tokens_BQ[g, : lengths[g]] = ids[prefix:-1]
     with partitioning.use(mesh):
-      self._context = decoding.Context(
+      self._context = caches.Context(
         prefix=shared,
         question=read_questions(self._weights, shared, tokens_BQ),
         question_lengths_G=jnp.asarray(lengths),
-        suffix=decoding.empty(
+        suffix=caches.empty(
           config, groups, lanes, length=-(-new // chunk) * chunk
         ),
         suffix_lengths_GN=jnp.zeros((groups, lanes), jnp.int32),
       )
-      self._chunk = decoding.empty(config, groups, lanes, length=chunk)
+      self._chunk = caches.empty(config, groups, lanes, length=chunk)
     self._place = 0
 
   def feed(self, tokens_GN: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ BLOCKS, REST = 'blocks', 'rest'  # where a network's stacks lie
 def attention_on(
   platform: str, asked: Attention
 ) -> Literal['einsum', 'splash']:
-  """How training and prefill attend on devices of one kind.
+  """How training and decode steps attend on devices of one kind.
 
   Args:
     platform: 'cpu', 'gpu' or 'tpu', as jax names it.
@@ -145,9 +145,9 @@ class DecoderConfig(configuration.Configuration):
     remat: what the backward pass recomputes: 'none' keeps every activation,
       'full' keeps each block's input, 'dots' keeps matrix products.
     decode_loop: whether decoding unrolls the layers or scans over them.
-    attention: how training and prefill attend: 'einsum' runs anywhere,
-      'splash' is the fused kernel of TPUs (splash.py), 'auto' is 'splash' on
-      TPUs and 'einsum' elsewhere.
+    attention: how training and decode steps attend: 'einsum' runs anywhere,
+      'splash' is the fused kernels of TPUs (splash.py, decode_attention.py),
+      'auto' is 'splash' on TPUs and 'einsum' elsewhere.
   """
 
   vocab_size: int

@@ -9,6 +9,7 @@ and a sum of many small weights stops growing.
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -130,7 +131,21 @@ class Sight:
     return seen_GNS
 
 
-KeysValues = tuple[jax.Array, jax.Array]
+class KeysValues(NamedTuple):
+  """One part of a context, for one layer; see caches.py.
+
+  Attributes:
+    keys: (…, E, S).
+    values: (…, S, E).
+    key_scales: (…, 1, S), what int8 keys are multiplied with; None: nothing.
+    value_scales: (…, 1, S), the same of the values.
+  """
+
+  keys: jax.Array
+  values: jax.Array
+  key_scales: jax.Array | None = None
+  value_scales: jax.Array | None = None
+
 
 # By the dimensions of a part's keys: who shares it. The products of shared keys
 # have all of their queries in one matrix.
@@ -158,6 +173,7 @@ def cached(
     q_GNKRE: queries: N lanes of G groups, or L tokens of B rows.
     parts: keys and values, (K, E, S) and (K, S, E) where all share them, with
       G in front where a group does, with G and N in front of a lane's own.
+      Products with int8 numbers are of the queries' dtype.
     masks: of each part, (G, N, S): the places that count. Of all parts together
       each query sees at least one.
 
@@ -165,11 +181,15 @@ def cached(
     (G, N, K, R, E)
   """
   tops, totals, outs = [], [], []
-  for (keys, values), mask_GNS in zip(parts, masks, strict=True):
+  dtype = q_GNKRE.dtype
+  for part, mask_GNS in zip(parts, masks, strict=True):
+    keys, values = part.keys.astype(dtype), part.values.astype(dtype)
     of_scores, of_values, order = _PRODUCTS[keys.ndim]
     scores = jnp.einsum(
       of_scores, q_GNKRE, keys, preferred_element_type=jnp.float32
     )
+    if part.key_scales is not None:
+      scores = scores * _beside_scores(part.key_scales)
     scores = capped(scores * scale(config), config.attention_soft_cap)
     # (G, N, 1, 1, S) with its axes in the order of this part's scores.
     back = [order.index(axis) for axis in range(4)]
@@ -182,9 +202,11 @@ def cached(
     # Summed before the weights are rounded to the values' dtype.
     totals.append(weights.sum(axis=-1).transpose(order))
     tops.append(top.transpose(order))
+    if part.value_scales is not None:
+      weights = weights * _beside_scores(part.value_scales)
     out = jnp.einsum(
       of_values,
-      weights.astype(values.dtype),
+      weights.astype(dtype),
       values,
       preferred_element_type=jnp.float32,
     )
@@ -196,3 +218,9 @@ def cached(
     share[..., None] * out for share, out in zip(shares, outs, strict=True)
   )
   return (out_GNKRE / total_GNKR[..., None]).astype(q_GNKRE.dtype)
+
+
+def _beside_scores(scales: jax.Array) -> jax.Array:
+  """Scales (…, 1, S) as they stand beside scores, in any order of _PRODUCTS."""
+  *leading, one, places = scales.shape
+  return scales.reshape(*leading, *(one,) * (5 - len(leading) - 1), places)

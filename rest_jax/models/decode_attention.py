@@ -15,6 +15,7 @@ Dimensions as in decoding.py; H = N x R rows of queries of a key head.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -69,9 +70,10 @@ def cached(
     q_GNKRE: queries, already rotated.
     prefix: keys (K, E, P) and values (K, P, E), if there is one.
     question: keys (G, K, E, Q) and values (G, K, Q, E).
-    suffix: keys (G, N, K, E, T) and values (G, N, K, T, E).
+    suffix: keys (G, N, K, E, T) and values (G, N, K, T, E); either all of these
+      three are int8 or none.
     chunk: keys (G, N, K, E, C) and values (G, N, K, C, E), the newest tokens'
-      own included.
+      own included, as they were computed.
     lengths: of these.
     interpret: whether to run the kernel's program on any device, slowly: for
       tests.
@@ -85,37 +87,39 @@ def cached(
   attend = functools.partial(
     _on_one_device, config=config, kind=kind, interpret=interpret
   )
-  arrays = [q_GNKRE, *(prefix or ()), *question, *suffix, *chunk]
+  parts = [chunk, *([prefix] if prefix else []), question, suffix]
   mesh = partitioning.in_use()
   if mesh is not None and mesh.size > 1:
-    of_group = ('group', 'kv_heads', None, None)
-    of_lane = ('group', 'lane', 'kv_heads', None, None)
-    names = [
-      of_lane,
-      *([('kv_heads', None, None)] * (2 if prefix else 0)),
-      *([of_group] * 2),
-      *([of_lane] * 4),
-    ]
+    of_head = ('kv_heads', None, None)
+    of_group, of_lane = ('group', *of_head), ('group', 'lane', *of_head)
+    names = [of_lane, *([of_head] if prefix else []), of_group, of_lane]
+    queries = partitioning.spec(of_lane, q_GNKRE.shape, mesh, 'queries')
     specs = [
-      partitioning.spec(n, array.shape, mesh, 'a cache')
-      for n, array in zip(names, arrays, strict=True)
+      jax.tree.map(
+        lambda array, names=n: partitioning.spec(
+          names, array.shape, mesh, 'a cache'
+        ),
+        part,
+      )
+      for n, part in zip(names, parts, strict=True)
     ]
     none = jax.sharding.PartitionSpec()
-    groups = jax.sharding.PartitionSpec(specs[0][0])
+    groups = jax.sharding.PartitionSpec(queries[0])
     attend = jax.shard_map(
       attend,
       mesh=mesh,
-      in_specs=(Lengths(none, groups, groups, none), *specs),
-      out_specs=specs[0],
+      in_specs=(Lengths(none, groups, groups, none), queries, specs),
+      out_specs=queries,
       check_vma=False,  # as in splash.py
     )
-  return attend(lengths, *arrays)
+  return attend(lengths, q_GNKRE, parts)
 
 
 def _on_one_device(
   lengths: Lengths,
   q_GNKRE: jax.Array,
-  *caches: jax.Array,
+  parts: Sequence[attention.KeysValues],
+  *,
   config: DecoderConfig,
   kind: LayerKind,
   interpret: bool,
@@ -123,9 +127,9 @@ def _on_one_device(
   """`cached` for the groups and heads of one device."""
   from jax.experimental.pallas import tpu as pltpu
 
-  *shared, suffix_keys, suffix_values, chunk_keys, chunk_values = caches
+  chunk, *shared, suffix = parts
   G, N, K, R, E = q_GNKRE.shape
-  T, C = suffix_keys.shape[-1], chunk_keys.shape[-1]
+  T, C = suffix.keys.shape[-1], chunk.keys.shape[-1]
   block = next((b for b in _SUFFIX_BLOCKS if T % b == 0), T)
   blocks = T // block
   scale = attention.scale(config)
@@ -146,50 +150,51 @@ def _on_one_device(
   ]
   scalars = [scalar.astype(jnp.int32) for scalar in scalars]
 
-  def fixed(*shape):
+  def of_head(array):
+    shape = (1, *array.shape[1:])
     return pl.BlockSpec(shape, lambda k, g, s, *_: (k, 0, 0))
 
-  def of_group(*shape):
+  def of_group(array):
+    shape = (1, 1, *array.shape[2:])
     return pl.BlockSpec(shape, lambda k, g, s, *_: (g, k, 0, 0))
 
-  def newest(s, g, scalars):
-    return jnp.minimum(s, scalars[4][g])  # the block before is there already
+  def of_lane(array, axis):
+    shape = [1, N, 1, *array.shape[3:]]
+    shape[axis] = block
 
-  own = pl.BlockSpec(
-    (1, N, 1, E, block),
-    lambda k, g, s, *scalars: (g, 0, k, 0, newest(s, g, scalars)),
-  )
-  own_values = pl.BlockSpec(
-    (1, N, 1, block, E),
-    lambda k, g, s, *scalars: (g, 0, k, newest(s, g, scalars), 0),
-  )
-  makers = [fixed, fixed, of_group, of_group][-len(shared) :]
+    def place(k, g, s, *scalars):
+      # Where no lane has come that far, the block before is there already.
+      at = [g, 0, k, 0, 0]
+      at[axis] = jnp.minimum(s, scalars[4][g])
+      return tuple(at)
+
+    return pl.BlockSpec(shape, place)
+
   arrays = [
     q_GKHE,
-    of_lanes(chunk_keys.swapaxes(-1, -2)),
-    of_lanes(chunk_values),
-    *shared,
-    suffix_keys,
-    suffix_values,
+    of_lanes(chunk.keys.swapaxes(-1, -2)),
+    of_lanes(chunk.values),
   ]
-  specs = [
-    of_group(1, 1, N * R, E),
-    of_group(1, 1, N * C, E),
-    of_group(1, 1, N * C, E),
-    *(
-      make(*((1,) * (array.ndim - 2)), *array.shape[-2:])
-      for make, array in zip(makers, shared, strict=True)
-    ),
-    own,
-    own_values,
+  specs = [of_group(array) for array in arrays]
+  for part, make in zip(
+    shared, (of_head, of_group)[-len(shared) :], strict=True
+  ):
+    arrays += jax.tree.leaves(part)
+    specs += jax.tree.leaves(jax.tree.map(make, part))
+  arrays += jax.tree.leaves(suffix)
+  places_at = attention.KeysValues(4, 3, 4, 4)
+  specs += [
+    of_lane(array, axis)
+    for array, axis in zip(suffix, places_at, strict=True)
+    if array is not None
   ]
   moved = sum(array.size * array.dtype.itemsize for array in arrays)
-  places = sum(a.shape[-1] for a in shared[::2]) + N * C + N * T
+  places = sum(part.keys.shape[-1] for part in shared) + N * C + N * T
   out_GKHE = pl.pallas_call(
     functools.partial(
       _kernel,
       lanes=N,
-      has_prefix=len(shared) == 4,
+      parts=len(shared) + 1,
       window=config.window if kind == 'local' else None,
       cap=config.attention_soft_cap,
       precision=_precision(config, q_GNKRE.dtype),
@@ -199,7 +204,7 @@ def _on_one_device(
       # The prefix of a head stays where it is while the groups pass by.
       grid=(K, G, blocks),
       in_specs=specs,
-      out_specs=of_group(1, 1, N * R, E),
+      out_specs=of_group(q_GKHE),
       scratch_shapes=[
         pltpu.VMEM((N * R, 128), jnp.float32),
         pltpu.VMEM((N * R, 128), jnp.float32),
@@ -214,25 +219,24 @@ def _on_one_device(
     ),
     compiler_params=pltpu.CompilerParams(
       dimension_semantics=('arbitrary',) * 3,
-      vmem_limit_bytes=_vmem_bytes(specs, q_GKHE.dtype.itemsize),
+      vmem_limit_bytes=_vmem_bytes(specs, arrays),
     ),
     interpret=interpret,
   )(*scalars, *arrays)
   return out_GKHE.reshape(G, K, N, R, E).transpose(0, 2, 1, 3, 4)
 
 
-def _vmem_bytes(specs, itemsize: int) -> int:
+def _vmem_bytes(specs: Sequence[Any], arrays: Sequence[jax.Array]) -> int:
   """Room for two of each block, padded to tiles, and for scores.
 
   No more: what a kernel may use is lost to the prefetching of weights.
   """
-  padded = 0
-  for spec in specs:
+  total = 0
+  for spec, array in zip(specs, arrays, strict=True):
     *leading, rows, columns = spec.block_shape
-    padded += (
-      int(np.prod(leading)) * -(-rows // 16) * 16 * -(-columns // 128) * 128
-    )
-  return 2 * padded * itemsize + (4 << 20)
+    tiles = -(-rows // 32) * 32 * -(-columns // 128) * 128
+    total += int(np.prod(leading)) * tiles * array.dtype.itemsize
+  return 2 * total + (4 << 20)
 
 
 def _precision(config: DecoderConfig, dtype: Any) -> jax.lax.Precision:
@@ -253,7 +257,7 @@ def _kernel(
   chunk_values_ref,
   *refs,
   lanes: int,
-  has_prefix: bool,
+  parts: int,
   window: int | None,
   cap: float | None,
   precision: jax.lax.Precision,
@@ -261,9 +265,16 @@ def _kernel(
   """One group and key head with one block of suffixes.
 
   The first five arguments are `Lengths` and the number of the last block that
-  each group needs, in scalar memory.
+  each group needs, in scalar memory. `refs` are the caches, of which there are
+  `parts` with two or four arrays each, the result and what is kept between
+  blocks.
   """
-  *shared, suffix_keys_ref, suffix_values_ref, out_ref, top, total, acc = refs
+  *caches, out_ref, top, total, acc = refs
+  each = len(caches) // parts
+  *shared, suffix = (
+    attention.KeysValues(*caches[i * each : (i + 1) * each])
+    for i in range(parts)
+  )
   g, s = pl.program_id(1), pl.program_id(2)
   q_HE = q_ref[0, 0]
   rows = q_HE.shape[0]
@@ -277,11 +288,23 @@ def _kernel(
   def product(a, b, contracted):
     return jax.lax.dot_general(
       a,
-      b,
+      b.astype(a.dtype),
       (contracted, ((), ())),
       precision=precision,
       preferred_element_type=jnp.float32,
     )
+
+  def scored(keys_ES, scales_1S):
+    scores_HS = product(q_HE, keys_ES, ((1,), (0,)))
+    return scores_HS if scales_1S is None else scores_HS * scales_1S
+
+  def weighed(weights_HS, values_SE, scales_1S=None):
+    if scales_1S is not None:
+      weights_HS = weights_HS * scales_1S
+    return product(weights_HS.astype(q_HE.dtype), values_SE, ((1,), (0,)))
+
+  def read(ref, *at):
+    return None if ref is None else ref[at]
 
   def update(scores_HS, seen_HS, positions_HS, values_of):
     """Goes on with the softmax: `values_of` multiplies weights and values."""
@@ -302,11 +325,6 @@ def _kernel(
   def places(count):
     return jax.lax.broadcasted_iota(jnp.int32, (rows, count), 1)
 
-  def values_of(values_SE):
-    return lambda weights_HS: product(
-      weights_HS.astype(values_SE.dtype), values_SE, ((1,), (0,))
-    )
-
   @pl.when(s == 0)
   def _():
     top[...] = jnp.full(top.shape, _NEVER, jnp.float32)
@@ -321,40 +339,36 @@ def _kernel(
       product(q_HE, chunk_keys_ref[0, 0], ((1,), (1,))),
       (place_HS // size == lane_H1) & (within_HS <= place_ref[0]),
       prompt + own_H1 + within_HS,
-      values_of(chunk_values_ref[0, 0]),
+      lambda weights_HS: weighed(weights_HS, chunk_values_ref[0, 0]),
     )
-    if has_prefix:
-      keys_ref, values_ref = shared[:2]
-      place_HS = places(keys_ref.shape[2])
+    for part in shared:
+      of_group = len(part.keys.shape) == 4
+      at = (0, 0) if of_group else (0,)
+      place_HS = places(part.keys.shape[-1])
+      keys, values, key_scales, value_scales = (read(ref, *at) for ref in part)
       update(
-        product(q_HE, keys_ref[0], ((1,), (0,))),
-        place_HS < prefix_ref[0],
-        place_HS,
-        values_of(values_ref[0]),
+        scored(keys, key_scales),
+        place_HS < (question_ref[g] if of_group else prefix_ref[0]),
+        place_HS + (prefix_ref[0] if of_group else 0),
+        lambda weights_HS, v=values, s=value_scales: weighed(weights_HS, v, s),
       )
-    keys_ref, values_ref = shared[-2:]
-    place_HS = places(keys_ref.shape[3])
-    update(
-      product(q_HE, keys_ref[0, 0], ((1,), (0,))),
-      place_HS < question_ref[g],
-      prefix_ref[0] + place_HS,
-      values_of(values_ref[0, 0]),
-    )
 
-  size = suffix_keys_ref.shape[4]
+  size = suffix.keys.shape[-1]
 
   @pl.when(s <= last_ref[g])
   def _():
     scores_HS = jnp.zeros((rows, size), jnp.float32)
     for n in range(lanes):
-      of_lane = product(q_HE, suffix_keys_ref[0, n, 0], ((1,), (0,)))
+      of_lane = scored(suffix.keys[0, n, 0], read(suffix.key_scales, 0, n, 0))
       scores_HS = jnp.where(lane_H1 == n, of_lane, scores_HS)
     place_HS = s * size + places(size)
 
     def of_own_values(weights_HS):
       out_HE = jnp.zeros(acc.shape, jnp.float32)
       for n in range(lanes):
-        of_lane = values_of(suffix_values_ref[0, n, 0])(weights_HS)
+        of_lane = weighed(
+          weights_HS, suffix.values[0, n, 0], read(suffix.value_scales, 0, n, 0)
+        )
         out_HE = jnp.where(lane_H1 == n, of_lane, out_HE)
       return out_HE
 

@@ -146,14 +146,26 @@ def _lanes(num_samples: int) -> int:
   return min(num_samples, max(2, min(wanted, _MAX_LANES)))
 
 
-def token_bytes(model: DecoderConfig) -> int:
-  """Of the keys and values of one token."""
+def token_bytes(model: DecoderConfig, cache: str = 'as_computed') -> int:
+  """Of the keys and values of one token.
+
+  Args:
+    model: the network.
+    cache: as in EngineConfig.
+  """
   width = 2 if model.dtype == 'bfloat16' else 4
-  return 2 * model.num_layers * model.num_kv_heads * model.head_dim * width
+  of_head = model.head_dim * width
+  if cache == 'int8':
+    of_head = model.head_dim + 4  # and a scale
+  return 2 * model.num_layers * model.num_kv_heads * of_head
 
 
 def sample_bytes(
-  model: DecoderConfig, lanes: int, prompt: int, completion: int
+  model: DecoderConfig,
+  lanes: int,
+  prompt: int,
+  completion: int,
+  cache: str = 'as_computed',
 ) -> float:
   """Memory of one sample while it is decoded, estimated.
 
@@ -162,8 +174,9 @@ def sample_bytes(
     lanes: samples that share the keys and values of a question.
     prompt: the question's padded length, in tokens.
     completion: its greatest length, in tokens.
+    cache: as in EngineConfig.
   """
-  kept = token_bytes(model) * (completion + prompt / lanes)
+  kept = token_bytes(model, cache) * (completion + prompt / lanes)
   # The logits are there in float32, sorted, and once more as masses.
   return kept + 6 * 4 * model.vocab_size
 
@@ -182,9 +195,11 @@ def _rows(
   """
   model = asked.model
   width = 2 if model.dtype == 'bfloat16' else 4
-  row = sample_bytes(model, lanes, padded, asked.max_decode_length)
+  row = sample_bytes(
+    model, lanes, padded, asked.max_decode_length, asked.sample_cache
+  )
   total = machine.devices * machine.device_bytes * USABLE
-  prefix = machine.devices * shared * token_bytes(model)
+  prefix = machine.devices * shared * token_bytes(model, asked.sample_cache)
   copies = machine.devices // asked.sample_tensor
   left = total - copies * weights_bytes(asked) - prefix
   most = machine.devices * _ROWS[machine.kind]

@@ -50,6 +50,7 @@ class Asked:
       task.
     adapters: what LoRA trains; off: all weights are trained.
     sample_weights: 'as_trained' or 'int8', as EngineConfig.weights.
+    sample_cache: 'as_computed' or 'int8', as EngineConfig.cache.
     sample_tensor: devices that hold one copy of the weights in sampling.
     derives_remat: whether MODEL's remat is open; else the model's own counts.
     prompt_bucket, lanes, row_length, batch_rows: what the user has set; 'auto'
@@ -66,6 +67,7 @@ class Asked:
   batch_rows: Size = AUTO
   adapters: lora.LoraConfig = _NO_ADAPTERS
   sample_weights: Literal['as_trained', 'int8'] = 'as_trained'
+  sample_cache: Literal['as_computed', 'int8'] = 'as_computed'
   sample_tensor: Size = AUTO
   derives_remat: bool = True
 
@@ -83,6 +85,7 @@ def sizes(
   batch_rows: Size,
   adapters: lora.LoraConfig = _NO_ADAPTERS,
   sample_weights: Literal['as_trained', 'int8'] = 'as_trained',
+  sample_cache: Literal['as_computed', 'int8'] = 'as_computed',
   sample_tensor: Size = AUTO,
 ) -> Asked:
   """What gin binds, for one task: the largest of what differs between tasks.
@@ -106,6 +109,7 @@ def sizes(
     batch_rows=batch_rows,
     adapters=adapters,
     sample_weights=sample_weights,
+    sample_cache=sample_cache,
     sample_tensor=sample_tensor,
   )
 

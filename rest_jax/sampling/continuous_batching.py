@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from rest_jax.distributed import multihost
-from rest_jax.models import decoding
+from rest_jax.models import caches, layered
 from rest_jax.sampling import (
   backlog,
   decode_programs,
@@ -68,8 +68,8 @@ class Batch:
     self,
     *,
     programs: decode_programs.DecodePrograms,
-    weights: decoding.Weights,
-    prefix: decoding.Prefix | None,
+    weights: layered.Weights,
+    prefix: caches.Prefix | None,
     program: Program,
     config: EngineConfig,
     text: Text,

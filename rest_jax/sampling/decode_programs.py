@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rest_jax.distributed import partitioning
-from rest_jax.models import decoding
+from rest_jax.models import caches
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.sampling import identity, token_choice
 from rest_jax.sampling.streams import Stream
@@ -120,16 +120,19 @@ class DecodePrograms:
     chunk: int,
     vocab_size: int,
     eos_ids: tuple[int, ...],
+    cache: caches.Kind = 'as_computed',
   ):
     """Args:
     model: the network's configuration.
     mesh: of the devices.
-    network: where read_questions, step, … are (models.decoding).
+    network: where read_prefix, read_questions and step are (models.decoding).
     max_decode_length: tokens of a suffix, EOS included.
     chunk: decode steps of a chunk.
     vocab_size: ids from here on are padding of the embedding, never chosen.
     eos_ids: each of them ends a sample.
+    cache: how the caches are kept.
     """
+    self._cache: caches.Kind = cache
     self.model, self.mesh, self.network = model, mesh, network
     self.max_decode_length, self.chunk = max_decode_length, chunk
     self.vocab_size, self.eos_ids = vocab_size, eos_ids
@@ -148,30 +151,42 @@ class DecodePrograms:
 
   def _read_prefix(self, weights: Any, tokens_P: jax.Array) -> Any:
     with partitioning.use(self.mesh):
-      return self.network.read_prefix(
+      cache = self.network.read_prefix(
         self.model, weights, tokens_P, self.shards
       )
+      return self._kept(cache, caches.PREFIX)
 
   def _read_questions(
     self, weights: Any, prefix: Any, tokens_BQ: jax.Array
   ) -> Any:
     with partitioning.use(self.mesh):
-      return self.network.read_questions(self.model, weights, prefix, tokens_BQ)
+      cache = self.network.read_questions(
+        self.model, weights, prefix, tokens_BQ
+      )
+      return self._kept(cache, caches.QUESTION)
+
+  def _kept(self, cache: caches.Cache, names: tuple[str, ...]) -> caches.Cache:
+    if self._cache == 'as_computed':
+      return cache
+    return caches.rounded(self.model, cache, names)
 
   def _insert(self, question: Any, new: Any, rows_G: jax.Array) -> Any:
     with partitioning.use(self.mesh):
-      return self.network.insert(self.model, question, new, rows_G, self.shards)
+      return caches.insert(self.model, question, new, rows_G, self.shards)
 
   def _empty(self, groups: int, lanes: int, length: int) -> Any:
     """(the question cache, the suffix cache, lanes that hold no sample)."""
     with partitioning.use(self.mesh):
-      question = self.network.empty(self.model, groups, length=length)
-      suffix = self.network.empty(
+      question = caches.empty(
+        self.model, groups, length=length, kind=self._cache
+      )
+      suffix = caches.empty(
         self.model,
         groups,
         lanes,
         # The last token of a sample is never fed, but its prompt's last is.
         length=-(-self.max_decode_length // self.chunk) * self.chunk,
+        kind=self._cache,
       )
       zeros_GN = jnp.zeros((groups, lanes), jnp.int32)
       state = Lanes(
@@ -215,7 +230,7 @@ class DecodePrograms:
       keys_GNW = identity.of_samples(
         groups.keys_GW, groups.first_G[:, None] + lanes.ordinal_GN
       )
-      context = decoding.Context(
+      context = caches.Context(
         prefix=prefix,
         question=question,
         question_lengths_G=groups.lengths_G,
@@ -256,11 +271,10 @@ class DecodePrograms:
         (
           lanes.newest_GN,
           lanes.done_GN,
-          self.network.empty(self.model, G, N, length=C),
+          caches.empty(self.model, G, N, length=C),
           [tokens_GNC, floats_GNC, floats_GNC],
         ),
       )
-      suffix = self.network.commit(self.model, suffix, start.lengths_GN, chunk)
       lanes = lanes._replace(
         newest_GN=newest_GN, done_GN=done_GN, lengths_GN=start.lengths_GN + C
       )
@@ -271,7 +285,7 @@ class DecodePrograms:
   def _commit(self, suffix: Any, chunk: Any, lengths_GN: jax.Array) -> Any:
     """The suffix caches with the chunk behind them."""
     with partitioning.use(self.mesh):
-      return self.network.commit(self.model, suffix, lengths_GN, chunk)
+      return caches.commit(self.model, suffix, lengths_GN, chunk)
 
   def _choose(
     self,

@@ -22,7 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from rest_jax.config import configuration
-from rest_jax.models import architecture, decoding, quantization
+from rest_jax.models import (
+  architecture,
+  caches,
+  decoding,
+  layered,
+  quantization,
+)
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.sampling import backlog, decode_programs, lanes, stops
 from rest_jax.sampling.continuous_batching import Batch, Program, Run
@@ -39,7 +45,7 @@ class Engine:
   def __init__(
     self,
     model: DecoderConfig,
-    weights: decoding.Weights | None,
+    weights: layered.Weights | None,
     config: EngineConfig,
     mesh: jax.sharding.Mesh,
     text: Text,
@@ -62,7 +68,7 @@ class Engine:
     self.model, self.config, self.text = model, config, text
     self._compiled: set[tuple[Any, ...]] = set()
     # Of these weights; the one that was used last is at the end.
-    self._prefixes: dict[tuple[int, ...], decoding.Prefix] = {}
+    self._prefixes: dict[tuple[int, ...], caches.Prefix] = {}
     self.weights = weights
     self.programs = decode_programs.DecodePrograms(
       model=model,
@@ -72,15 +78,16 @@ class Engine:
       chunk=min(config.chunk, config.max_decode_length),
       vocab_size=text.vocab_size,
       eos_ids=tuple(text.eos_ids),
+      cache=config.cache,
     )
 
   @property
-  def weights(self) -> decoding.Weights | None:
+  def weights(self) -> layered.Weights | None:
     """The network's variables; None: they come later."""
     return self._weights
 
   @weights.setter
-  def weights(self, weights: decoding.Weights | None) -> None:
+  def weights(self, weights: layered.Weights | None) -> None:
     self._weights = weights
     self._prefixes.clear()
 
@@ -171,7 +178,7 @@ class Engine:
       while len(self._prefixes) >= _PREFIXES_KEPT:
         self._prefixes.pop(next(iter(self._prefixes)))
       cache = self.programs.read_prefix(self.weights, tokens_P)
-      self._prefixes[ids] = decoding.Prefix(cache, np.int32(len(ids)))
+      self._prefixes[ids] = caches.Prefix(cache, np.int32(len(ids)))
     return self._prefixes[ids]
 
   def _announce(self, watch: Watch, does: str) -> None:
@@ -206,7 +213,7 @@ class Engine:
 
 def variables(
   params: Any, model: DecoderConfig, config: EngineConfig
-) -> decoding.Weights:
+) -> layered.Weights:
   """What is sampled from: parameters as config.weights says. Pure.
 
   Args:
@@ -218,7 +225,7 @@ def variables(
   params = jax.tree.map(lambda w: w.astype(dtype), params)
   if config.weights == 'int8':
     params = quantization.quantize(params)
-  return decoding.arrange(model, params)
+  return layered.arrange(model, params)
 
 
 def variables_on(
@@ -226,7 +233,7 @@ def variables_on(
   params: Any,
   model: DecoderConfig,
   config: EngineConfig,
-) -> decoding.Weights:
+) -> layered.Weights:
   """`variables`, one array after the other; `params` is used up.
 
   Args:
@@ -235,7 +242,7 @@ def variables_on(
   """
   if config.weights == 'int8':
     params = quantization.quantize_on(mesh, params)
-  return decoding.arrange_on(model, params)
+  return layered.arrange_on(model, params)
 
 
 def _refused(waiting: backlog.Backlog) -> Iterator[Completion]:
@@ -253,12 +260,17 @@ def fingerprint(
   import jaxlib
 
   device = mesh.devices.flat[0]
-  # Only where it is not the default: fingerprints from before it was a dial
+  # Only where it is not the default: fingerprints from before there was a dial
   # stand for that.
-  weights = (
-    {} if config.weights == 'as_trained' else {'weights': config.weights}
-  )
-  return weights | {
+  rounded = {
+    name: value
+    for name, value, default in (
+      ('weights', config.weights, 'as_trained'),
+      ('cache', config.cache, 'as_computed'),
+    )
+    if value != default
+  }
+  return rounded | {
     'groups': config.groups,
     'lanes': config.lanes,
     'greedy_groups': config.greedy_groups,

@@ -85,6 +85,9 @@ class EngineConfig(configuration.Configuration):
     weights: what the policy is multiplied with: 'as_trained', its own weights
       in the network's dtype; 'int8', its matrices rounded to 8 bits with a
       scale per output channel (models/quantization.py).
+    cache: how keys and values of earlier tokens are kept: 'as_computed', in the
+      network's dtype; 'int8', rounded to 8 bits with a scale per token and head
+      (models/caches.py).
   """
 
   groups: int
@@ -97,10 +100,11 @@ class EngineConfig(configuration.Configuration):
   questions: int = 4
   problems_per_part: int = 64
   weights: Literal['as_trained', 'int8'] = 'as_trained'
+  cache: Literal['as_computed', 'int8'] = 'as_computed'
 
   def check(self):
     for field in dataclasses.fields(self):
-      if field.name not in ('seed', 'weights'):
+      if field.name not in ('seed', 'weights', 'cache'):
         value = getattr(self, field.name)
         self.require(value > 0, field.name, 'at least 1')
     self.require(0 <= self.seed < 2**32, 'seed', '0 <= seed < 2**32')

@@ -25,6 +25,7 @@ to the chip that go on beside the products, whose bytes are printed.
 import argparse
 import collections
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -44,7 +45,7 @@ import numpy as np
 from rest_jax import preflight
 from rest_jax.config import gin_parser
 from rest_jax.distributed import partitioning
-from rest_jax.models import decoding
+from rest_jax.models import caches, decoding, layered
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import decode_programs, streams, token_choice
@@ -63,6 +64,7 @@ def arguments() -> argparse.Namespace:
   parser.add_argument('--model', default='llama3_8b', help='of gin/models')
   parser.add_argument('--loop', default='unroll')
   parser.add_argument('--attention', default='splash', help='or einsum')
+  parser.add_argument('--cache', default='as_computed', help='or int8')
   parser.add_argument('--tensor', type=int, help='default: all chips')
   parser.add_argument('--layers', type=int, help="default: the model's own")
   for flag, default in {
@@ -80,17 +82,14 @@ def arguments() -> argparse.Namespace:
   return parser.parse_args()
 
 
-def placed(tree, mesh, *names_of):
+def placed(tree, mesh, names):
   """Shapes with shardings, for arrays whose logical axes are given."""
 
-  def one(leaf, names):
+  def one(leaf):
     where = partitioning.sharding(mesh, names, leaf.shape)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
-  return [
-    tuple(one(leaf, n) for leaf, n in zip(kv, names_of, strict=True))
-    for kv in tree
-  ]
+  return jax.tree.map(one, tree)
 
 
 def lowered(args: argparse.Namespace, model: DecoderConfig, mesh):
@@ -103,6 +102,7 @@ def lowered(args: argparse.Namespace, model: DecoderConfig, mesh):
     chunk=args.chunk,
     vocab_size=model.vocab_size,
     eos_ids=(1,),
+    cache=args.cache,
   )
   stream = streams.Stream(
     name='e_step',
@@ -112,7 +112,7 @@ def lowered(args: argparse.Namespace, model: DecoderConfig, mesh):
     top_p=args.top_p,
   )
   params = policies.abstract(model, mesh)
-  weights = jax.eval_shape(lambda p: decoding.arrange(model, p), params)
+  weights = jax.eval_shape(lambda p: layered.arrange(model, p), params)
   # All layers of a network are split alike.
   named = {_parameter(path): leaf for path, leaf in _flat(params)}
 
@@ -131,18 +131,18 @@ def lowered(args: argparse.Namespace, model: DecoderConfig, mesh):
   shared = (*first, 'kv_heads', None, None)
   of_group = (*first, 'group', 'kv_heads', None, None)
   of_lane = (*first, 'group', None, 'kv_heads', None, None)
+  make = functools.partial(caches.empty, model, kind=args.cache)
   empty = jax.eval_shape(
     lambda: (
-      decoding.empty(model, 1, length=args.prefix),
-      decoding.empty(model, args.groups, length=args.question),
-      decoding.empty(model, args.groups, args.lanes, length=args.new),
+      make(1, length=args.prefix),
+      make(args.groups, length=args.question),
+      make(args.groups, args.lanes, length=args.new),
     )
   )
   cut = (lambda s: s[:1] + s[2:]) if first else (lambda s: s[1:])
-  prefix = [
-    tuple(jax.ShapeDtypeStruct(cut(a.shape), a.dtype) for a in kv)
-    for kv in empty[0]
-  ]
+  prefix = jax.tree.map(
+    lambda a: jax.ShapeDtypeStruct(cut(a.shape), a.dtype), empty[0]
+  )
   small = partitioning.sharding(
     mesh, ('group', None), (args.groups, args.lanes)
   )
@@ -161,11 +161,9 @@ def lowered(args: argparse.Namespace, model: DecoderConfig, mesh):
   )
   inputs = (
     weights,
-    decoding.Prefix(
-      placed(prefix, mesh, shared, shared), np.int32(args.prefix)
-    ),
-    placed(empty[1], mesh, of_group, of_group),
-    placed(empty[2], mesh, of_lane, of_lane),
+    caches.Prefix(placed(prefix, mesh, shared), np.int32(args.prefix)),
+    placed(empty[1], mesh, of_group),
+    placed(empty[2], mesh, of_lane),
     lanes,
     decode_programs.Groups.empty(args.groups, stream),
     jax.ShapeDtypeStruct((args.groups, args.lanes), jnp.int32, sharding=small),

@@ -11,7 +11,12 @@ import small_networks
 import tiny_run
 
 from rest_jax.distributed import partitioning
-from rest_jax.models import architecture, decode_attention
+from rest_jax.models import (
+  architecture,
+  attention,
+  caches,
+  decode_attention,
+)
 
 G, N, K, R, E = 4, 3, 2, 2, 8
 P, Q, T, C = 32, 16, 384, 16  # 384: three blocks of suffixes
@@ -25,7 +30,9 @@ def drawn(seed, dtype=jnp.float32, places=(P, Q, T, C)):
     return jnp.asarray(draw.normal(size=shape), dtype)
 
   def part(*leading, length):
-    return normal(*leading, E, length), normal(*leading, length, E)
+    return attention.KeysValues(
+      normal(*leading, E, length), normal(*leading, length, E)
+    )
 
   p, q, t, c = places
   return normal(G, N, K, R, E), [
@@ -49,9 +56,19 @@ def lengths(suffix):
 SUFFIX = [[0, 0, 0], [16, 128, 0], [368, 16, 144], [384, 384, 384]]
 
 
+def whole(part):
+  """(keys, values) of a part in float64, int8 ones times their scales."""
+  keys, values, key_scales, value_scales = part
+  keys, values = (np.asarray(array, np.float64) for array in (keys, values))
+  if key_scales is not None:
+    keys = keys * np.asarray(key_scales)
+    values = values * np.swapaxes(value_scales, -1, -2)
+  return keys, values
+
+
 def by_hand(config, kind, q, parts, has_prefix, here):
   """(G, N, K, R, E), float64: each query over the tokens that it sees."""
-  arrays = [[np.asarray(a, np.float64) for a in part] for part in parts]
+  arrays = [whole(part) for part in parts]
   q = np.asarray(q, np.float64)
   out = np.zeros(q.shape)
   prefix = int(here.prefix) if has_prefix else 0
@@ -133,9 +150,10 @@ def test_what_lies_behind_the_lengths_changes_no_bit():
   )
   expected = attend(*parts, here)
   prefix, question, suffix, chunk = (
-    [np.array(array) for array in part] for part in parts
+    attention.KeysValues(*(np.array(array) for array in part[:2]))
+    for part in parts
   )
-  for keys, values, length in [(*prefix, 29), (*chunk, 6)]:
+  for keys, values, length in [(*prefix[:2], 29), (*chunk[:2], 6)]:
     keys[..., length:] = 1e4
     values[..., length:, :] = 1e4
   for g in range(G):
@@ -188,6 +206,33 @@ def test_a_short_suffix_is_one_block():
   )
   expected = by_hand(config(), 'global', q, parts, True, here)
   np.testing.assert_allclose(got, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize('has_prefix', [True, False])
+def test_int8_caches_are_multiplied_with_their_scales(has_prefix):
+  q, parts = drawn(6)
+  model = config()
+  chunk = parts.pop()
+  rounded = [caches._rounded(part) for part in parts]
+  assert rounded[2].keys.dtype == jnp.int8
+  here = lengths(SUFFIX)
+  if not has_prefix:
+    here = here._replace(prefix=jnp.asarray(0))
+  got = decode_attention.cached(
+    model,
+    'global',
+    q,
+    rounded[0] if has_prefix else None,
+    *rounded[1:],
+    chunk,
+    here,
+    interpret=True,
+  )
+  expected = by_hand(model, 'global', q, [*rounded, chunk], has_prefix, here)
+  np.testing.assert_allclose(got, expected, atol=2e-6)
+  # Rounding to 8 bits is seen, and small.
+  plain = by_hand(model, 'global', q, [*parts, chunk], has_prefix, here)
+  assert 1e-4 < np.abs(got - plain).max() < 0.05
 
 
 @pytest.mark.parametrize('loop', ['unroll', 'scan'])

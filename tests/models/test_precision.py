@@ -16,7 +16,7 @@ import pytest
 import small_networks
 import tiny_run
 
-from rest_jax.models import decoding, network, quantization
+from rest_jax.models import caches, decoding, layered, network, quantization
 from rest_jax.models.checkpoints import policies
 from rest_jax.training import train_step
 
@@ -51,29 +51,29 @@ def prefill(model, params):
 
 def decode(model, params):
   function = functools.partial(decoding.step, model)
-  context = decoding.Context(
-    prefix=decoding.Prefix(prefix(model), jnp.int32(8)),
-    question=decoding.empty(model, 2, length=8),
+  context = caches.Context(
+    prefix=caches.Prefix(prefix(model), jnp.int32(8)),
+    question=caches.empty(model, 2, length=8),
     question_lengths_G=jnp.full(2, 8),
-    suffix=decoding.empty(model, 2, 3, length=4),
+    suffix=caches.empty(model, 2, 3, length=4),
     suffix_lengths_GN=jnp.full((2, 3), 4),
   )
-  chunk = decoding.empty(model, 2, 3, length=4)
+  chunk = caches.empty(model, 2, 3, length=4)
   newest = jnp.ones((2, 3), jnp.int32)
   weights = arranged(model, params)
   return jax.jit(function).lower(weights, newest, jnp.int32(1), context, chunk)
 
 
 def arranged(model, params):
-  return jax.eval_shape(functools.partial(decoding.arrange, model), params)
+  return jax.eval_shape(functools.partial(layered.arrange, model), params)
 
 
 def prefix(model):
-  caches = decoding.empty(model, 1, length=8)
   scanned = model.decode_loop == 'scan'
-  return [
-    tuple(a[:, 0] if scanned else a[0] for a in cache) for cache in caches
-  ]
+  return jax.tree.map(
+    lambda array: array[:, 0] if scanned else array[0],
+    caches.empty(model, 1, length=8),
+  )
 
 
 def precisions(lowered):

@@ -17,7 +17,7 @@ import small_networks
 import tiny_run
 
 from rest_jax.distributed import partitioning
-from rest_jax.models import decoding, network
+from rest_jax.models import caches, decoding, layered, network
 from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import (
   decode_programs,
@@ -89,7 +89,7 @@ def engine(config=CONFIG, on=None, stub=False):
   on = on or mesh()
   return sampling_engine.Engine(
     MODEL,
-    {'none': 0} if stub else decoding.arrange(MODEL, weights(on)),
+    {'none': 0} if stub else layered.arrange(MODEL, weights(on)),
     config,
     on,
     text(),
@@ -151,19 +151,7 @@ class Stub(types.SimpleNamespace):
 
   @staticmethod
   def read_questions(config, weights, prefix, tokens_BQ):
-    return jnp.zeros(())
-
-  @staticmethod
-  def insert(config, question, new, rows_G, shards):
-    return question
-
-  @staticmethod
-  def empty(config, *leading, length):
-    return jnp.zeros(())
-
-  @staticmethod
-  def commit(config, suffix, suffix_lengths_GN, chunk):
-    return suffix
+    return caches.empty(config, len(tokens_BQ), length=tokens_BQ.shape[1])
 
   @staticmethod
   def step(config, weights, tokens_GN, place, context, chunk):
@@ -334,7 +322,7 @@ def test_weights_that_differ_a_little_change_tokens_only_at_near_ties(
   """The same rule where tokens do differ, so that it is seen to hold."""
   near = jax.tree.map(lambda w: w * 1.001, weights(mesh()))
   one = generate(requests(8), stream=WHOLE)
-  monkeypatch.setattr(engine(), 'weights', decoding.arrange(MODEL, near))
+  monkeypatch.setattr(engine(), 'weights', layered.arrange(MODEL, near))
   many = generate(requests(8), stream=WHOLE)
   prompts = {request.problem_id: request.prompt for request in requests(8)}
   rows = [[*prompts[k[0]], *one[k].token_ids] for k in one]
@@ -373,7 +361,7 @@ def test_a_stop_string_ends_a_sample_and_does_not_change_it(monkeypatch):
 def test_padding_ids_of_the_embedding_are_never_sampled(monkeypatch):
   params = dict(weights(mesh())['params'])
   params['embedding'] = params['embedding'].at[KNOWN:].mul(50)
-  wide = decoding.arrange(MODEL, {'params': params})
+  wide = layered.arrange(MODEL, {'params': params})
   monkeypatch.setattr(engine(), 'weights', wide)
   made = generate(requests())
   assert max(max(c.token_ids) for c in made.values()) < KNOWN
@@ -404,7 +392,7 @@ def test_decoding_writes_its_caches_in_place():
   programs, weights_here = engine().programs, engine().weights
   question, suffix, lanes = programs.empty(4, 4, 24)
   size = sum(array.nbytes for array in jax.tree.leaves(suffix))
-  chunk = decoding.empty(MODEL, 4, 4, length=programs.chunk)
+  chunk = caches.empty(MODEL, 4, 4, length=programs.chunk)
   commit = programs.commit.lower(suffix, chunk, lanes.lengths_GN).compile()
   assert commit.memory_analysis().alias_size_in_bytes >= size
   assert commit.memory_analysis().temp_size_in_bytes < size / 4

@@ -1,0 +1,244 @@
+"""The caches of decoding: what lies in them, and how they are written.
+
+Keys and values of tokens that many samples share lie in memory once:
+
+    prefix    (K, P, E)         the few-shot prompt, of all groups
+    question  (G, K, Q, E)      of one problem, a group, and all of its lanes
+    suffix    (G, N, K, T, E)   of each sample, a lane; read only within a chunk
+    chunk     (G, N, K, C, E)   what the current chunk of decode steps writes
+
+So lie the values; keys have their last two axes the other way round, (…, E, P):
+either is multiplied with rows that lie in one piece.
+
+A lane starts where a chunk starts. Within a chunk all lanes write the same
+place of `chunk`, whatever their lengths; `commit` then moves each lane's block
+behind that lane's own suffix. So token i of a sample always stands in place
+i mod C of a chunk, and the sample does not depend on when it was started.
+
+In int8 the keys of a token and head are whole numbers with one scale, and so
+are its values: the largest of them is 127. That is half the memory of bfloat16,
+and half its traffic. A chunk stays as it was computed until it is committed. A
+token's numbers depend on that token alone, so that samples keep their identity.
+
+A cache is a list with one entry per layer, as in layered.py. Dimensions: G
+group, N lane, P prefix, Q question, T suffix, C chunk, B question that is read;
+others as in network.py.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rest_jax.distributed.partitioning import constrain
+from rest_jax.models import layered
+from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models.attention import KeysValues
+
+Cache = list[KeysValues]  # one entry per layer
+Kind = Literal['as_computed', 'int8']
+
+PREFIX = ('kv_heads', 'length', 'head_dim')
+QUESTION = ('group', *PREFIX)
+LANES = ('group', 'lane', *PREFIX)
+_LARGEST = 127
+
+
+class Prefix(NamedTuple):
+  """What all groups share.
+
+  Attributes:
+    cache: keys and values (K, P, E).
+    length: tokens; the places behind them are padding.
+  """
+
+  cache: Cache
+  length: jax.Array
+
+
+class Context(NamedTuple):
+  """What a decode step reads beside the chunk.
+
+  Attributes:
+    prefix: None where nothing is shared by all groups.
+    question: keys and values (G, K, Q, E).
+    question_lengths_G: tokens of each.
+    suffix: keys and values (G, N, K, T, E).
+    suffix_lengths_GN: tokens of each: a multiple of the chunk's length.
+  """
+
+  prefix: Prefix | None
+  question: Cache
+  question_lengths_G: jax.Array
+  suffix: Cache
+  suffix_lengths_GN: jax.Array
+
+  @property
+  def prompt_lengths_G(self) -> jax.Array:
+    """Tokens before each group's suffixes."""
+    return start(self.prefix) + self.question_lengths_G
+
+
+def empty(
+  config: DecoderConfig, *leading: int, length: int, kind: Kind = 'as_computed'
+) -> Cache:
+  """A cache of zeros.
+
+  Args:
+    config: of the network.
+    *leading: groups; or groups and lanes.
+    length: places.
+    kind: whether its numbers are of the network's dtype or int8.
+  """
+  c = config
+  if c.decode_loop == 'unroll':
+    stacked = [()] * c.num_layers
+  else:
+    stacked = [(stack.repeats,) for stack in c.stacks for _ in stack.kinds]
+
+  def zeros_of(first: tuple[int, ...], *last: int, dtype: Any) -> jax.Array:
+    shape = (*first, *leading, c.num_kv_heads, *last)
+    return jnp.zeros(shape, jnp.dtype(dtype))
+
+  dtype = c.dtype if kind == 'as_computed' else 'int8'
+  zeros = []
+  for s in stacked:
+    arrays = [
+      zeros_of(s, c.head_dim, length, dtype=dtype),
+      zeros_of(s, length, c.head_dim, dtype=dtype),
+    ]
+    if kind == 'int8':
+      arrays += [zeros_of(s, 1, length, dtype='float32') for _ in range(2)]
+    zeros.append(KeysValues(*arrays))
+  return constrained(config, zeros, LANES if len(leading) == 2 else QUESTION)
+
+
+def rounded(
+  config: DecoderConfig, cache: Cache, names: tuple[str, ...]
+) -> Cache:
+  """A cache in int8.
+
+  Args:
+    config: of the network.
+    cache: as it was computed.
+    names: its logical axes, such as PREFIX.
+  """
+  return constrained(config, list(map(_rounded, cache)), names)
+
+
+def _rounded(entry: KeysValues) -> KeysValues:
+  def whole(array: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    numbers = array.astype(jnp.float32)
+    largest = jnp.max(jnp.abs(numbers), axis=axis, keepdims=True)
+    scale = jnp.where(largest > 0, largest, 1.0) / _LARGEST
+    return jnp.round(numbers / scale).astype(jnp.int8), scale
+
+  keys, key_scales = whole(entry.keys, -2)
+  values, value_scales = whole(entry.values, -1)
+  return KeysValues(keys, values, key_scales, value_scales.swapaxes(-1, -2))
+
+
+def commit(
+  config: DecoderConfig,
+  suffix: Cache,
+  suffix_lengths_GN: jax.Array,
+  chunk: Cache,
+) -> Cache:
+  """The suffixes with each lane's chunk behind them.
+
+  Args:
+    config: of the network.
+    suffix: keys and values (G, N, K, T, E), T a multiple of the chunk's length.
+    suffix_lengths_GN: tokens of each, a multiple of the chunk's length. A lane
+      without room keeps its suffix.
+    chunk: keys and values (G, N, K, C, E), as they were computed.
+  """
+
+  def layer(kind, carry, suffix, chunk):
+    if suffix.key_scales is not None:
+      chunk = _rounded(chunk)
+    pairs = zip(suffix, chunk, _AXES, strict=True)
+    return carry, KeysValues(
+      *(
+        None if old is None else placed(old, new, axis + 5)
+        for old, new, axis in pairs
+      )
+    )
+
+  def placed(suffix, chunk, axis):
+    size, places = chunk.shape[axis], suffix.shape[axis]
+    # A selection, not a write at each lane's own place: that is a loop over the
+    # lanes, and a gather where the groups are split.
+    block_T = jnp.arange(places) // size
+    here_GNT = block_T[None, None] == (suffix_lengths_GN // size)[..., None]
+    here = jnp.expand_dims(here_GNT, [d for d in (2, 3, 4) if d != axis])
+    times = [places // size if d == axis else 1 for d in range(5)]
+    return jnp.where(here, jnp.tile(chunk, times), suffix)
+
+  _, suffix = layered.over_layers(config, layer, (), suffix, chunk)
+  return constrained(config, suffix, LANES)
+
+
+def insert(
+  config: DecoderConfig,
+  question: Cache,
+  new: Cache,
+  rows_G: jax.Array,
+  shards: int,
+) -> Cache:
+  """The questions, some groups' replaced.
+
+  Args:
+    config: of the network.
+    question: keys and values (G, K, Q, E).
+    new: keys and values (B, K, Q, E), as many rows for each shard.
+    rows_G: the row of `new` that each group takes, counted from the first of
+      the group's own shard, so that nothing moves between devices; -1: the
+      group keeps what it has.
+    shards: of the groups.
+  """
+
+  def layer(kind, carry, question, new):
+    return carry, jax.tree.map(chosen, question, new)
+
+  def chosen(old_GKQE, new_BKQE):
+    rows_DG = rows_G.reshape(shards, -1)
+    out = old_GKQE.reshape(*rows_DG.shape, *old_GKQE.shape[1:])
+    new = new_BKQE.reshape(shards, -1, *new_BKQE.shape[1:])
+    for row in range(new.shape[1]):
+      here = (rows_DG == row)[:, :, None, None, None]
+      out = jnp.where(here, new[:, row, None], out)
+    return out.reshape(old_GKQE.shape)
+
+  _, question = layered.over_layers(config, layer, (), question, new)
+  return constrained(config, question, QUESTION)
+
+
+def start(prefix: Prefix | None) -> jax.Array | int:
+  """The position behind a prefix."""
+  return 0 if prefix is None else prefix.length
+
+
+def places(cache: Cache) -> int:
+  """How many tokens a cache has room for."""
+  return cache[0].keys.shape[-1]
+
+
+def constrained(
+  config: DecoderConfig, cache: Cache, names: Sequence[str]
+) -> Cache:
+  """A cache that is split over the devices by its logical axes.
+
+  Args:
+    config: of the network.
+    cache: of any kind.
+    names: of the arrays' axes, those of stacked layers left out.
+  """
+  if config.decode_loop == 'scan':
+    names = ('layers', *names)
+  return jax.tree.map(lambda array: constrain(array, *names), cache)
+
+
+# Which axis of an entry's arrays counts places.
+_AXES = KeysValues(-1, -2, -1, -1)

@@ -1,0 +1,130 @@
+"""Caches in int8: what is kept of keys and values, and where it is written."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_networks
+import tiny_run
+
+from rest_jax.distributed import partitioning
+from rest_jax.models import caches
+from rest_jax.models.attention import KeysValues
+from rest_jax.sampling import sampling_engine
+from rest_jax.sampling.requests import Request, Text
+from rest_jax.sampling.streams import EngineConfig, Stream
+
+MODEL = small_networks.network(num_layers=2, vocab_size=64, max_length=64)
+
+
+def drawn(seed, *leading, places):
+  draw = np.random.default_rng(seed)
+  return KeysValues(
+    jnp.asarray(draw.normal(size=(*leading, 8, places)), jnp.float32),
+    jnp.asarray(draw.normal(size=(*leading, places, 8)), jnp.float32),
+  )
+
+
+def whole(entry):
+  return (
+    np.asarray(entry.keys) * np.asarray(entry.key_scales),
+    np.asarray(entry.values) * np.swapaxes(entry.value_scales, -1, -2),
+  )
+
+
+def test_each_token_and_head_is_within_half_a_step_of_what_it_was():
+  entry = drawn(0, 3, 2, places=5)
+  # One token a thousand times as large: the others keep their precision.
+  entry = entry._replace(keys=entry.keys.at[0, 0, :, 2].multiply(1000.0))
+  [kept] = caches.rounded(MODEL, [entry], ('group', *caches.PREFIX))
+  assert kept.keys.dtype == kept.values.dtype == jnp.int8
+  assert kept.key_scales.shape == kept.value_scales.shape == (3, 2, 1, 5)
+  for got, given, axis in zip(whole(kept), entry[:2], (2, 3), strict=True):
+    step = np.abs(given).max(axis=axis, keepdims=True) / 127
+    assert (np.abs(got - given) <= step / 2 * 1.0001).all()
+    assert (np.abs(got - given).max(axis=axis, keepdims=True) > 0).all()
+
+
+def test_a_token_of_zeros_stays_one():
+  entry = KeysValues(jnp.zeros((1, 1, 8, 4)), jnp.zeros((1, 1, 4, 8)))
+  [kept] = caches.rounded(MODEL, [entry], ('group', *caches.PREFIX))
+  assert all(not array.any() for array in whole(kept))
+  assert np.isfinite(kept.key_scales).all()
+
+
+@pytest.mark.parametrize('loop', ['unroll', 'scan'])
+def test_a_chunk_is_rounded_when_it_is_committed(loop):
+  model = small_networks.network(num_layers=2, decode_loop=loop)
+  leading = (2,) if loop == 'scan' else ()
+  suffix = caches.empty(model, 2, 3, length=12, kind='int8')
+  chunks = [
+    [
+      drawn(10 * i + layer, *leading, 2, 3, 2, places=4)
+      for layer in range(1 if loop == 'scan' else 2)
+    ]
+    for i in range(2)
+  ]
+  lengths = jnp.asarray([[0, 4, 8], [4, 0, 0]])
+  for chunk in chunks[:1]:
+    suffix = caches.commit(model, suffix, lengths, chunk)
+  for layer, entry in enumerate(suffix):
+    for got, given in zip(whole(entry), chunks[0][layer][:2], strict=True):
+      axis = -1 if got.shape[-1] == 12 else -2
+      for g, n in np.ndindex(2, 3):
+        at = int(lengths[g, n])
+        of_lane = np.moveaxis(got, axis, 0)[at : at + 4]
+        of_lane = (
+          of_lane[..., g, n, :, :]
+          if loop == 'unroll'
+          else (of_lane[:, :, g, n])
+        )
+        wanted = np.moveaxis(np.asarray(given), axis, 0)
+        wanted = (
+          wanted[..., g, n, :, :] if loop == 'unroll' else (wanted[:, :, g, n])
+        )
+        np.testing.assert_allclose(of_lane, wanted, atol=0.02)
+
+
+@pytest.mark.parametrize('axes', [(1, 1, 1), (2, 2, 2)])
+def test_an_engine_with_int8_caches_scores_nearly_the_same(axes):
+  names = dict(zip(('data', 'fsdp', 'tensor'), axes, strict=True))
+  devices = jax.devices()[: int(np.prod(axes))]
+  mesh = partitioning.make_mesh(partitioning.MeshConfig(**names), devices)
+  stream = Stream(name='e_step', num_samples=4, temperature=1.0, top_k=20)
+  draw = np.random.default_rng(0)
+  shared = draw.integers(2, 60, 9).tolist()
+  asked = [
+    Request(f'p{i}', [*shared, *draw.integers(2, 60, 3 + i)], range(4), 9)
+    for i in range(6)
+  ]
+
+  def sampled(cache):
+    config = EngineConfig(
+      groups=4,
+      lanes=2,
+      greedy_groups=4,
+      max_decode_length=20,
+      prompt_bucket=8,
+      chunk=4,
+      seed=5,
+      cache=cache,
+    )
+    params = tiny_run.fresh(MODEL, seed=0)
+    engine = sampling_engine.Engine(
+      MODEL,
+      sampling_engine.variables(params, MODEL, config),
+      config,
+      mesh,
+      Text(decode=str, vocab_size=60, eos_ids=[1], stop=()),
+    )
+    made = engine.generate(asked, stream=stream, iteration=1)
+    return {(c.problem_id, c.sample_index): c for c in made}
+
+  plain, int8 = sampled('as_computed'), sampled('int8')
+  same = [key for key in plain if plain[key].token_ids == int8[key].token_ids]
+  assert plain.keys() == int8.keys() and len(same) > len(plain) / 2
+  apart = max(
+    np.abs(np.subtract(plain[key].logprobs, int8[key].logprobs)).max()
+    for key in same
+  )
+  assert 1e-7 < apart < 0.02
