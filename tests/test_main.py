@@ -58,6 +58,19 @@ def test_the_three_ways_to_name_a_stage_agree():
   assert code == 2 and 'name a stage' in text
 
 
+def test_a_worker_is_named_by_flags_of_sample_alone(tmp_path):
+  flags = ['--worker_index=1', '--num_workers=4', '--dry_run']
+  model = '--gin_file=models/tiny.gin'
+  sizes = [f'--gin.{n}=4' for n in ('GROUPS', 'LANES', 'GREEDY_GROUPS')]
+  sizes += [f'--gin.{n}=16' for n in ('PROMPT_BUCKET', 'PROBLEMS_PER_PART')]
+  sizes += ['--gin.SAMPLE_MESH_TENSOR=1']
+  code, text, error = run('sample', model, *sizes, *flags, cwd=tmp_path)
+  assert code == 0, error
+  assert '#   worker_index = 1' in text and '#   num_workers = 4' in text
+  code, _, error = run('train', *flags, cwd=tmp_path)
+  assert code == 2 and '--worker_index belongs to sample' in error
+
+
 def test_a_dry_run_prints_what_is_bound_and_does_nothing(tmp_path):
   code, text, _ = run(
     'score',
