@@ -16,6 +16,7 @@ A holder that could not renew for RENEW_SECONDS must expect that. `check` and
 `check_all` then raise LostError; call them before each write.
 """
 
+import abc
 import contextlib
 import json
 import os
@@ -53,7 +54,7 @@ class LostError(LeaseError):
   """This process held the folder and does so no longer."""
 
 
-class Lease:
+class Lease(abc.ABC):
   """A folder, or a part of one, that one process holds at a time; see `hold`.
 
   Attributes:
@@ -65,18 +66,19 @@ class Lease:
     self.folder = folder
     self.holder: _Record | None = None
 
+  @abc.abstractmethod
   def attempt(self) -> bool:
     """Takes the lease if no living process is known to hold it."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def take(self) -> None:
     """Waits until it is known whether the lease can be had, and takes it.
 
     Raises:
       HeldError: a living process holds it.
     """
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def check(self) -> None:
     """Raises LostError if another process may have taken it over."""
 
@@ -180,6 +182,9 @@ class _LocalLease(Lease):
       if time.monotonic() >= give_up:
         raise self._refused()
       time.sleep(0.05)
+
+  def check(self) -> None:
+    pass  # the kernel keeps it while this process lives
 
   def give_up(self) -> None:
     super().give_up()
