@@ -193,8 +193,11 @@ class Work:
     for path in self.folder.glob('*.parquet'):
       if path.name not in self._parts:
         path.unlink()  # left by an earlier, superseded attempt
-    for path in self.folder.glob(f'.*{leases.SUFFIX}'):
-      path.unlink(missing_ok=True)  # of parts that are there
+    if self.claims is not None and not storage.is_remote(self.folder):
+      # Locks outlive their files. On a store a slow worker would take the loss
+      # of its lease for a failure; there each deletes its own.
+      for path in self.folder.glob(f'.*{leases.SUFFIX}'):
+        path.unlink(missing_ok=True)
     fingerprint = json.loads(json.dumps(self.fingerprint))
     identity = [fingerprint, manifests.content_of(parts), content]
     value = {

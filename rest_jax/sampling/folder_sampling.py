@@ -130,9 +130,10 @@ class FolderSampling:
       self._progress.there(self._work.done.statistics['samples'])
       self._say()
       return True
-    self._began = self._began or time.monotonic()
-    if not self._work.worker.is_alone:
-      self._stood |= {p.name for p in self._left if self._is_there(p)}
+    if not self._began:
+      self._began = time.monotonic()
+      if not self._work.worker.is_alone:
+        self._stood = {p.name for p in self._left if self._is_there(p)}
     late, left, since = None, -1, 0.0
     while True:
       self._draw(late)
