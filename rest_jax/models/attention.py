@@ -20,9 +20,9 @@ from rest_jax.models import architecture, splash
 from rest_jax.models.architecture import DecoderConfig, LayerKind
 
 # A masked score. Not -inf: the softmax of a row of nothing but -inf is NaN, in
-# value and gradient. exp(_NEVER - top) is exactly 0 in float32 beside any score
+# value and gradient. exp(NEVER - top) is exactly 0 in float32 beside any score
 # that the network can give.
-_NEVER = -1e30
+NEVER = -1e30
 
 
 def capped(scores: jax.Array, cap: float | None) -> jax.Array:
@@ -87,7 +87,7 @@ def causal(
     seen_LM &= ~jnp.tril(seen_LM, -config.window)
   # Every row attends at least to itself: padding has a segment of its own, 0.
   mask_BLM = same_BLM & seen_LM[None]
-  scores_BKRLM = jnp.where(mask_BLM[:, None, None], scores_BKRLM, _NEVER)
+  scores_BKRLM = jnp.where(mask_BLM[:, None, None], scores_BKRLM, NEVER)
   # Normalised in float32, and only then rounded for the second product.
   weights_BKRLM = jax.nn.softmax(scores_BKRLM, axis=-1).astype(v_BLKE.dtype)
   return jnp.einsum('BKRLM,BMKE->BLKRE', weights_BKRLM, v_BLKE), kept
@@ -194,7 +194,7 @@ def cached(
     # (G, N, 1, 1, S) with its axes in the order of this part's scores.
     back = [order.index(axis) for axis in range(4)]
     mask = mask_GNS[:, :, None, None].transpose(*back, 4)
-    scores = jnp.where(mask, scores, _NEVER)
+    scores = jnp.where(mask, scores, NEVER)
     top = scores.max(axis=-1)
     # Where a part has nothing to see, its weights are 1, and then 0 beside the
     # part that has the greatest score.

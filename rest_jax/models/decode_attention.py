@@ -28,7 +28,6 @@ from rest_jax.models import attention
 from rest_jax.models.architecture import DecoderConfig, LayerKind
 
 _SUFFIX_BLOCKS = (512, 256, 128)  # tokens of each lane that are fetched at once
-_NEVER = -1e30  # a masked score; attention.py
 
 
 class Lengths(NamedTuple):
@@ -308,11 +307,10 @@ def _kernel(
 
   def update(scores_HS, seen_HS, positions_HS, values_of):
     """Goes on with the softmax: `values_of` multiplies weights and values."""
-    if cap is not None:
-      scores_HS = cap * jnp.tanh(scores_HS / cap)
+    scores_HS = attention.capped(scores_HS, cap)
     if window is not None:
       seen_HS &= positions_HS > newest_H1 - window
-    scores_HS = jnp.where(seen_HS, scores_HS, _NEVER)
+    scores_HS = jnp.where(seen_HS, scores_HS, attention.NEVER)
     before_H1 = top[:, :1]
     top_H1 = jnp.maximum(before_H1, scores_HS.max(axis=1, keepdims=True))
     weights_HS = jnp.exp(scores_HS - top_H1)
@@ -327,7 +325,7 @@ def _kernel(
 
   @pl.when(s == 0)
   def _():
-    top[...] = jnp.full(top.shape, _NEVER, jnp.float32)
+    top[...] = jnp.full(top.shape, attention.NEVER, jnp.float32)
     total[...] = jnp.zeros(total.shape, jnp.float32)
     acc[...] = jnp.zeros(acc.shape, jnp.float32)
     # The chunk first: every query sees itself there, so that from then on a
