@@ -57,32 +57,24 @@ def test_a_chunk_is_rounded_when_it_is_committed(loop):
   model = small_networks.network(num_layers=2, decode_loop=loop)
   leading = (2,) if loop == 'scan' else ()
   suffix = caches.empty(model, 2, 3, length=12, kind='int8')
-  chunks = [
-    [
-      drawn(10 * i + layer, *leading, 2, 3, 2, places=4)
-      for layer in range(1 if loop == 'scan' else 2)
-    ]
-    for i in range(2)
+  chunk = [
+    drawn(layer, *leading, 2, 3, 2, places=4)
+    for layer in range(1 if loop == 'scan' else 2)
   ]
   lengths = jnp.asarray([[0, 4, 8], [4, 0, 0]])
-  for chunk in chunks[:1]:
-    suffix = caches.commit(model, suffix, lengths, chunk)
-  for layer, entry in enumerate(suffix):
-    for got, given in zip(whole(entry), chunks[0][layer][:2], strict=True):
-      axis = -1 if got.shape[-1] == 12 else -2
+  suffix = caches.commit(model, suffix, lengths, chunk)
+  for entry, given in zip(suffix, chunk, strict=True):
+    for got, new, axis in zip(whole(entry), given[:2], (-1, -2), strict=True):
+      # Places first, and groups and lanes last.
+      got, new = (np.moveaxis(np.asarray(a), axis, 0) for a in (got, new))
+      first = 1 + len(leading)
+      got, new = (
+        np.moveaxis(a, (first, first + 1), (-2, -1)) for a in (got, new)
+      )
       for g, n in np.ndindex(2, 3):
-        at = int(lengths[g, n])
-        of_lane = np.moveaxis(got, axis, 0)[at : at + 4]
-        of_lane = (
-          of_lane[..., g, n, :, :]
-          if loop == 'unroll'
-          else (of_lane[:, :, g, n])
-        )
-        wanted = np.moveaxis(np.asarray(given), axis, 0)
-        wanted = (
-          wanted[..., g, n, :, :] if loop == 'unroll' else (wanted[:, :, g, n])
-        )
-        np.testing.assert_allclose(of_lane, wanted, atol=0.02)
+        expected = np.zeros(got.shape[:-2])
+        expected[lengths[g, n] : lengths[g, n] + 4] = new[..., g, n]
+        np.testing.assert_allclose(got[..., g, n], expected, atol=0.02)
 
 
 @pytest.mark.parametrize('axes', [(1, 1, 1), (2, 2, 2)])
