@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from rest_jax.artifacts import manifests, model_formats, run_paths, storage
+from rest_jax.artifacts import model_formats, storage
 from rest_jax.config import configuration, gin_flags, gin_parser
 from rest_jax.pipeline import (
   checkpoint_evaluation,
@@ -18,6 +18,7 @@ from rest_jax.pipeline import (
   task_files,
 )
 from rest_jax.pipeline.launch import EXECUTORS, Launch
+from rest_jax.tokenizers import vocabulary_files
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -120,7 +121,7 @@ def run_batch(
       f'CHECKPOINTS: nothing is at {", ".join(lost)}. Expected '
       f'{model_formats.expected_weights()}.'
     )
-  found = next(filter(None, map(_vocabulary, policies)), None)
+  found = next(filter(None, map(vocabulary_files.lying_with, policies)), None)
   if (
     found and 'VOCABULARY' not in asked and 'BASE_CHECKPOINT_PATH' not in asked
   ):
@@ -145,19 +146,3 @@ def _macros(
     bindings=bindings,
     search_paths=gin_flags.search_paths(flags),
   )
-
-
-def _vocabulary(policy: str) -> str | None:
-  """The vocabulary that comes with a checkpoint, if one does.
-
-  Some formats hold one (artifacts/model_formats.py); a checkpoint that still
-  lies in its run, <run>/<model>/checkpoints, has the run's.
-  """
-  path = storage.path(policy)
-  if model_formats.of_vocabulary(path):
-    return policy
-  problems = path.parent.parent / 'problems'
-  if (problems / run_paths.VOCABULARY).exists():
-    return str(problems / run_paths.VOCABULARY)
-  prepared = manifests.load_if_done(problems)
-  return prepared.recorded.get('spec') if prepared else None

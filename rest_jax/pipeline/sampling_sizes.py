@@ -21,6 +21,10 @@ from rest_jax.pipeline.sizes import (
 # a prompt's padded length.
 _ROWS = {'cpu': 32, 'gpu': 256, 'tpu': 256}
 _BUCKET = {'cpu': 16, 'gpu': 64, 'tpu': 128}
+# Decode steps between two looks of the host. A sample that has ended holds its
+# lane for one and a half chunks; a look costs a fraction of a step on a CPU and
+# some steps of a fast device.
+_CHUNK = {'cpu': 8, 'gpu': 16, 'tpu': 16}
 _MAX_LANES = 8
 _SAMPLES_PER_LANE = 4  # one after the other, so that lanes seldom wait
 
@@ -35,7 +39,7 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
 
   Returns:
     SAMPLE_MESH_TENSOR, GROUPS, LANES, GREEDY_GROUPS, PROMPT_BUCKET,
-    PROBLEMS_PER_PART, and the field DECODE_LOOP of MODEL.
+    DECODE_CHUNK, PROBLEMS_PER_PART, and the field DECODE_LOOP of MODEL.
 
   Raises:
     ConfigurationError: the model does not fit into the devices' memory,
@@ -71,6 +75,10 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
       f'{weights_bytes(asked) / GIB:.1f} GiB; one has {free:.1f}',
     ),
     'PROMPT_BUCKET': bucket,
+    'DECODE_CHUNK': Dial(
+      _CHUNK[machine.kind],
+      f'steps until lanes are filled again: {machine.kind.upper()}',
+    ),
     'LANES': Dial(lanes, f'{asked.num_samples} samples of a problem'),
     'GROUPS': Dial(
       groups,

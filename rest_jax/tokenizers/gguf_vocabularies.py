@@ -93,18 +93,16 @@ def metadata(path: storage.PathLike) -> dict[str, Any]:
   Args:
     path: the file, on a local disk.
   """
-  reader = gguf_files.open_reader(path)
   return {
-    name: gguf_files.field(reader, name)
-    for name in reader.fields
+    name: value
+    for name, value in gguf_files.opened(path).fields.items()
     if name.startswith('tokenizer.')
   }
 
 
 def chat_template(path: storage.PathLike) -> str | None:
   """The Jinja chat template in a GGUF file's metadata, if it has one."""
-  reader = gguf_files.open_reader(path)
-  return gguf_files.field(reader, 'tokenizer.chat_template')
+  return gguf_files.opened(path).field('tokenizer.chat_template')
 
 
 def _unknown_kind(

@@ -3,7 +3,8 @@
     FOLDER/<step>/{params,optimizer,progress}
 
 Two steps are kept: the newest, to resume from, and the best by D_val. Others
-are deleted once a newer save is complete.
+are deleted once a newer save is complete. A training that has ended saves no
+optimiser's state: nothing goes on from there.
 
 On a CPU a save is not in the background: the same cores would write it, and
 while it reads the state a step cannot reuse the state's memory.
@@ -58,7 +59,9 @@ class Saver:
       },
     )
 
-  def save(self, state: TrainState, progress: dict, *, best: int) -> None:
+  def save(
+    self, state: TrainState, progress: dict, *, best: int, is_last: bool = False
+  ) -> None:
     """Starts a save in the background, after the one before has ended.
 
     Collective: every process must call it.
@@ -67,6 +70,7 @@ class Saver:
       state: what is saved, under its step.
       progress: JSON-ready; what the loop must know to go on.
       best: the step that stays beside the newest.
+      is_last: the training has ended; its optimiser's state is left out.
 
     Raises:
       OSError: the disk is full.
@@ -85,26 +89,37 @@ class Saver:
       return
     items = {
       PARAMS: ocp.args.StandardSave(state.params),
-      OPTIMIZER: ocp.args.StandardSave(state.opt_state),
       PROGRESS: ocp.args.JsonSave(progress),
     }
+    if not is_last:
+      items[OPTIMIZER] = ocp.args.StandardSave(state.opt_state)
     with storage.disk_errors(self._folder):
       self._manager.save(step, args=ocp.args.Composite(**items))
 
-  def restore(
-    self, abstract: TrainState, shardings: TrainState
-  ) -> tuple[TrainState, dict] | None:
-    """The newest state and its progress, or None where nothing was saved.
+  def progress(self) -> tuple[int, dict] | None:
+    """The newest step and its progress, or None where nothing was saved.
 
     Collective: every process must call it.
-
-    Args:
-      abstract: shapes and dtypes of the state.
-      shardings: where each of its arrays is put.
     """
     step = self._manager.latest_step()
     if step is None:
       return None
+    items = ocp.args.Composite(**{PROGRESS: ocp.args.JsonRestore()})
+    read = self._manager.restore(step, args=items)
+    return step, json.loads(json.dumps(read[PROGRESS]))
+
+  def restore(
+    self, step: int, abstract: TrainState, shardings: TrainState
+  ) -> TrainState:
+    """A state to go on from, which was not its training's last.
+
+    Collective: every process must call it.
+
+    Args:
+      step: of a save that is complete.
+      abstract: shapes and dtypes of the state.
+      shardings: where each of its arrays is put.
+    """
     target = jax.tree.map(
       lambda leaf, where: jax.ShapeDtypeStruct(
         leaf.shape, leaf.dtype, sharding=where
@@ -118,13 +133,16 @@ class Saver:
         **{
           PARAMS: ocp.args.StandardRestore(target.params),
           OPTIMIZER: ocp.args.StandardRestore(target.opt_state),
-          PROGRESS: ocp.args.JsonRestore(),
         }
       ),
     )
     counter = jax.device_put(np.int32(step), shardings.step)
-    state = TrainState(counter, read[PARAMS], read[OPTIMIZER])
-    return state, json.loads(json.dumps(read[PROGRESS]))
+    return TrainState(counter, read[PARAMS], read[OPTIMIZER])
+
+  def holds(self, step: int) -> bool:
+    """Whether a complete save of this step is kept."""
+    self.wait()
+    return step in self._manager.all_steps()
 
   def prune(self, keep: int) -> None:
     """Deletes all steps but one, once training is over.

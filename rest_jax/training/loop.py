@@ -154,19 +154,21 @@ class Grid:
     abstract, shardings = train_step.shardings(
       self.model, transform, self.mesh, self.config.lora
     )
-    restored = saver.restore(abstract, shardings)
-    if restored is None:
-      state = self._first_state(transform, shardings)
+    standing = saver.progress()
+    if standing is None:
       progress, first_step = Progress(), 0
     else:
-      state, progress = restored[0], Progress.from_json(restored[1])
-      first_step = int(state.step) + 1
+      progress, first_step = Progress.from_json(standing[1]), standing[0] + 1
     log = MetricsLog(
       self.folder / name,
       first_step=first_step,
       tracker_names=self.config.trackers,
     )
     if not progress.stopped:
+      if standing is None:
+        state = self._first_state(transform, shardings)
+      else:
+        state = saver.restore(standing[0], abstract, shardings)
       self._load_base()
       step = jax.jit(
         train_step.make_step(
@@ -182,8 +184,11 @@ class Grid:
       )
       self._loop(state, progress, step, saver, log, validator)
     log.close()
-    saver.wait()
     best = self._best_step(progress, validator)
+    if not best and not saver.holds(0):  # a training need not save its start
+      state = self._first_state(transform, shardings)
+      saver.save(state, dataclasses.asdict(progress), best=0, is_last=True)
+    saver.wait()
     return {
       'folder': name,
       'learning_rate': optimizer.learning_rate,
@@ -242,15 +247,16 @@ class Grid:
       # Asked at every step by every process, in the same order: a vote that
       # some hosts skip would leave the others waiting.
       stop = progress.stopped or vote.asked()
-      if due or stop or (done and done % self.config.save_every == 0):
+      if done and (due or stop or done % self.config.save_every == 0):
         meter.settle()
         self._save(state, progress, saver, log, validator)
       if progress.stopped:
         return
       if stop:
         saver.wait()
+        saved = ', state saved' if done else ''
         raise preemption.Preempted(
-          f'train: step {done}: stopped by SIGTERM, state saved; start it again'
+          f'train: step {done}: stopped by SIGTERM{saved}; start it again'
         )
       # jax dispatches the step and returns: the host builds the next batch
       # while the device works. Metrics are read later, by the meter's report.
@@ -281,7 +287,14 @@ class Grid:
     # up to it may be missing.
     log.flush()
     best = self._best_step(progress, validator)
-    saver.save(state, dataclasses.asdict(progress), best=best)
+    if progress.stopped and best != int(state.step):
+      return  # not wanted: killed now, the training repeats its last steps
+    saver.save(
+      state,
+      dataclasses.asdict(progress),
+      best=best,
+      is_last=progress.stopped,
+    )
 
   def _padding(self, done: int) -> float:
     """The share of padding since the last line of metrics.

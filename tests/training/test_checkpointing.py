@@ -46,10 +46,15 @@ def state(step, on=None):
 
 
 def restore(folder, on=None):
+  """The newest state and its progress; None where nothing was saved."""
   saver = Saver(folder)
-  result = saver.restore(*train_step.shardings(MODEL, TRANSFORM, on or mesh()))
+  found = saver.progress()
+  if found is not None:
+    step, progress = found
+    where = train_step.shardings(MODEL, TRANSFORM, on or mesh())
+    found = saver.restore(step, *where), progress
   saver.close()
-  return result
+  return found
 
 
 def bits(tree):
@@ -106,6 +111,22 @@ def test_a_state_comes_back_on_another_mesh(tmp_path):
   found, _ = restore(tmp_path, on)
   assert bits(found) == bits(state(3))
   assert found.params['params']['embedding'].sharding.mesh.size == 8
+
+
+def test_the_last_step_of_a_training_has_no_optimiser_state(tmp_path):
+  saver = Saver(tmp_path)
+  saver.save(state(2), {}, best=2)
+  saver.save(state(4), {'stopped': True}, best=4, is_last=True)
+  assert saver.progress() == (4, {'stopped': True})
+  assert saver.holds(4) and not saver.holds(3)
+  saver.close()
+  assert (tmp_path / '2' / OPTIMIZER).is_dir()
+  assert not (tmp_path / '4' / OPTIMIZER).exists()
+  assert bits(
+    orbax_items.restore(
+      tmp_path / '4' / trained.PARAMS, policies.abstract(MODEL, mesh())
+    )
+  ) == bits(state(4).params)
 
 
 def test_nothing_saved_restores_nothing(tmp_path):

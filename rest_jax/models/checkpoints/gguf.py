@@ -49,20 +49,22 @@ def load(source: storage.PathLike, model: DecoderConfig, target: Any) -> Any:
 class File:
   """A GGUF file as a weights.Source."""
 
-  def __init__(self, reader: Any, config: DecoderConfig, interleaved: bool):
+  def __init__(
+    self, file: gguf_files.GgufFile, config: DecoderConfig, interleaved: bool
+  ):
     """Args:
-    reader: of gguf_files.open_reader.
+    file: of gguf_files.opened.
     config: the network.
     interleaved: whether query and key rows are in llama.cpp's order.
     """
-    self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+    self._tensors = file.tensors
     self._config = config
     self._permuted = ('query', 'key') if interleaved else ()
 
   def dtype(self, tensor: weights.Tensor) -> np.dtype | None:
     """See weights.Source."""
     found = self._tensors[families.gguf_name(tensor.name, tensor.layer)]
-    return _DTYPES.get(found.tensor_type.name)
+    return _DTYPES.get(found.type.name)
 
   def read(
     self, tensor: weights.Tensor, rows: slice, columns: slice
@@ -70,11 +72,11 @@ class File:
     """See weights.Source."""
     found = self._tensors[families.gguf_name(tensor.name, tensor.layer)]
     if not tensor.inputs:
-      values = _dequantised(found, slice(None)).reshape(-1)[rows]
+      values = found.values().reshape(-1)[rows]
       if tensor.name.endswith('_norm'):
         values = values - np.float32(self._config.norm_offset)
       return values
-    matrix = _dequantised(found, rows)[:, columns]
+    matrix = found.values(rows)[:, columns]
     if tensor.name in self._permuted:
       matrix = half_split(matrix, self._config.head_dim)
     return matrix
@@ -87,10 +89,10 @@ def opened(source: storage.PathLike, config: DecoderConfig) -> File:
     ConfigurationError: the file is not readable, or its architecture, sizes
       or tensors are not the config's, listing each difference.
   """
-  reader = gguf_files.open_reader(source)
-  family = gguf_config.family(reader, source)
-  found = {tensor.name: _shape(tensor) for tensor in reader.tensors}
-  stated = gguf_config.stated(reader, family)
+  file = gguf_files.opened(source)
+  family = gguf_config.family(file, source)
+  found = {name: tensor.shape for name, tensor in file.tensors.items()}
+  stated = gguf_config.stated(file, family)
   # A Mistral is written as a Llama: its window is then MODEL's to bind.
   wanted = families.bound(config, stated, windowless=family.gguf == 'llama')
   lines = [
@@ -101,7 +103,7 @@ def opened(source: storage.PathLike, config: DecoderConfig) -> File:
   unused = {gguf_config.ROPE_FACTORS}
   head = families.gguf_name('unembedding', None)
   if config.tie_embeddings and head in found:
-    if _same(reader, head, families.gguf_name('embedding', None)):
+    if _same(file, head, families.gguf_name('embedding', None)):
       unused.add(head)  # some files repeat the embedding
     else:
       lines.append(
@@ -110,17 +112,17 @@ def opened(source: storage.PathLike, config: DecoderConfig) -> File:
       )
   elif not config.tie_embeddings and head not in found:
     lines.append('tie_embeddings: the file has True, MODEL binds False')
-  lines += _rope_lines(reader, family, config)
+  lines += _rope_lines(file, family, config)
   # What the sizes explain need not be said again for each tensor.
   weights.require_same(
     source,
     lines or weights.differences(config, families.gguf_name, found, unused),
   )
-  return File(reader, config, family.interleaved)
+  return File(file, config, family.interleaved)
 
 
 def _rope_lines(
-  reader: Any, family: families.Family, config: DecoderConfig
+  file: gguf_files.GgufFile, family: families.Family, config: DecoderConfig
 ) -> list[str]:
   """How the file's rotary embedding differs from the network's.
 
@@ -129,7 +131,7 @@ def _rope_lines(
   """
 
   def field(name: str, default: Any = None) -> Any:
-    return gguf_files.field(reader, f'{family.gguf}.rope.{name}', default)
+    return file.field(f'{family.gguf}.rope.{name}', default)
 
   lines = []
   turned = field('dimension_count', config.head_dim)
@@ -155,7 +157,7 @@ def _rope_lines(
       f"rope_scaling: the file has 'linear' with factor {theirs}, MODEL binds "
       f'{ours}'
     )
-  return lines + _factor_lines(reader, config)
+  return lines + _factor_lines(file, config)
 
 
 def rope_factors(config: DecoderConfig) -> np.ndarray:
@@ -167,13 +169,14 @@ def rope_factors(config: DecoderConfig) -> np.ndarray:
   return factors / np.asarray(rotary.frequencies(config), np.float64)
 
 
-def _factor_lines(reader: Any, config: DecoderConfig) -> list[str]:
+def _factor_lines(
+  file: gguf_files.GgufFile, config: DecoderConfig
+) -> list[str]:
   """How the tensor rope_freqs.weight differs from MODEL's rope_scaling."""
   expected = rope_factors(config)
   factors = np.ones(config.head_dim // 2)
-  for tensor in reader.tensors:
-    if tensor.name == gguf_config.ROPE_FACTORS:
-      factors = _dequantised(tensor, slice(None)).reshape(-1)
+  if gguf_config.ROPE_FACTORS in file.tensors:
+    factors = file.tensors[gguf_config.ROPE_FACTORS].values().reshape(-1)
   if factors.shape == expected.shape and np.allclose(
     factors, expected, rtol=1e-4
   ):
@@ -187,33 +190,15 @@ def _factor_lines(reader: Any, config: DecoderConfig) -> list[str]:
   ]
 
 
-def _same(reader: Any, one: str, other: str) -> bool:
+def _same(file: gguf_files.GgufFile, one: str, other: str) -> bool:
   """Whether two matrices hold the same values; read a few rows at a time."""
-  a, b = (
-    next((t for t in reader.tensors if t.name == name), None)
-    for name in (one, other)
-  )
-  if a is None or b is None or _shape(a) != _shape(b):
+  a, b = file.tensors.get(one), file.tensors.get(other)
+  if a is None or b is None or a.shape != b.shape:
     return False
-  starts = range(0, _shape(a)[0], _ROWS)
   return all(
-    np.array_equal(*(_dequantised(t, slice(i, i + _ROWS)) for t in (a, b)))
-    for i in starts
+    np.array_equal(*(t.values(slice(i, i + _ROWS)) for t in (a, b)))
+    for i in range(0, a.shape[0], _ROWS)
   )
-
-
-def _shape(tensor: Any) -> tuple[int, ...]:
-  return tuple(int(n) for n in reversed(tensor.shape))  # GGUF: fastest first
-
-
-def _dequantised(tensor: Any, rows: slice) -> np.ndarray:
-  """Rows of a tensor in float32; a vector is one row."""
-  from gguf import quants
-
-  *outer, width = _shape(tensor)
-  packed = tensor.data.reshape(outer[0] if outer else 1, -1)[rows]
-  values = quants.dequantize(packed, tensor.tensor_type)
-  return np.asarray(values, np.float32).reshape(-1, width)
 
 
 def half_split(matrix: np.ndarray, width: int) -> np.ndarray:

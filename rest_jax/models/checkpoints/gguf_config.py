@@ -41,13 +41,13 @@ def network(source: storage.PathLike) -> DecoderConfig:
     ConfigurationError: it is not readable, lacks a size, or is not of a
       network that is implemented.
   """
-  reader = gguf_files.open_reader(source)
-  row = family(reader, source)
-  shapes = {tensor.name: tensor.shape for tensor in reader.tensors}
-  found = stated(reader, row)
+  file = gguf_files.opened(source)
+  row = family(file, source)
+  shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
+  found = stated(file, row)
   sizes = {
-    'vocab_size': int(shapes[_EMBEDDING][1]) if _EMBEDDING in shapes else None,
-    'max_length': gguf_files.field(reader, f'{row.gguf}.context_length'),
+    'vocab_size': shapes[_EMBEDDING][0] if _EMBEDDING in shapes else None,
+    'max_length': file.field(f'{row.gguf}.context_length'),
   } | {name: found[name] for name in hf_config.FIELDS.values() if name in found}
   missing = [name for name, value in sizes.items() if value is None]
   if missing:
@@ -57,31 +57,31 @@ def network(source: storage.PathLike) -> DecoderConfig:
     )
   return DecoderConfig(
     tie_embeddings=_HEAD not in shapes,
-    rope_scaling=_rope_scaling(reader, row),
+    rope_scaling=_rope_scaling(file, row),
     **found | sizes,
   )
 
 
-def family(reader: Any, source: Any) -> families.Family:
+def family(file: gguf_files.GgufFile, source: Any) -> families.Family:
   """The family that a file names.
 
   Raises:
     ConfigurationError: it is not implemented.
   """
-  name = gguf_files.field(reader, 'general.architecture')
+  name = file.field('general.architecture')
   return families.of_gguf(name, source)
 
 
-def stated(reader: Any, row: families.Family) -> dict[str, Any]:
+def stated(file: gguf_files.GgufFile, row: families.Family) -> dict[str, Any]:
   """The fields of DecoderConfig that the metadata state, None if they must.
 
   Args:
-    reader: of gguf_files.open_reader.
+    file: of gguf_files.opened.
     row: the family that the file names.
   """
 
   def field(name: str, default: Any = None) -> Any:
-    return gguf_files.field(reader, f'{row.gguf}.{name}', default)
+    return file.field(f'{row.gguf}.{name}', default)
 
   known = _KNOWN.get(row.gguf, {})
   heads, width = field('attention.head_count'), field('embedding_length')
@@ -155,19 +155,22 @@ def same(value: Any, bound: Any) -> bool:
   return value is not None and value == bound or value is bound
 
 
-def _rope_scaling(reader: Any, row: families.Family) -> RopeScaling | None:
+def _rope_scaling(
+  file: gguf_files.GgufFile, row: families.Family
+) -> RopeScaling | None:
   """How the rotary frequencies are scaled.
 
   Llama 3.1's scaling is written as a tensor of factors. The largest of them is
   the factor; the other constants have been 1, 4 and 8192 in every release, and
   loading compares all factors.
   """
-  for tensor in reader.tensors:
-    if tensor.name == ROPE_FACTORS and np.max(tensor.data) > 1:
-      return RopeScaling(kind='llama3', factor=float(np.max(tensor.data)))
+  if ROPE_FACTORS in file.tensors:
+    largest = float(file.tensors[ROPE_FACTORS].values().max())
+    if largest > 1:
+      return RopeScaling(kind='llama3', factor=largest)
   name = f'{row.gguf}.rope.scaling'
-  factor = gguf_files.field(reader, f'{name}.factor', 1.0) or 1.0
-  kind = gguf_files.field(reader, f'{name}.type', 'linear')
+  factor = file.field(f'{name}.factor', 1.0) or 1.0
+  kind = file.field(f'{name}.type', 'linear')
   if kind != 'linear' or factor == 1.0:
     return None  # another kind is refused by its name where the file is loaded
   return RopeScaling(kind='linear', factor=float(factor))
