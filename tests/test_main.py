@@ -63,6 +63,7 @@ def test_a_worker_is_named_by_flags_of_sample_alone(tmp_path):
   model = '--gin_file=models/tiny.gin'
   sizes = [f'--gin.{n}=4' for n in ('GROUPS', 'LANES', 'GREEDY_GROUPS')]
   sizes += [f'--gin.{n}=16' for n in ('PROMPT_BUCKET', 'PROBLEMS_PER_PART')]
+  sizes += ['--gin.DECODE_CHUNK=4']
   sizes += ['--gin.SAMPLE_MESH_TENSOR=1']
   code, text, error = run('sample', model, *sizes, *flags, cwd=tmp_path)
   assert code == 0, error

@@ -301,7 +301,8 @@ def test_what_no_step_can_go_on_from_or_return_to_is_not_saved(
     ('end', [0.2, 0.3, 0.5], [(5, False), (10, True)]),
     ('start', [0.7, 0.6, 0.5], [(5, False), (0, True)]),
   ):
-    manifest = run(name, **rewards(**{'0.01': course}))
+    config = dataclasses.replace(CONFIG, save_every=100)
+    manifest = run(name, config=config, **rewards(**{'0.01': course}))
     assert saved == expected, name
     assert len(params_of(manifest)) > 0
     saved.clear()

@@ -271,6 +271,7 @@ class Automatic:
     return sizes.Prompts(
       train=[n for lengths, _ in train for n in lengths],
       evaluated=[n for lengths, _ in evaluated for n in lengths],
+      largest_set=max((len(lengths) for lengths, _ in evaluated), default=0),
       shared=min((shared for _, shared in train + evaluated), default=0),
     )
 

@@ -63,7 +63,7 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
   rows = _rows(asked, machine, padded, lanes, prompts.shared)
   problems = max(1, len(prompts.train))
   groups = multiple(min(max(rows // lanes, 1), problems), machine.devices)
-  evaluated = max(len(prompts.evaluated), 1)
+  evaluated = max(prompts.largest_set or len(prompts.evaluated), 1)
   greedy = multiple(min(rows, evaluated), machine.devices)
   per_batch = max(1, groups * lanes // asked.num_samples)
   part = max(greedy, per_batch) * (1 if machine.kind == 'cpu' else 4)
@@ -86,7 +86,7 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
       f'{len(prompts.train)} training problems',
     ),
     'GREEDY_GROUPS': Dial(
-      greedy, f'{len(prompts.evaluated)} evaluated problems'
+      greedy, f'{evaluated} problems are evaluated together'
     ),
     'PROBLEMS_PER_PART': Dial(
       part, 'as many as are decoded at once, or a few times as many'

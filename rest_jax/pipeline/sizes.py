@@ -121,11 +121,14 @@ class Prompts:
   Attributes:
     train: of the problems that the E-step samples.
     evaluated: of those that are answered once: evaluation and D_val.
+    largest_set: how many of those are answered together, at most: a task's test
+      problems, or its D_val; 0: all of them are.
     shared: tokens at the start of all of them, at most, which are read once.
   """
 
   train: Sequence[int]
   evaluated: Sequence[int]
+  largest_set: int = 0
   shared: int = 0
 
   @property

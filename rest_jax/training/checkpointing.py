@@ -94,7 +94,9 @@ class Saver:
     if not is_last:
       items[OPTIMIZER] = ocp.args.StandardSave(state.opt_state)
     with storage.disk_errors(self._folder):
-      self._manager.save(step, args=ocp.args.Composite(**items))
+      # Forced: step 0 may be saved behind later ones.
+      args = ocp.args.Composite(**items)
+      self._manager.save(step, args=args, force=True)
 
   def progress(self) -> tuple[int, dict] | None:
     """The newest step and its progress, or None where nothing was saved.

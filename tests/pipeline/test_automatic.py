@@ -70,7 +70,7 @@ def test_a_run_without_sizes_gets_all_of_them_and_the_model(tmp_path, model):
   assert found.pending == []
   text = (tmp_path / 'run' / automatic.FILE).read_text()
   assert '  embed_dim = 32\n' in text
-  assert '9 evaluated' not in text and '18 evaluated problems' in text
+  assert '9 problems are evaluated together' in text
   for name in ('GROUPS', 'LANES', 'ROW_LENGTH', 'BATCH_ROWS', 'MICROBATCHES'):
     lines = text.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith(f'{name} ='))

@@ -17,6 +17,7 @@ from rest_jax.config import configuration, gin_parser
 from rest_jax.distributed import preemption
 from rest_jax.executors import jobs
 from rest_jax.pipeline import checkpoint_evaluation, launcher
+from rest_jax.tokenizers import vocabulary_files
 
 GREEDY = ['eval/greedy']
 
@@ -166,16 +167,18 @@ def test_the_vocabulary_is_that_of_the_first_checkpoint_that_has_one(
 
 
 def test_a_checkpoint_in_its_run_brings_the_runs_vocabulary(tmp_path):
-  policy = str(tmp_path / 'run/iteration_01/checkpoints')
-  assert launcher._vocabulary(policy) is None
+  policy = tmp_path / 'run/iteration_01/checkpoints'
+  assert vocabulary_files.lying_with(policy) is None
   problems = tmp_path / 'run/problems'
-  with stage_work.work_on(
-    problems, stage='prepare', kind=None, semantic={}, inputs={}, version=1
-  ) as work:
-    work.finish(recorded={'spec': 'models/x.gguf'})
-  assert launcher._vocabulary(policy) == 'models/x.gguf'
-  (problems / 'vocabulary.model').write_bytes(b'trained')
-  assert launcher._vocabulary(policy) == str(problems / 'vocabulary.model')
+  for folder, recorded in ((problems, {'spec': 'models/x.gguf'}), (policy, {})):
+    with stage_work.work_on(
+      folder, stage='prepare', kind=None, semantic={}, inputs={}, version=1
+    ) as work:
+      work.finish(recorded=recorded)
+  assert vocabulary_files.lying_with(policy) == 'models/x.gguf'
+  trained = problems / 'vocabulary.model'
+  trained.write_bytes(b'trained')
+  assert vocabulary_files.lying_with(policy) == str(trained)
 
 
 # ---- with real jobs ---------------------------------------------------------

@@ -168,6 +168,20 @@ def test_few_problems_make_small_batches():
   assert found['GROUPS'] == 2 and found['GREEDY_GROUPS'] == 7
 
 
+def test_sets_that_are_not_evaluated_together_need_no_rows_together():
+  """D_val's rows would wait beside the test problems', and the reverse."""
+  texts = sizes.Prompts(train=(50,) * 9, evaluated=(50,) * 19, largest_set=12)
+  assert values(asked(), texts, LAPTOP)['GREEDY_GROUPS'] == 12
+
+
+def test_a_device_that_takes_long_for_a_step_is_looked_at_more_often():
+  chunks = [
+    values(asked(), prompts(), machine)['DECODE_CHUNK']
+    for machine in (LAPTOP, GPU, POD)
+  ]
+  assert chunks[0] < chunks[1] == chunks[2]
+
+
 def test_what_is_set_is_kept_and_the_rest_follows():
   found = values(
     asked(row_length=512, batch_rows=6, lanes=2, prompt_bucket=77),
