@@ -7,7 +7,7 @@ layer into the array on its devices: it never holds more than one tensor.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,18 +146,52 @@ def _writer(sharding: Any) -> Callable[..., Any]:
 
 
 def _array(source: Source, tensor: Tensor, sharding: Any, dtype: Any) -> Any:
-  """One tensor on the mesh; a block that several devices hold is read once."""
+  """One tensor on the mesh; what several devices hold is read once."""
   import jax
+
+  def bounds(index: tuple[slice, ...]) -> tuple[tuple[int, int], ...]:
+    sizes = zip(index, tensor.here, strict=True)
+    return tuple(one.indices(size)[:2] for one, size in sizes)
 
   @functools.cache
   def read(index: tuple[tuple[int, int], ...]) -> np.ndarray:
     slices = [slice(low, high) for low, high in index]
     return block(source, tensor, slices, dtype)
 
+  local = sharding.addressable_devices_indices_map(tensor.here).values()
+  hull = _hull({bounds(index) for index in local})
+
   def of_device(index: tuple[slice, ...]) -> np.ndarray:
-    sizes = zip(index, tensor.here, strict=True)
-    return read(tuple(one.indices(size)[:2] for one, size in sizes))
+    found = bounds(index)
+    if hull is None:
+      return read(found)
+    ranges = zip(found, hull, strict=True)
+    inside = (slice(a - low, b - low) for (a, b), (low, _) in ranges)
+    return read(hull)[tuple(inside)]
 
   return jax.make_array_from_callback(
     tensor.here, sharding, of_device, dtype=dtype
   )
+
+
+_Block = tuple[tuple[int, int], ...]  # (first, end) of each dimension
+
+
+def _hull(blocks: Collection[_Block]) -> _Block | None:
+  """The one block that these make up together; None: they leave gaps.
+
+  A file's rows are often read whole: cut into columns for the devices of one
+  host, they would be read for each of them.
+
+  Args:
+    blocks: that do not overlap.
+  """
+  dimensions = [
+    zip(*ranges, strict=True) for ranges in zip(*blocks, strict=True)
+  ]
+  hull = tuple((min(firsts), max(ends)) for firsts, ends in dimensions)
+
+  def size(block: _Block) -> int:
+    return math.prod(end - first for first, end in block)
+
+  return hull if size(hull) == sum(map(size, blocks)) else None
