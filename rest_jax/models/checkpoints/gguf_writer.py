@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rest_jax.artifacts import gguf_files
 from rest_jax.config import configuration
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import (
@@ -46,7 +47,7 @@ def expressible(model: DecoderConfig) -> DecoderConfig:
         model, window=None, layer_pattern=('global',), local_rope_theta=None
       )
   family = families.of_network(model)
-  stated = gguf_config.stated(_Planned(metadata(model)), family)
+  stated = gguf_config.stated(gguf_files.GgufFile(metadata(model), {}), family)
   wanted = families.bound(model, stated)
   lines = [
     f'{name}: {wanted[name]}; llama.cpp would compute {value}'
@@ -271,18 +272,3 @@ def _add(writer: Any, key: str, value: Any) -> None:
     writer.add_string(key, value)
   else:
     writer.add_array(key, value)
-
-
-class _Planned:
-  """A file that is not written yet, for what reads a file's metadata."""
-
-  class _Field:
-    def __init__(self, value: Any):
-      self._value = value
-
-    def contents(self) -> Any:
-      return self._value
-
-  def __init__(self, found: Mapping[str, Any]):
-    self.fields = {name: self._Field(value) for name, value in found.items()}
-    self.tensors: list[Any] = []
