@@ -193,7 +193,7 @@ class Work:
     for path in self.folder.glob('*.parquet'):
       if path.name not in self._parts:
         path.unlink()  # left by an earlier, superseded attempt
-    if self.claims is not None and not storage.is_remote(self.folder):
+    if not storage.is_remote(self.folder):
       # Locks outlive their files. On a store a slow worker would take the loss
       # of its lease for a failure; there each deletes its own.
       for path in self.folder.glob(f'.*{leases.SUFFIX}'):
@@ -297,6 +297,7 @@ def work_on(
 
   if worker.is_alone:
     with leases.hold(folder, purpose=stage) as work.lease:
+      workers.require_none(folder, purpose=stage)
       begin()
       yield work
     return

@@ -114,6 +114,23 @@ class Claims:
       self._leases.pop(name).give_up()
 
 
+def require_none(folder: storage.PathLike, *, purpose: str) -> None:
+  """Raises HeldError where a worker is at a part of a folder.
+
+  Called by a process that fills the folder alone, and holds it: no worker can
+  begin then, but one that had begun before holds no more than its part.
+
+  Args:
+    folder: of the parts.
+    purpose: shown to the worker, should it look just then.
+  """
+  for path in sorted(storage.path(folder).glob(f'.*.parquet{leases.SUFFIX}')):
+    name = path.name.removeprefix('.').removesuffix(leases.SUFFIX)
+    lease = leases.of(path.parent / name, purpose)
+    lease.take()
+    lease.give_up()
+
+
 @contextlib.contextmanager
 def hold(folder: storage.PathLike, purpose: str) -> Iterator[None]:
   """leases.hold, where others hold the folder for moments only.

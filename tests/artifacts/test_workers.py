@@ -8,7 +8,13 @@ import time
 
 import pytest
 
-from rest_jax.artifacts import leases, workers
+from rest_jax.artifacts import (
+  leases,
+  records,
+  stage_work,
+  storage,
+  workers,
+)
 
 PART = 'part-00000-of-00001.parquet'
 
@@ -129,3 +135,27 @@ def test_a_folder_that_others_hold_for_moments_is_waited_for(
     with pytest.raises(leases.HeldError, match='a run'):
       with workers.hold(tmp_path / 'x', 'this one'):
         pass
+
+
+def test_a_process_alone_is_refused_while_a_worker_is_at_a_part(folder, quick):
+  folder = storage.path(folder)
+  with workers.Claims(folder, purpose='sample, worker 1 of 2') as claims:
+    assert claims.take(PART)
+    with (
+      pytest.raises(leases.HeldError, match='worker 1 of 2'),
+      _alone(folder),
+    ):
+      raise AssertionError
+  with _alone(folder) as work:
+    assert work.done is None
+
+
+def _alone(folder):
+  return stage_work.work_on(
+    folder,
+    stage='sample',
+    kind=records.Sample,
+    semantic={},
+    inputs={},
+    version=1,
+  )
