@@ -7,14 +7,24 @@ by id. A part is graded again only when its samples, its problems' answers or
 the grader have changed: after an E-step has grown, only the new parts are.
 Where another version of the grader gives the verdicts of the one before, the
 folder keeps its digest, and nothing that was made of it is made again.
+
+Several workers may grade the same folders, part by part, each on its own host.
 """
 
 import collections
+import time
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from rest_jax.artifacts import manifests, records, stage_work, task_card, twins
+from rest_jax.artifacts import (
+  manifests,
+  records,
+  stage_work,
+  task_card,
+  twins,
+  workers,
+)
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.rewards import (
@@ -26,6 +36,7 @@ from rest_jax.rewards import (
 )
 
 _VERSION = 1
+_POLL_SECONDS = 0.2  # between two looks at what other workers are at
 _WHY = ('outcome', 'detail')
 _COLUMNS = ('problem_id', 'sample_index', 'stream', 'text', 'finish_reason')
 # What later stages read of a verdict. A person reads the others.
@@ -49,6 +60,8 @@ def score(
   num_workers: int = 0,
   item_seconds: float = pool.ITEM_SECONDS,
   alarm_rate: float = 0.01,
+  worker_index: int = 0,
+  all_workers: int = 1,
 ) -> None:
   """Grades samples; entry i of the three lists belongs to task i.
 
@@ -61,6 +74,8 @@ def score(
       bounded by construction.
     alarm_rate: a larger share of harness errors or timeouts is an alarm: it is
       printed and stands in the manifest.
+    worker_index: which of the workers this is.
+    all_workers: how many of them grade the same folders.
 
   Raises:
     ConfigurationError: an input is missing or is of another run.
@@ -77,6 +92,12 @@ def score(
       f'score: got item_seconds {item_seconds} and alarm_rate {alarm_rate}; '
       'allowed: item_seconds > 0 and 0 <= alarm_rate <= 1.'
     )
+  if not 0 <= worker_index < all_workers:
+    raise configuration.ConfigurationError(
+      f'score: WORKER_INDEX: got {worker_index}; allowed: 0 to '
+      f'{all_workers - 1}, with {all_workers} workers.'
+    )
+  worker = workers.Worker(worker_index, all_workers)
   progress = grading_progress.Progress(samples_dirs)
   for dirs in zip(samples_dirs, problems_dirs, verdicts_dirs, strict=True):
     _score_task(
@@ -85,6 +106,7 @@ def score(
       num_workers=num_workers,
       item_seconds=item_seconds,
       alarm_rate=alarm_rate,
+      worker=worker,
     )
 
 
@@ -96,6 +118,7 @@ def _score_task(
   num_workers: int,
   item_seconds: float,
   alarm_rate: float,
+  worker: workers.Worker,
   progress: grading_progress.Progress,
 ) -> None:
   samples = manifests.load(samples_dir, stage='sample')
@@ -111,6 +134,7 @@ def _score_task(
     inputs={'samples': samples, 'problems': problems},
     version=_VERSION,
     remedy=_REMEDY,
+    worker=worker,
   ) as work:
     if work.done is not None:
       print(f'score: {verdicts_dir} is done already')
@@ -120,19 +144,25 @@ def _score_task(
     references = _references(problems, grader)
     with pool.Pool(
       grader, num_workers=num_workers, item_seconds=item_seconds
-    ) as workers:
-      for row in samples.parts:
+    ) as grading:
+      left = _in_turn(samples.parts, worker)
+      while left:
+        row = left.pop(0)
         preemption.check(f'score: {verdicts_dir}')
         try:
           kept = _score_part(
-            work, samples, row, references, grader, workers, progress
+            work, samples, row, references, grader, grading, progress
           )
         except registry.GraderError:
           # The mended grader is another version, whose verdicts cannot stand
           # beside these: without them the same command grades again.
           _discard(work)
           raise
-        progress.part(row['rows'], kept=kept)
+        if kept is None:  # another worker is at it
+          left.append(row)
+          time.sleep(_POLL_SECONDS)
+        else:
+          progress.part(row['rows'], kept=kept)
     statistics = verdict_statistics.count(
       work, samples, card, grader, alarm_rate
     )
@@ -142,16 +172,27 @@ def _score_task(
   verdict_statistics.show(verdicts_dir, statistics)
 
 
+def _in_turn(parts: Sequence[Mapping], worker: workers.Worker) -> list[Mapping]:
+  """A worker's own share of the parts, then the others' from their ends."""
+  mine, others = [], []
+  for number, row in enumerate(parts):
+    (mine if worker.owns(number) else others).append(row)
+  return [*mine, *reversed(others)]
+
+
 def _score_part(
   work: stage_work.Work,
   samples: manifests.Manifest,
   row: Mapping,
   references: Mapping[str, str | None],
   grader: registry.Grader,
-  workers: pool.Pool,
+  grading: pool.Pool,
   progress: grading_progress.Progress,
-) -> bool:
-  """Grades one part; returns whether it was graded before."""
+) -> bool | None:
+  """Grades one part; returns whether it was graded before.
+
+  None: another worker is at it.
+  """
   name = row['name']
   table = samples.table(part=name, columns=_COLUMNS)
   ids = table['problem_id'].to_pylist()
@@ -166,6 +207,8 @@ def _score_part(
   source = manifests.digest_of([row['content'], grader.label, answers])
   if work.has(name, source=source):
     return True
+  if not work.claim(name, source=source):
+    return None
   items = [
     pool.Item(
       completion=text,
@@ -181,7 +224,7 @@ def _score_part(
       strict=True,
     )
   ]
-  graded = workers.grade(items, progress.graded)
+  graded = grading.grade(items, progress.graded)
   work.write_table(name, _to_table(table, graded, grader), source=source)
   return False
 
