@@ -82,6 +82,10 @@ class Lease(abc.ABC):
   def check(self) -> None:
     """Raises LostError if another process may have taken it over."""
 
+  @abc.abstractmethod
+  def living(self) -> str | None:
+    """Who holds it, in words; changes nothing."""
+
   def give_up(self) -> None:
     """Holds it no longer."""
     _held.remove(self)
@@ -143,6 +147,18 @@ def of(folder: storage.PathLike, purpose: str) -> Lease:
   return kind(folder, path, holders.record(purpose))
 
 
+def holder_of(folder: storage.PathLike) -> str | None:
+  """Who holds a folder, in words; None: no living process is known to.
+
+  Args:
+    folder: as of `hold`. On gs:// a holder that died shortly before counts as
+      alive for STALE_SECONDS, unless it was one of this machine.
+  """
+  if not storage.path(folder).parent.exists():
+    return None
+  return of(folder, 'a look').living()
+
+
 # ---- local files ------------------------------------------------------------
 
 
@@ -175,6 +191,18 @@ class _LocalLease(Lease):
     self._file = file
     _held.append(self)
     return True
+
+  def living(self) -> str | None:
+    import fcntl
+
+    if not self._path.exists():
+      return None
+    with open(os.fspath(self._path)) as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+      except BlockingIOError:
+        return holders.described(holders.parsed(file.read()))
+    return None
 
   def take(self) -> None:
     give_up = time.monotonic() + GRACE_SECONDS
@@ -222,6 +250,16 @@ class _RemoteLease(Lease):
     if not stale and not holders.may_replace(self.holder, self._owner):
       return False
     return self._write(replaces=found.generation) and self._start()
+
+  def living(self) -> str | None:
+    found = self._record.read()
+    if found is None:
+      return None
+    holder = holders.parsed(found.data.decode(errors='replace'))
+    age = time.time() - holder.get('at', time.time())
+    if age > STALE_SECONDS or holders.may_replace(holder, self._owner):
+      return None
+    return holders.described(holder)
 
   def take(self) -> None:
     first = None
@@ -299,7 +337,8 @@ class _RemoteLease(Lease):
   def _write(self, *, replaces: int) -> bool:
     """Writes the lease; returns whether `replaces` was still its generation."""
     before = time.monotonic()
-    record = self._owner | {'written': uuid.uuid4().hex}
+    # `at` is for a person's look; machines go by whether the record changes.
+    record = self._owner | {'written': uuid.uuid4().hex, 'at': time.time()}
     try:
       self._generation = self._record.write(
         json.dumps(record).encode(), replaces=replaces
