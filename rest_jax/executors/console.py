@@ -1,13 +1,14 @@
-"""What a person sees of a run: a line for each job, a bar for the running one.
+"""What a person sees of a run: a line for each job, with a bar while it runs.
 
     run      base/sample_eval  1:23  job 4 of 26 [###.......] 48/240
              eval/greedy of own/test, 12 samples/s, 410 tokens/s, 5:20 left
 
-On a terminal the running job's line is redrawn in place (by rich). Elsewhere,
-in a log or in CI, it is printed when the job starts and then once a minute, and
-all lines are plain text.
+On a terminal the lines of the running jobs are redrawn in place (by rich).
+Elsewhere, in a log or in CI, each is printed when its job starts and then once
+a minute, and all lines are plain text.
 """
 
+import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ BAR = 10  # characters
 
 
 class Console:
-  """Prints the state of jobs, one of which runs at a time."""
+  """Prints the state of jobs, of which several may run at a time."""
 
   def __init__(self, names: Sequence[str], out: TextIO | None = None):
     """Prints nothing yet.
@@ -36,24 +37,24 @@ class Console:
     self.out = out or sys.stdout
     self.tty = self.out.isatty()
     self.width = max((len(name) for name in names), default=0)
-    self._number = self._jobs = 0
-    self._name = ''
-    self._started = self._spoke = 0.0
-    self._state = _JobState()
+    self._jobs = self._before = 0
+    self._numbers: dict[str, int] = {}
+    self._running: dict[str, _Running] = {}
     self._live: rich.live.Live | None = None
 
   def plan(self, jobs: int, done: int = 0) -> None:
     """Says how many jobs there are, and how many of them were before."""
-    self._number, self._jobs, self._name = done, jobs, ''
+    self._jobs, self._before, self._numbers = jobs, done, {}
 
   def start(self, name: str) -> None:
     """Begins a job's line; the same name again is another attempt."""
-    self._number += name != self._name
-    self._name, self._started = name, time.monotonic()
-    self._spoke, self._state = self._started, _JobState()
-    if self.tty:
+    now = time.monotonic()
+    self._running[name] = _Running(self._number(name), now, now, _JobState())
+    if not self.tty:
+      self._print('run', name, 0.0, self._words(name))
+    elif self._live is None:
       self._live = rich.live.Live(
-        self._running(),
+        self._rows(),
         console=rich.console.Console(file=self.out, force_terminal=True),
         auto_refresh=False,  # `tick` is called often enough, by one thread
         transient=True,
@@ -61,14 +62,13 @@ class Console:
         redirect_stderr=False,
       )
       self._live.start()
-    else:
-      self._print('run', self._name, 0.0, self._words())
     self.tick()
 
-  def line(self, text: str) -> bool:
-    """Takes a line of the job's output (artifacts/progress_lines.py).
+  def line(self, name: str, text: str) -> bool:
+    """Takes a line of a running job's output (artifacts/progress_lines.py).
 
     Args:
+      name: of the job.
       text: the line. A warning is shown at once.
 
     Returns:
@@ -83,59 +83,71 @@ class Console:
       return False
     if told is None:
       return False
-    self._state.take(told)
+    self._running[name].state.take(told)
     self.tick()
     return True
 
   def tick(self) -> None:
-    """Shows the running job, if it is time to."""
+    """Shows the running jobs, if it is time to."""
     if self._live is not None:
-      self._live.update(self._running(), refresh=True)
+      self._live.update(self._rows(), refresh=True)
       return
     now = time.monotonic()
-    if now - self._spoke >= QUIET_SECONDS:
-      self._spoke = now
-      self._print('run', self._name, now - self._started, self._words())
+    for name, job in self._running.items():
+      if now - job.spoke >= QUIET_SECONDS:
+        job.spoke = now
+        self._print('run', name, now - job.started, self._words(name))
 
-  def end(self, state: str, text: str = '') -> None:
-    """Closes the running job's line.
+  def end(self, name: str, state: str, text: str = '') -> None:
+    """Closes a running job's line.
 
     Args:
+      name: of the job.
       state: done, failed, again or stopped.
       text: why.
     """
-    if self._live is not None:
+    job = self._running.pop(name)
+    if self._live is not None and not self._running:
       self._live.stop()
       self._live = None
-    self._print(state, self._name, time.monotonic() - self._started, text)
+    self._print(state, name, time.monotonic() - job.started, text)
 
   def kept(self, name: str, seconds: float) -> None:
     """Prints a job that had been done before, and the seconds that it took."""
-    self._number += 1
+    self._number(name)
     self._print('kept', name, seconds, '')
 
   def say(self, text: str) -> None:
-    """Prints a line, above the running job's."""
+    """Prints a line, above those of the running jobs."""
     if self._live is not None:
       self._live.console.print(rich.text.Text(text), soft_wrap=True)
       return
     self.out.write(f'{text}\n')
     self.out.flush()
 
+  def _number(self, name: str) -> int:
+    """Which job it is, in the order in which they are met."""
+    following = self._before + len(self._numbers) + 1
+    return self._numbers.setdefault(name, following)
+
   def _print(self, state: str, name: str, seconds: float, text: str) -> None:
     self.say(self._row(state, name, seconds, text).rstrip())
 
-  def _running(self) -> rich.text.Text:
-    elapsed = time.monotonic() - self._started
-    row = self._row('run', self._name, elapsed, self._words())
-    return rich.text.Text(row, no_wrap=True, overflow='ellipsis')
+  def _rows(self) -> rich.text.Text:
+    now = time.monotonic()
+    rows = [
+      self._row('run', name, now - job.started, self._words(name))
+      for name, job in self._running.items()
+    ]
+    return rich.text.Text('\n'.join(rows), no_wrap=True, overflow='ellipsis')
 
   def _row(self, state: str, name: str, seconds: float, text: str) -> str:
     return f'{state:8}{name:{self.width}}  {clock(seconds):>8}  {text}'
 
-  def _words(self) -> str:
-    job = f'job {self._number} of {self._jobs}' if self._jobs else ''
-    return ' '.join(filter(None, [job, self._state.words()]))
+  def _words(self, name: str) -> str:
+    running = self._running[name]
+    job = f'job {running.number} of {self._jobs}' if self._jobs else ''
+    return ' '.join(filter(None, [job, running.state.words()]))
 
 
 class _JobState:
@@ -188,6 +200,16 @@ class _JobState:
       return None
     left = (told.total - told.done) * seconds / done
     return max(0.0, left - (time.monotonic() - self._last[1]))
+
+
+@dataclasses.dataclass
+class _Running:
+  """A running job: which of the plan, since when, and when it was shown."""
+
+  number: int
+  started: float
+  spoke: float
+  state: _JobState
 
 
 def clock(seconds: float) -> str:

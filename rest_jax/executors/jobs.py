@@ -1,4 +1,4 @@
-"""A job: one process of a run, as an executor sees it.
+"""A job: a step of a run, as an executor sees it.
 
 A plan (rest_em.py, pipeline/) is a sequence of jobs, and an executor runs them.
 An executor knows no algorithm, and a plan knows no machine.
@@ -22,24 +22,43 @@ class Resources(configuration.Configuration):
   Attributes:
     topology: of one TPU slice, such as 'v5e:4x4'; a type of Google Cloud
       ('v5litepod-16') becomes its name here. None: what is there.
-    slices: how many of them.
+    slices: how many of them train one model.
+    sample_topology: of the slice of one worker that samples; None: `slices` of
+      `topology`.
+    workers: that share the work of sampling (docs/sampling.md), each with
+      devices of its own.
+    score_workers: that share the work of grading, each on a host of its own.
     retry: of all jobs, those on CPUs too.
   """
 
   topology: str | None = None
   slices: int = 1
+  sample_topology: str | None = None
+  workers: int = 1
+  score_workers: int = 1
   retry: RetryPolicy = RetryPolicy()
 
   def check(self) -> None:
     self.require(self.slices >= 1, 'slices', 'at least 1')
-    if self.topology is not None:
-      named = topologies.parse(self.topology, 'TOPOLOGY')
-      object.__setattr__(self, 'topology', str(named))
+    self.require(self.workers >= 1, 'workers', 'at least 1')
+    self.require(self.score_workers >= 1, 'score_workers', 'at least 1')
+    for name in ('topology', 'sample_topology'):
+      if getattr(self, name) is not None:
+        named = topologies.parse(getattr(self, name), name.upper())
+        object.__setattr__(self, name, str(named))
+
+  def of_stage(self, stage: str) -> 'Resources':
+    """What the jobs of sample, or of train, run on."""
+    if stage == 'sample' and self.sample_topology is not None:
+      return dataclasses.replace(
+        self, topology=self.sample_topology, slices=1, sample_topology=None
+      )
+    return self
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-  """One process to run: `python -m rest_jax.main --run_mode=STAGE …`.
+  """A process to run: `python -m rest_jax.main --run_mode=STAGE …`; or several.
 
   Attributes:
     name: unique in the plan, such as 'iteration_01/sample'.
@@ -48,6 +67,7 @@ class Job:
     environment: variables to set, where the user has not.
     accelerator: 'tpu' (or whatever jax finds) or 'cpu'.
     topology, slices: see Resources; of 'tpu' jobs.
+    workers: processes that share its work, each with devices of its own.
     retry: how often it is started again.
     needs: names of the jobs that must be done before.
     inputs: folders that it reads.
@@ -61,6 +81,7 @@ class Job:
   accelerator: Literal['tpu', 'cpu'] = 'cpu'
   topology: str | None = None
   slices: int = 1
+  workers: int = 1
   retry: RetryPolicy = RetryPolicy()
   needs: tuple[str, ...] = ()
   inputs: tuple[str, ...] = ()

@@ -21,6 +21,8 @@ from rest_jax.config import gin_names, packaged_gin
 from rest_jax.executors import job_files
 from rest_jax.executors.jobs import Job
 
+# What a job makes does not depend on these.
+_WITHOUT_EFFECT = ('RUN_DIR', 'WORKERS', 'WORKER_INDEX')
 FOLDER = 'ledger'  # of RUN_DIR: what is known of more than one job
 
 
@@ -63,7 +65,8 @@ class Configuration:
     """The bindings that the stage's gin file and the arguments refer to."""
     text = [_stage_text(job.stage), *job.arguments]
     reached = gin_names.reached(' '.join(text), self.bindings)
-    reached.pop('RUN_DIR', None)
+    for name in _WITHOUT_EFFECT:
+      reached.pop(name, None)
     return reached
 
 

@@ -1,284 +1,128 @@
-"""Runs jobs on this machine, one after the other, each as its own process.
+"""Runs the processes of jobs on this machine.
 
 A stage that crashes, or uses up the memory, does not end the launcher. Where
-the launcher is killed the kernel kills its stage too (PR_SET_PDEATHSIG), so
+the launcher is killed the kernel kills its stages too (PR_SET_PDEATHSIG), so
 that the same command can be given again at once.
 """
 
-import contextlib
 import ctypes
 import os
 import selectors
-import shlex
 import signal
 import subprocess
 import sys
-import time
-import types
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from rest_jax.artifacts import file_digests, holders, progress_lines, storage
-from rest_jax.executors import exit_codes, memory_errors, retry_policy
-from rest_jax.executors.console import Console
-from rest_jax.executors.jobs import Job
-from rest_jax.executors.ledger import Ledger
+from rest_jax.executors import memory_errors
+from rest_jax.executors.executor import Ended
+from rest_jax.executors.orders import Order
 
-STOP_SECONDS = 120.0  # that a stage has for saving its state
-LAST_LINES = 15  # of its log, shown when a job fails
 _PR_SET_PDEATHSIG = 1
+_SOON = 0.02  # seconds
 
 
 class LocalExecutor:
-  """Runs a plan on this machine.
+  """See executor.Executor. One job at a time: they share cores and memory."""
 
-  Args:
-    run_dir: the run's folder.
-    flags: the user's gin flags, handed to every job before its own.
-    ledger: what was done before.
-    console: where to show it.
-    command: the process of a stage; tests put their own here.
-  """
+  name, room, outlives = 'local', 1, False
+  settings: Mapping[str, Any] = {}
+
+  def __init__(
+    self, command: Sequence[str] = (sys.executable, '-m', 'rest_jax.main')
+  ):
+    """Starts nothing yet.
+
+    Args:
+      command: the process of a stage; tests put their own here.
+    """
+    self.command = list(command)
+    self._selector = selectors.DefaultSelector()
+
+  def start(self, order: Order, read: Callable[[str], None]) -> 'LocalTask':
+    """See executor.Executor."""
+    child = subprocess.Popen(
+      [*self.command, *order.arguments],
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      env=_environment(order.defaults, order.environment),
+      # Ctrl-C reaches the launcher alone, which asks the stage to save.
+      process_group=0,
+      preexec_fn=_die_with_parent(os.getpid()),
+    )
+    return LocalTask(child, read, self._selector)
+
+  def wait(self, seconds: float) -> None:
+    """See executor.Executor."""
+    # Where all output has ended, the processes are about to.
+    self._selector.select(seconds if self._selector.get_map() else _SOON)
+
+
+class LocalTask:
+  """See executor.Task."""
 
   def __init__(
     self,
-    run_dir: str,
-    flags: Sequence[str],
-    ledger: Ledger,
-    console: Console,
-    *,
-    command: Sequence[str] = (sys.executable, '-m', 'rest_jax.main'),
+    child: subprocess.Popen,
+    read: Callable[[str], None],
+    selector: selectors.BaseSelector,
   ):
-    self.run_dir, self.flags = run_dir, list(flags)
-    self.ledger, self.console = ledger, console
-    self.command = list(command)
-    self._run_token = uuid.uuid4().hex  # of this launch, see leases.py
-    self._stop = False
-    self._child: subprocess.Popen | None = None
-    self._memory: memory_errors.KillWatch | None = None
-    self._log_start = 0  # of the last attempt, in bytes of its log
-
-  def run(
-    self,
-    jobs: Sequence[Job],
-    *,
-    before: Callable[[Job], None] = lambda job: None,
-    done: int = 0,
-    total: int | None = None,
-  ) -> int:
-    """Runs the jobs in their order; stops at the first that fails.
-
-    Args:
-      jobs: each behind the jobs that it needs.
-      before: called with each job that is about to start.
-      done: jobs of the launch that were run before these.
-      total: jobs of the launch, where these are only some of them.
-
-    Returns:
-      An exit code of exit_codes.py.
+    """Args:
+    child: the process.
+    read: called with each line of its output.
+    selector: of all outputs that are waited for.
     """
-    self.console.plan(total or len(jobs), done)
-    with self._signals():
-      for job in jobs:
-        if self.ledger.is_done(job):
-          self.console.kept(job.name, self.ledger.read(job)['seconds'])
-          continue
-        before(job)
-        code = self._run_until_settled(job)
-        if code != 0:
-          return code
-    return 0
+    self._child, self._read, self._selector = child, read, selector
+    self._memory = memory_errors.KillWatch(child.pid)
+    self._rest = b''
+    os.set_blocking(child.stdout.fileno(), False)
+    selector.register(child.stdout, selectors.EVENT_READ)
 
-  def _run_until_settled(self, job: Job) -> int:
-    """Starts a job until it is done or its retries are used up."""
-    attempts = retry_policy.Attempts(job.retry)
-    while True:
-      if self._stop:
-        return exit_codes.PREEMPTED
-      code, last = self._attempt(job)
-      if code == exit_codes.DONE:
-        self.console.end('done', last)
-        return code
-      if self._stop:
-        self.console.end('stopped', 'start the same command again')
-        return exit_codes.PREEMPTED
-      killed = self._memory is not None and self._memory.killed(code)
-      decision = attempts.ended(code, self._advice(job) if killed else '')
-      self.console.end('again' if decision.again else 'failed', decision.reason)
-      if not decision.again:
-        self._show_log(job)
-        final = (exit_codes.CONFIGURATION, exit_codes.HELD)
-        if killed:
-          return exit_codes.CONFIGURATION
-        return code if code in final else exit_codes.UNKNOWN
-      end = time.monotonic() + decision.pause_seconds
-      while not self._stop and time.monotonic() < end:
-        time.sleep(0.05)  # a signal must not wait for the end of the pause
-
-  def _advice(self, job: Job) -> str:
-    """What to do about a job that was killed for its memory."""
-    bindings = dict(self.ledger.configuration.bindings)
-    for argument in job.arguments:  # of this job alone: ROW_LENGTH of the base
-      name, _, value = argument.removeprefix('--gin.').partition('=')
-      bindings[name] = bindings.get(value.removeprefix('%'), value)
-    return memory_errors.told(job.stage, bindings)
-
-  def _attempt(self, job: Job) -> tuple[int, str]:
-    """Runs a job once and records it; (exit code, last line of output)."""
-    standing = self.ledger.outputs(job)
-    started = time.monotonic()
-    self.console.start(job.name)
-    code, last = self._run_once(job)
-    self.ledger.write(
-      job,
-      before=standing,
-      seconds=time.monotonic() - started,
-      exit_code=code,
-    )
-    return code, last
-
-  def _run_once(self, job: Job) -> tuple[int, str]:
-    """(exit code, the last line of output) of one process."""
-    command = [
-      *self.command,
-      f'--run_mode={job.stage}',
-      *self.flags,
-      *job.arguments,
-    ]
-    with self._log(job) as log:
-      self._log_start = log.tell()
-      log.write(f'$ {shlex.join(command)}\n'.encode())
-      log.flush()
-      self._child = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=self._environment(job),
-        # Ctrl-C reaches the launcher alone, which asks the stage to save.
-        process_group=0,
-        preexec_fn=_die_with_parent(os.getpid()),
-      )
-      self._memory = memory_errors.KillWatch(self._child.pid)
-      if self._stop:  # a signal came before there was a process
-        self._child.terminate()
-      last = self._follow(self._child, log)
-      code = self._child.wait()
-      self._child = None
-      log.write(f'[exit code {code}]\n'.encode())
-    return code, last
-
-  def _follow(self, child: subprocess.Popen, log: BinaryIO) -> str:
-    """Copies the output to the log until it ends; shows the progress."""
-    last, rest = '', b''
-    with selectors.DefaultSelector() as selector:
-      selector.register(child.stdout, selectors.EVENT_READ)
+  def poll(self) -> Ended | None:
+    """See executor.Task."""
+    self._memory.look()
+    # Asked before the output is read, so that no line of it is missed.
+    code = self._child.poll()
+    if not self._child.stdout.closed and (self._lines() or code is not None):
       # A process that the stage started may keep the pipe open after it.
-      while True:
-        ready = selector.select(timeout=0.5)
-        data = os.read(child.stdout.fileno(), 65536) if ready else b''
-        *lines, rest = (rest + data).split(b'\n')
-        for line in lines:
-          text = line.decode(errors='replace')
-          if self.console.line(text):
-            continue
-          self._memory.read(text)
-          told = progress_lines.parse(text)
-          if isinstance(told, progress_lines.Shown):
-            line = told.words.encode()
-          log.write(line + b'\n')
-          if told is None:  # what is shown already is not shown as the result
-            last = text.strip() or last
-        log.flush()
-        if (ready and not data) or (not ready and child.poll() is not None):
-          log.write(rest)
-          child.stdout.close()
-          return last
-        self._memory.look()
-        self.console.tick()
+      if self._rest:
+        self._read(self._rest.decode(errors='replace'))
+      self._selector.unregister(self._child.stdout)
+      self._child.stdout.close()
+    return None if code is None else Ended(code, self._memory.killed(code))
 
-  def _environment(self, job: Job) -> dict[str, str]:
-    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-    paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
-    defaults = {
-      'JAX_COMPILATION_CACHE_DIR': f'{self.run_dir}/compilation_cache',
-      # Every job starts anew: small programs are worth keeping too.
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-      # XLA on a CPU maps its buffers afresh at every step; in huge pages that
-      # costs a third less of a training step (LOG.md). Others ignore it.
-      'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
-      **dict(job.environment),
-    }
-    forced = {
-      'PYTHONPATH': os.pathsep.join(paths),
-      'PYTHONUNBUFFERED': '1',
-      holders.JOB: job.name,
-      holders.RUN_TOKEN: self._run_token,
-      file_digests.CACHE: self.ledger.cache.path,
-    }
-    return {**defaults, **os.environ, **forced}
+  def stop(self) -> None:
+    """See executor.Task."""
+    self._child.send_signal(signal.SIGTERM)
 
-  # ---- logs -----------------------------------------------------------------
+  def kill(self) -> None:
+    """See executor.Task."""
+    self._child.kill()
 
-  @contextlib.contextmanager
-  def _log(self, job: Job) -> Iterator[BinaryIO]:
-    """RUN_DIR/logs/<job>.log; for a remote run a copy of a local one."""
-    target = storage.path(self._log_name(job))
-    local = target
-    if storage.is_remote(self.run_dir):
-      import tempfile
+  def _lines(self) -> bool:
+    """Reads what there is; returns whether the output has ended."""
+    while True:
+      try:
+        data = os.read(self._child.stdout.fileno(), 65536)
+      except BlockingIOError:
+        return False
+      *lines, self._rest = (self._rest + data).split(b'\n')
+      for line in lines:
+        text = line.decode(errors='replace')
+        self._memory.read(text)
+        self._read(text)
+      if not data:
+        return True
 
-      local = storage.path(tempfile.mkdtemp()) / 'log'
-    local.parent.mkdir(parents=True, exist_ok=True)
-    with open(os.fspath(local), 'ab') as file:
-      yield file
-    if local != target:
-      before = target.read_bytes() if target.exists() else b''
-      self._log_start = len(before)
-      storage.write_bytes(target, before + local.read_bytes())
 
-  def _log_name(self, job: Job) -> str:
-    return f'{self.run_dir}/logs/{job.name}.log'
-
-  def _show_log(self, job: Job) -> None:
-    name = self._log_name(job)
-    log = storage.path(name).read_bytes()[self._log_start :]
-    lines = log.decode(errors='replace')
-    shown = [
-      line
-      for line in lines.rstrip().splitlines()
-      if not line.startswith(('$ ', '[exit code '))
-    ]
-    self.console.say(f'\nThe last lines of {name}:')
-    for line in shown[-LAST_LINES:]:
-      self.console.say(f'  {line}')
-
-  # ---- signals --------------------------------------------------------------
-
-  @contextlib.contextmanager
-  def _signals(self) -> Iterator[None]:
-    """SIGTERM and Ctrl-C ask the running stage to save its state."""
-
-    def ask(number: int, frame: types.FrameType | None) -> None:
-      again, self._stop = self._stop, True
-      if self._child is not None:
-        self._child.send_signal(signal.SIGKILL if again else signal.SIGTERM)
-        # A stage that ignores the signal is killed after this time.
-        signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS)
-
-    def kill(number: int, frame: types.FrameType | None) -> None:
-      if self._child is not None:
-        self._child.kill()
-
-    names = {signal.SIGTERM: ask, signal.SIGINT: ask, signal.SIGALRM: kill}
-    before = {name: signal.signal(name, f) for name, f in names.items()}
-    try:
-      yield
-    finally:
-      signal.setitimer(signal.ITIMER_REAL, 0)
-      for name, handler in before.items():
-        signal.signal(name, handler)
+def _environment(
+  defaults: Mapping[str, str], forced: Mapping[str, str]
+) -> dict[str, str]:
+  root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+  paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
+  paths = {'PYTHONPATH': os.pathsep.join(paths)}
+  return {**defaults, **os.environ, **paths, **forced}
 
 
 def _die_with_parent(parent: int) -> Callable[[], None] | None:

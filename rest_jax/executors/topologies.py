@@ -23,6 +23,8 @@ class Generation:
     cloud_prefix: of Cloud's accelerator types.
     cores: what Cloud's number counts for each chip.
     hbm_bytes: memory of a chip.
+    gke_label: the node label cloud.google.com/gke-tpu-accelerator.
+    runtime: the image of a Cloud TPU VM, its --version.
     shapes: of the slices that Cloud's types name.
   """
 
@@ -30,6 +32,8 @@ class Generation:
   cloud_prefix: str
   cores: int
   hbm_bytes: int
+  gke_label: str
+  runtime: str
   shapes: tuple[str, ...]
 
 
@@ -42,12 +46,36 @@ _GIB = 2**30
 GENERATIONS = {
   row.name: row
   for row in (
-    Generation('v4', 'v4', 2, 32 * _GIB, _CUBES),
-    Generation('v5e', 'v5litepod', 1, 16 * _GIB, _FLAT),
     Generation(
-      'v5p', 'v5p', 2, 95 * _GIB, (*_CUBES, '4x4x12', '4x8x12', '8x8x12')
+      'v4', 'v4', 2, 32 * _GIB, 'tpu-v4-podslice', 'tpu-ubuntu2204-base', _CUBES
     ),
-    Generation('v6e', 'v6e', 1, 32 * _GIB, _FLAT),
+    Generation(
+      'v5e',
+      'v5litepod',
+      1,
+      16 * _GIB,
+      'tpu-v5-lite-podslice',
+      'v2-alpha-tpuv5-lite',
+      _FLAT,
+    ),
+    Generation(
+      'v5p',
+      'v5p',
+      2,
+      95 * _GIB,
+      'tpu-v5p-slice',
+      'v2-alpha-tpuv5',
+      (*_CUBES, '4x4x12', '4x8x12', '8x8x12'),
+    ),
+    Generation(
+      'v6e',
+      'v6e',
+      1,
+      32 * _GIB,
+      'tpu-v6e-slice',
+      'v2-alpha-tpuv6e',
+      _FLAT,
+    ),
   )
 }
 
@@ -65,12 +93,35 @@ class Topology:
   shape: tuple[int, ...]
 
   def __str__(self) -> str:
-    return f'{self.generation.name}:{"x".join(map(str, self.shape))}'
+    return f'{self.generation.name}:{self.grid}'
 
   @property
   def chips(self) -> int:
     """How many chips the slice has."""
     return math.prod(self.shape)
+
+  @property
+  def chips_per_host(self) -> int:
+    """Chips of one machine: four, or all of a slice that one machine holds."""
+    if len(self.shape) == 2 and self.chips <= 8:  # v5e-8, v6e-8
+      return self.chips
+    return 4
+
+  @property
+  def hosts(self) -> int:
+    """How many machines the slice has, each with a process."""
+    return -(-self.chips // self.chips_per_host)
+
+  @property
+  def cloud_type(self) -> str:
+    """Google Cloud's accelerator type, such as v5litepod-16."""
+    generation = self.generation
+    return f'{generation.cloud_prefix}-{self.chips * generation.cores}'
+
+  @property
+  def grid(self) -> str:
+    """The shape as Google Cloud and GKE write it, such as 4x4."""
+    return 'x'.join(map(str, self.shape))
 
 
 def parse(text: str, where: str) -> Topology:

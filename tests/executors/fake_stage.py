@@ -4,7 +4,8 @@
 --gin.VALUE=text        … (semantic: another VALUE is refused)
 --gin.IN=folder         reads that folder's manifest first
 --gin.ON_START=a,b,c    what to do on the first, second, third start:
-                        ok | crash | preempt | refuse | hang | talk | warn
+                        ok | crash | preempt | refuse | hang | talk | warn |
+                        wait (until OUT.go is there)
 """
 
 import os
@@ -19,7 +20,7 @@ from rest_jax.config import configuration, gin_flags
 from rest_jax.distributed import preemption
 
 
-def act(what: str) -> None:
+def act(what: str, out: pathlib.Path) -> None:
   if what == 'crash':
     print('about to crash', flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -34,6 +35,11 @@ def act(what: str) -> None:
   if what == 'talk':
     for i in range(3):
       print(f'@progress {i + 1}/3 words', flush=True)
+  if what == 'wait':
+    print('waiting', flush=True)
+    while not pathlib.Path(f'{out}.go').exists():
+      time.sleep(0.02)
+      preemption.check('fake')
   if what == 'hang':
     print('hanging', flush=True)
     while True:
@@ -60,7 +66,7 @@ def run() -> None:
     inputs=inputs,
     version=1,
   ) as work:
-    act(plan[min(number, len(plan) - 1)])
+    act(plan[min(number, len(plan) - 1)], out)
     if work.done is None:
       work.finish(content=flags['VALUE'])
   print(f'fake: wrote {out}')

@@ -46,10 +46,10 @@ def terminal(monkeypatch):
 def play(shown):
   shown.kept('prepare', 61)
   shown.start('base/train')
-  shown.line('@progress 5/20 loss 0.5 [red] :smile:')
-  shown.line('warning: 3 examples are too long')
-  shown.line('@progress 10/20 loss 0.4')
-  shown.end('done', 'train: wrote it')
+  shown.line('base/train', '@progress 5/20 loss 0.5 [red] :smile:')
+  shown.line('base/train', 'warning: 3 examples are too long')
+  shown.line('base/train', '@progress 10/20 loss 0.4')
+  shown.end('base/train', 'done', 'train: wrote it')
 
 
 def test_a_terminal_keeps_a_line_for_each_event(terminal):
@@ -77,9 +77,9 @@ def test_a_log_shows_progress_now_and_then(monkeypatch):
   log = io.StringIO()
   shown = console.Console(['a'], log)
   shown.start('a')
-  shown.line('@progress 1/4 first')
+  shown.line('a', '@progress 1/4 first')
   monkeypatch.setattr(console, 'QUIET_SECONDS', 0.0)
-  shown.line('@progress 2/4 second')
+  shown.line('a', '@progress 2/4 second')
   said = log.getvalue().splitlines()
   assert len(said) == 2 and '[#####.....] 2/4 second' in said[1]
 
@@ -95,9 +95,9 @@ def test_a_log_has_a_line_when_a_job_starts_and_one_a_minute(monkeypatch):
   for _ in range(300):  # the launcher looks twice a second
     now[0] += 0.5
     shown.tick()
-  shown.end('again', 'exit code 1')
+  shown.end('b', 'again', 'exit code 1')
   shown.start('b')
-  shown.end('done')
+  shown.end('b', 'done')
   shown.start('c')
   assert [line.split(maxsplit=3) for line in log.getvalue().splitlines()] == [
     ['kept', 'a', '0:05'],
@@ -120,8 +120,8 @@ def test_the_time_left_follows_from_the_speed_since_compiling(monkeypatch):
 
   def after(seconds, line):
     now[0] += seconds
-    shown.line(line)
-    return shown._words()
+    shown.line('a', line)
+    return shown._words('a')
 
   assert after(1, '@progress 20/100 x').endswith('20/100 x')  # kept parts
   assert after(1, '@phase compiling').endswith('20/100 compiling')
@@ -141,8 +141,8 @@ def test_what_was_there_before_says_nothing_about_the_speed(monkeypatch):
 
   def after(seconds, line):
     now[0] += seconds
-    shown.line(line)
-    return shown._words()
+    shown.line('a', line)
+    return shown._words('a')
 
   # An attempt that goes on finds 80 of 100, and more of them later.
   assert after(1, '@progress 0/100 x').endswith('0/100 x')
@@ -155,14 +155,41 @@ def test_what_is_to_be_shown_is_shown_and_logged():
   log = io.StringIO()
   shown = console.Console(['a'], log)
   shown.start('a')
-  assert not shown.line('@show   | indented')
+  assert not shown.line('a', '@show   | indented')
   assert log.getvalue().splitlines()[1] == '  | indented'
 
 
 def test_a_long_line_takes_one_row_of_the_terminal(terminal):
   shown = console.Console(['a'], terminal)
   shown.start('a')
-  shown.line(f'@progress 1/2 {"word " * 40}')
+  shown.line('a', f'@progress 1/2 {"word " * 40}')
   assert len(terminal.screen()) == 1
-  shown.end('done')
+  shown.end('a', 'done')
   assert terminal.screen() == ['done    a      0:00']
+
+
+def test_jobs_that_run_beside_each_other_have_a_line_each(terminal):
+  shown = console.Console(['a', 'long/name', 'c'], terminal)
+  shown.plan(3)
+  shown.start('a')
+  shown.start('long/name')
+  shown.line('a', '@progress 1/2 one')
+  shown.line('long/name', '@progress 2/4 other')
+  assert terminal.screen() == [
+    'run     a              0:00  job 1 of 3 [#####.....] 1/2 one',
+    'run     long/name      0:00  job 2 of 3 [#####.....] 2/4 other',
+  ]
+  shown.say('a line above')
+  shown.end('a', 'done', 'first')
+  shown.start('c')
+  assert terminal.screen()[:2] == [
+    'a line above',
+    'done    a              0:00  first',
+  ]
+  assert terminal.screen()[2].startswith('run     long/name')
+  shown.end('long/name', 'failed')
+  shown.end('c', 'done')
+  assert [line.split()[:2] for line in terminal.screen()[2:]] == [
+    ['failed', 'long/name'],
+    ['done', 'c'],
+  ]

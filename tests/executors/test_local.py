@@ -19,6 +19,7 @@ from rest_jax.executors.jobs import Job
 from rest_jax.executors.ledger import Configuration, Ledger
 from rest_jax.executors.local import LocalExecutor
 from rest_jax.executors.retry_policy import RetryPolicy
+from rest_jax.executors.scheduler import Scheduler
 
 FAKE = str(pathlib.Path(__file__).parent / 'fake_stage.py')
 
@@ -42,12 +43,12 @@ def launch(run_dir, jobs, **bindings):
   """(exit code, what was printed) of one launch."""
   out = io.StringIO()
   ledger = Ledger(str(run_dir), Configuration(bindings=bindings, others=[]))
-  executor = LocalExecutor(
+  executor = Scheduler(
     str(run_dir),
     [],
     ledger,
     Console([j.name for j in jobs], out),
-    command=[sys.executable, FAKE],
+    LocalExecutor([sys.executable, FAKE]),
   )
   return executor.run(jobs), out.getvalue()
 
@@ -177,12 +178,12 @@ def test_every_attempt_of_a_launch_has_the_same_token(tmp_path):
   )
   for _ in range(2):
     ledger = Ledger(str(tmp_path), Configuration(bindings={}, others=[]))
-    executor = LocalExecutor(
+    executor = Scheduler(
       str(tmp_path),
       [],
       ledger,
       Console(['a'], io.StringIO()),
-      command=[sys.executable, '-c', script],
+      LocalExecutor([sys.executable, '-c', script]),
     )
     executor.run([job(tmp_path, 'a', retries=1)])
   log = (tmp_path / 'logs' / 'a.log').read_text().splitlines()
@@ -217,12 +218,12 @@ def test_progress_is_shown_and_not_logged(tmp_path):
   out = Terminal()
   one = job(tmp_path, 'a', ON_START='talk')
   ledger = Ledger(str(tmp_path), Configuration(bindings={}, others=[]))
-  LocalExecutor(
+  Scheduler(
     str(tmp_path),
     [],
     ledger,
     Console(['a'], out),
-    command=[sys.executable, FAKE],
+    LocalExecutor([sys.executable, FAKE]),
   ).run([one])
   assert 'job 1 of 1 [###.......] 1/3 words' in out.getvalue()
   log = (tmp_path / 'logs' / 'a.log').read_text()
@@ -267,12 +268,12 @@ def test_a_run_on_a_store_keeps_its_logs_and_records_there(bucket):
   for state in ('done', 'kept'):
     out = io.StringIO()
     ledger = Ledger(run_dir, Configuration(bindings={}, others=[]))
-    executor = LocalExecutor(
+    executor = Scheduler(
       run_dir,
       [],
       ledger,
       Console(['deep/a'], out),
-      command=[sys.executable, '-c', 'print("said")'],
+      LocalExecutor([sys.executable, '-c', 'print("said")']),
     )
     assert executor.run([one]) == 0
     assert states(out.getvalue()) == [[state, 'deep/a']]
@@ -302,12 +303,12 @@ def test_a_killed_stage_of_a_run_on_a_store_is_retried_at_once(bucket, store):
   run_dir = f'{bucket}/run'
   out = io.StringIO()
   command = [sys.executable, '-c', KILLED, ':'.join(filter(None, sys.path))]
-  executor = LocalExecutor(
+  executor = Scheduler(
     run_dir,
     [],
     Ledger(run_dir, Configuration(bindings={}, others=[])),
     Console(['a'], out),
-    command=command,
+    LocalExecutor(command),
   )
   started = time.monotonic()
   assert executor.run([job(run_dir, 'a')]) == 0, out.getvalue()
@@ -402,8 +403,12 @@ def test_an_impatient_second_signal_kills(tmp_path):
   ]
   one = job(tmp_path, 'a')
   ledger = Ledger(str(tmp_path), Configuration(bindings={}, others=[]))
-  executor = LocalExecutor(
-    str(tmp_path), [], ledger, Console(['a'], io.StringIO()), command=deaf
+  executor = Scheduler(
+    str(tmp_path),
+    [],
+    ledger,
+    Console(['a'], io.StringIO()),
+    LocalExecutor(deaf),
   )
   log = tmp_path / 'logs' / 'a.log'
 

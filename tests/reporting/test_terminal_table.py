@@ -67,10 +67,12 @@ def test_a_log_gets_progress_only_now_and_then(monkeypatch):
   shown = console.Console(['job'], out)
   shown.start('job')
   for i in range(100):
-    assert shown.line(f'@progress {i}/100 words')
+    assert shown.line('job', f'@progress {i}/100 words')
   assert out.getvalue().splitlines() == ['run     job      0:00']
   monkeypatch.setattr(console, 'QUIET_SECONDS', 0.0)
-  assert shown.line('@progress 50/100 words')
+  assert shown.line('job', '@progress 50/100 words')
   assert '50/100 words' in out.getvalue()
-  assert not shown.line('progress of another kind')
-  assert shown.line('@progress 0/0')  # nothing to do is no division by zero
+  assert not shown.line('job', 'progress of another kind')
+  assert shown.line(
+    'job', '@progress 0/0'
+  )  # nothing to do is no division by zero

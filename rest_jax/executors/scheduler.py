@@ -1,0 +1,162 @@
+"""Runs the jobs of a plan with an executor: which is started when.
+
+A job starts when the jobs that it needs are done and the executor has room;
+job_runs.py follows it from there to its end.
+"""
+
+import contextlib
+import signal
+import sys
+import time
+import types
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+
+from rest_jax.executors import exit_codes, launch_record
+from rest_jax.executors.console import Console
+from rest_jax.executors.executor import Executor
+from rest_jax.executors.job_runs import JobRun, Means
+from rest_jax.executors.jobs import Job
+from rest_jax.executors.ledger import Ledger
+from rest_jax.executors.orders import Orders
+
+STOP_SECONDS = 120.0  # that a stage has for saving its state
+_TICK_SECONDS = 0.5
+
+
+class Scheduler:
+  """Runs a plan; see `run`."""
+
+  def __init__(
+    self,
+    run_dir: str,
+    flags: Sequence[str],
+    ledger: Ledger,
+    console: Console,
+    executor: Executor,
+  ):
+    """Args:
+    run_dir: the run's folder.
+    flags: the user's gin flags, handed to every job before its own.
+    ledger: what was done before.
+    console: where to show it.
+    executor: starts the jobs.
+    """
+    # Every attempt of a launch has the same token.
+    orders = Orders(
+      run_dir, flags, token=uuid.uuid4().hex, digests=ledger.cache.path
+    )
+    self._means = Means(run_dir, ledger, console, executor, orders)
+    self._stop_asked = 0  # signals so far
+    self._stop_at = 0.0  # when what runs is killed
+    self._leaves = False  # what runs goes on without this launcher
+    self._running: list[JobRun] = []
+    self._requests = launch_record.StopRequests(run_dir)
+
+  def run(
+    self,
+    jobs: Sequence[Job],
+    *,
+    before: Callable[[Job], None] = lambda job: None,
+    done: int = 0,
+    total: int | None = None,
+  ) -> int:
+    """Runs the jobs; starts no more once one has failed.
+
+    Args:
+      jobs: each behind the jobs that it needs.
+      before: called with each job that is about to start.
+      done: jobs of the launch that were run before these.
+      total: jobs of the launch, where these are only some of them.
+
+    Returns:
+      An exit code of exit_codes.py.
+    """
+    self._means.console.plan(total or len(jobs), done)
+    waiting, code = list(jobs), 0
+    with self._signals():
+      while self._running or (waiting and not code and not self._stop_asked):
+        if self._leaves:
+          for job in self._running:
+            job.leave()
+          return exit_codes.PREEMPTED
+        if not code and not self._stop_asked:
+          self._start_ready(waiting, before)
+        if self._running:
+          self._means.executor.wait(_TICK_SECONDS)
+        for job in list(self._running):
+          ended = job.look(self._stop_asked > 0)
+          if ended is not None:
+            self._running.remove(job)
+            code = code or ended
+        self._means.console.tick()
+        if not self._stop_asked and self._requests.asked():
+          self._means.console.say('rest-jax stop was called')
+          self._ask()
+        if self._stop_asked > 1 or (
+          self._stop_asked and time.monotonic() > self._stop_at
+        ):
+          for job in self._running:
+            job.kill()
+    return code or (exit_codes.PREEMPTED if waiting else 0)
+
+  def _start_ready(
+    self, waiting: list[Job], before: Callable[[Job], None]
+  ) -> None:
+    """Starts what nothing stands against; skips what is done."""
+    while True:
+      unfinished = {job.name for job in waiting}
+      unfinished |= {run.job.name for run in self._running}
+      ready = [job for job in waiting if unfinished.isdisjoint(job.needs)]
+      if not ready or len(self._running) >= self._means.executor.room:
+        return
+      job = ready[0]
+      waiting.remove(job)
+      if self._means.ledger.is_done(job):
+        self._means.console.kept(
+          job.name, self._means.ledger.read(job)['seconds']
+        )
+        continue
+      before(job)
+      self._running.append(JobRun(self._means, job))
+      if self._stop_asked:  # a signal came before there was a task
+        self._running[-1].stop()
+
+  def _ask(self) -> None:
+    """Asks what runs to save its state; the second time, ends it."""
+    self._stop_asked += 1
+    self._stop_at = time.monotonic() + STOP_SECONDS
+    for job in self._running:
+      job.stop() if self._stop_asked == 1 else job.kill()
+
+  def _is_told_to_leave(self) -> bool:
+    """Asks the person at the terminal what becomes of jobs that could go on."""
+    if (
+      not self._means.executor.outlives or self._stop_asked or not self._running
+    ):
+      return False
+    if not sys.stdin.isatty():
+      return False
+    answer = input('\nleave the jobs running? [Y/n] ').strip().lower()
+    return answer in ('', 'y', 'yes')
+
+  @contextlib.contextmanager
+  def _signals(self) -> Iterator[None]:
+    """SIGTERM and Ctrl-C ask the running stages to save their state.
+
+    One that ignores it is killed after STOP_SECONDS, or by a second signal.
+    """
+
+    def ask(number: int, frame: types.FrameType | None) -> None:
+      if number == signal.SIGINT and self._is_told_to_leave():
+        self._leaves = True
+      else:
+        self._ask()
+
+    names = (signal.SIGTERM, signal.SIGINT)
+    before = {name: signal.signal(name, ask) for name in names}
+    try:
+      yield
+    finally:
+      for name, handler in before.items():
+        signal.signal(name, handler)

@@ -1,0 +1,240 @@
+"""The scheduler and an executor that pretends: order and ends of jobs."""
+
+import io
+import os
+import random
+import signal
+
+import pytest
+
+from rest_jax.executors import exit_codes
+from rest_jax.executors.console import Console
+from rest_jax.executors.executor import Ended
+from rest_jax.executors.jobs import Job
+from rest_jax.executors.ledger import Configuration, Ledger
+from rest_jax.executors.retry_policy import RetryPolicy
+from rest_jax.executors.scheduler import Scheduler
+
+
+class Stub:
+  """Runs nothing: an attempt ends after some looks, as its script says.
+
+  Attributes:
+    events: ('start' | 'end' | 'stop' | 'kill', name of a job or worker).
+    most: jobs that ran at a time.
+  """
+
+  command = ('stage',)
+  outlives = False
+
+  def __init__(self, room=1, ends=None, looks=lambda name: 1):
+    self.room, self.ends, self.looks = room, ends or {}, looks
+    self.events, self.running, self.most = [], set(), 0
+    self.wait_for = lambda: None
+
+  def start(self, order, read):
+    self.events.append(('start', order.name))
+    self.running.add(order.job.name)
+    self.most = max(self.most, len(self.running))
+    read(f'said by {order.name}')
+    codes = self.ends.get(order.name, [0])
+    return _Task(self, order, codes[min(order.attempt, len(codes) - 1)])
+
+  def wait(self, seconds):
+    self.wait_for()
+
+
+class _Task:
+  def __init__(self, stub, order, code):
+    self.stub, self.order, self.code = stub, order, code
+    self.left = stub.looks(order.name)
+
+  def poll(self):
+    self.left -= 1
+    if self.left > 0 or self.code is None:  # None: until it is asked to stop
+      return None
+    self.stub.running.discard(self.order.job.name)
+    self.stub.events.append(('end', self.order.name))
+    return Ended(self.code)
+
+  def stop(self):
+    self.stub.events.append(('stop', self.order.name))
+    self.code, self.left = exit_codes.PREEMPTED, 1
+
+  def kill(self):
+    self.stub.events.append(('kill', self.order.name))
+    self.code, self.left = -9, 1
+
+
+def job(name, *needs, workers=1, retries=1):
+  return Job(
+    name=name,
+    stage='sample',
+    needs=needs,
+    workers=workers,
+    retry=RetryPolicy(retries=retries, preemptions=1, backoff_seconds=0.0),
+  )
+
+
+def run(run_dir, jobs, stub):
+  """(exit code, what was printed)."""
+  out = io.StringIO()
+  ledger = Ledger(str(run_dir), Configuration(bindings={}, others=[]))
+  names = [one.name for one in jobs]
+  work = Scheduler(str(run_dir), ['--flag'], ledger, Console(names, out), stub)
+  return work.run(jobs), out.getvalue()
+
+
+@pytest.mark.parametrize('room', [1, 2, 100])
+def test_jobs_wait_for_what_they_need_and_for_room(tmp_path, room):
+  draw = random.Random(room)
+  for case in range(20):
+    names = [f'{case}-{i}' for i in range(draw.randrange(1, 12))]
+    jobs = [
+      job(name, *draw.sample(names[:i], draw.randrange(i + 1)))
+      for i, name in enumerate(names)
+    ]
+    stub = Stub(room, looks=lambda name: draw.randrange(1, 4))
+    assert run(tmp_path, jobs, stub)[0] == 0
+    assert stub.most <= room
+    assert sorted(
+      name for what, name in stub.events if what == 'end'
+    ) == sorted(names)
+    for one in jobs:
+      start = stub.events.index(('start', one.name))
+      assert all(stub.events.index(('end', n)) < start for n in one.needs)
+    if room == 1:
+      assert [n for what, n in stub.events if what == 'start'] == names
+
+
+def test_what_needs_nothing_of_each_other_runs_beside_each_other(tmp_path):
+  jobs = [job('a'), job('b'), job('c', 'a'), job('d', 'b')]
+  stub = Stub(100, looks=lambda name: 5)
+  run(tmp_path, jobs, stub)
+  assert stub.events[:2] == [('start', 'a'), ('start', 'b')] and stub.most == 2
+
+
+def test_after_a_failure_nothing_starts_and_what_runs_is_finished(tmp_path):
+  jobs = [job('bad'), job('long'), job('next', 'bad'), job('other', 'long')]
+  stub = Stub(
+    100, ends={'bad': [7]}, looks=lambda name: 9 if name == 'long' else 1
+  )
+  code, text = run(tmp_path, jobs, stub)
+  assert code == exit_codes.UNKNOWN
+  assert [n for what, n in stub.events if what == 'end'] == [
+    *('bad', 'bad'),
+    'long',
+  ]
+  assert ('start', 'next') not in stub.events
+  assert ('start', 'other') not in stub.events
+  assert 'said by bad' in text  # the end of its log
+
+
+@pytest.mark.parametrize(
+  'ends, expected',
+  [([2], exit_codes.CONFIGURATION), ([75], exit_codes.HELD), ([9], 1)],
+)
+def test_the_launch_ends_with_the_code_of_what_failed(tmp_path, ends, expected):
+  assert run(tmp_path, [job('a')], Stub(ends={'a': ends}))[0] == expected
+
+
+def test_workers_are_numbered_and_the_job_is_done_once(tmp_path):
+  stub = Stub(looks=lambda name: int(name[-1]) + 1 if '.' in name else 1)
+  seen = []
+  start = stub.start
+
+  def spy(order, read):
+    seen.append((order.worker, order.arguments))
+    return start(order, read)
+
+  stub.start = spy
+  code, text = run(tmp_path, [job('s', workers=3), job('t', 's')], stub)
+  assert code == 0 and text.count('done ') == 2
+  assert [(index, args[-2:]) for index, args in seen[:3]] == [
+    (i, (f'--worker_index={i}', '--num_workers=3')) for i in range(3)
+  ]
+  assert seen[3] == (0, ('--run_mode=sample', '--flag'))
+  # The first that says so has found the whole folder done.
+  assert stub.events[3:6] == [('end', 's.0'), ('stop', 's.1'), ('stop', 's.2')]
+  assert stub.events.index(('start', 't')) > stub.events.index(('end', 's.2'))
+  for i in range(3):
+    assert f'said by s.{i}' in (tmp_path / f'logs/s.{i}.log').read_text()
+
+
+def test_a_worker_that_is_given_up_costs_the_job_nothing(tmp_path):
+  stub = Stub(ends={'s.1': [7]}, looks=lambda name: 9 if name != 's.1' else 1)
+  code, text = run(tmp_path, [job('s', workers=3)], stub)
+  assert code == 0
+  assert stub.events.count(('start', 's.1')) == 2  # one retry
+  assert stub.events.count(('start', 's.0')) == 1
+  assert 's.1: again: exit code 7' in text
+  assert 's.1: failed: exit code 7' in text
+
+
+def test_a_job_fails_once_all_of_its_workers_are_given_up(tmp_path):
+  stub = Stub(ends={'s.0': [7], 's.1': [7]})
+  code, text = run(tmp_path, [job('s', workers=2), job('t', 's')], stub)
+  assert code == 1 and ('start', 't') not in stub.events
+  assert len([e for e in stub.events if e[0] == 'start']) == 4
+  assert 'The last lines of' in text
+
+
+def test_a_signal_stops_all_that_runs_and_nothing_starts_again(tmp_path):
+  stub = Stub(100, ends={'a': [None], 's.0': [None], 's.1': [None]})
+  looks = []
+
+  def wait():
+    looks.append(1)
+    if len(looks) == 3:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  stub.wait_for = wait
+  jobs = [job('a'), job('s', workers=2), job('b', 'a')]
+  code, text = run(tmp_path, jobs, stub)
+  assert code == exit_codes.PREEMPTED
+  assert {n for what, n in stub.events if what == 'stop'} == {
+    *('a', 's.0', 's.1')
+  }
+  assert ('start', 'b') not in stub.events
+  assert len([e for e in stub.events if e[0] == 'start']) == 3
+  assert text.count('start the same command again') == 2
+
+
+def test_a_second_signal_kills_what_does_not_listen(tmp_path, monkeypatch):
+  stub = Stub(100, ends={'a': [None], 'b': [None]})
+  monkeypatch.setattr(
+    _Task, 'stop', lambda self: stub.events.append(('stop', self.order.name))
+  )
+  looks = []
+
+  def wait():
+    looks.append(1)
+    if len(looks) in (2, 4):
+      os.kill(os.getpid(), signal.SIGINT)
+
+  stub.wait_for = wait
+  assert run(tmp_path, [job('a'), job('b')], stub)[0] == exit_codes.PREEMPTED
+  assert {('kill', 'a'), ('kill', 'b')} <= set(stub.events)
+
+
+@pytest.mark.parametrize('answer, stops', [('', False), ('n', True)])
+def test_ctrl_c_asks_what_becomes_of_jobs_that_could_go_on(
+  tmp_path, monkeypatch, answer, stops
+):
+  stub = Stub(100, ends={'a': [None]})
+  stub.outlives = True
+  monkeypatch.setattr('sys.stdin.isatty', lambda: True, raising=False)
+  monkeypatch.setattr('builtins.input', lambda question: answer)
+  looks = []
+
+  def wait():
+    looks.append(1)
+    if len(looks) == 2:
+      os.kill(os.getpid(), signal.SIGINT)
+
+  stub.wait_for = wait
+  code, text = run(tmp_path, [job('a'), job('b', 'a')], stub)
+  assert code == exit_codes.PREEMPTED
+  assert (('stop', 'a') in stub.events) == stops
+  assert ('the same command watches it again' in text) != stops
+  assert ('start', 'b') not in stub.events
