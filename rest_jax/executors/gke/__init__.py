@@ -1,0 +1,1 @@
+"""Runs the jobs of a plan on a cluster of Google Kubernetes Engine."""
