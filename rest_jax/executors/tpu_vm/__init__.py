@@ -1,0 +1,1 @@
+"""Runs sampling and training on Cloud TPU VMs, by queued resources."""
