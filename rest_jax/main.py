@@ -47,6 +47,8 @@ COMMANDS = {
   'export': ('export_checkpoint', 'a model for transformers, vLLM, llama.cpp'),
   'models': ('models', 'list what can be a base model'),
   'view': ('view', "serve a run's page, while it goes and after"),
+  'status': ('status', 'what a run is doing, from any machine'),
+  'stop': ('stop', 'stop a run, from any machine; nothing is lost'),
   'compare': ('compare', 'several runs on one page'),
 }
 
@@ -89,9 +91,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(f'--{name}', action='store_true', help=text)
   for name, text in (
     ('worker_index', 'which of the workers this is, from 0'),
-    ('num_workers', 'how many fill the same folders, each with its own chips'),
+    ('num_workers', 'how many fill the same folders'),
   ):
-    result.add_argument(f'--{name}', type=int, help=f'sample: {text}')
+    result.add_argument(f'--{name}', type=int, help=f'sample, score: {text}')
   gin_flags.add(result)
   result.add_argument(
     '--dry_run', action='store_true', help='print what is bound and stop'
@@ -103,6 +105,18 @@ def parser() -> argparse.ArgumentParser:
     '--executor',
     default='local',
     help='evaluate with CHECKPOINTS: what runs its jobs',
+  )
+  for name, text in (
+    ('detach', 'launch in the background'),
+    ('print_plan', 'print the jobs as JSON'),
+  ):
+    result.add_argument(
+      f'--{name}',
+      action='store_true',
+      help=f'evaluate with CHECKPOINTS: {text}',
+    )
+  result.add_argument(
+    '--manifests_dir', help="evaluate with CHECKPOINTS: for a cluster's objects"
   )
   result.add_argument(
     '--redo',
@@ -126,8 +140,11 @@ def run(arguments: Sequence[str]) -> int:
     )
     return module.run(arguments[1:])
   if arguments and arguments[0] == RUN:
+    from rest_jax.commands import sweep
     from rest_jax.pipeline import launcher
 
+    if sweep.is_asked(arguments):
+      return sweep.run(arguments[1:])
     return launcher.run(arguments[1:])
   others, bindings = gin_flags.split(arguments)
   flags = parser().parse_args(others)
@@ -160,15 +177,15 @@ def run(arguments: Sequence[str]) -> int:
   bindings = [*flags.gin_bindings, *bindings]
   for name, dial in _WORKER_FLAGS.items():
     if getattr(flags, name) is not None:
-      if stage != 'sample':
-        parser().error(f'--{name} belongs to sample')
+      if stage not in ('sample', 'score'):
+        parser().error(f'--{name} belongs to sample and score')
       bindings.append(f'{dial}={getattr(flags, name)}')
   if stage == 'evaluate':
     from rest_jax.pipeline import launcher
 
     if launcher.is_batch(flags, bindings):
       return launcher.run_batch(flags, bindings, arguments)
-  for name in ('until', 'redo'):
+  for name in ('until', 'redo', 'detach', 'print_plan', 'manifests_dir'):
     if getattr(flags, name):
       parser().error(f'--{name} belongs to evaluate with CHECKPOINTS')
   from rest_jax.config import configuration, gin_parser

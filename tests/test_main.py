@@ -69,7 +69,7 @@ def test_a_worker_is_named_by_flags_of_sample_alone(tmp_path):
   assert code == 0, error
   assert '#   worker_index = 1' in text and '#   num_workers = 4' in text
   code, _, error = run('train', *flags, cwd=tmp_path)
-  assert code == 2 and '--worker_index belongs to sample' in error
+  assert code == 2 and '--worker_index belongs to sample and score' in error
 
 
 def test_a_dry_run_prints_what_is_bound_and_does_nothing(tmp_path):

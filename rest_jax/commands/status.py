@@ -1,0 +1,120 @@
+"""What a run is doing, from any machine that sees RUN_DIR.
+
+    rest-jax status RUN_DIR
+
+A line for each job of the plan: done, running, failed, or still to do; how long
+it took; and what its folder holds by now. The last lines say whether a launcher
+watches over the run, and what its newest log said.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+from rest_jax.artifacts import leases, storage
+from rest_jax.config import configuration
+from rest_jax.executors import launch_record
+from rest_jax.executors.console import clock
+from rest_jax.executors.launch_record import LaunchRecord
+from rest_jax.reporting import run_progress
+
+
+def run(arguments: Sequence[str]) -> int:
+  """Prints the state of a run; returns the exit code.
+
+  Args:
+    arguments: the command line behind `status`.
+  """
+  parser = argparse.ArgumentParser(
+    prog='rest-jax status',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument('run_dir', metavar='RUN_DIR')
+  run_dir = parser.parse_args(arguments).run_dir.rstrip('/')
+  print(*lines(run_dir), sep='\n')
+  return 0
+
+
+def lines(run_dir: str) -> Iterator[str]:
+  """The lines that `rest-jax status` prints.
+
+  Raises:
+    ConfigurationError: no run was launched there.
+  """
+  launched = required(run_dir)
+  launcher = watcher(run_dir)
+  found = run_progress.progress(run_dir)
+  folders = {one.folder: one for one in found.unfinished}
+  width = max(map(len, launched.jobs), default=0)
+  for name in launched.jobs:
+    record = _record(run_dir, name)
+    state, seconds = _state(record, launcher is not None)
+    text = ''
+    if state not in ('done', 'to do'):
+      text = ', '.join(
+        f'{one.done}/{one.total or "?"} {one.unit}'
+        for folder, one in folders.items()
+        if _writes(name, one.stage, folder)
+      )
+    time = '' if seconds is None else clock(seconds)
+    yield f'{state:8}{name:{width}}  {time:>8}  {text}'.rstrip()
+  where = f'executor {launched.executor}'
+  if launcher:
+    yield f'\n{launcher} watches over it; {where}'
+  elif found.reported:
+    yield f'\nfinished; {where}'
+  else:
+    yield f'\nno launcher watches over it; {where}'
+    yield 'the same command again goes on from here'
+  if found.log:
+    yield f'newest log: {run_dir}/logs/{found.log}.log, {found.written}'
+    yield from (f'  {line}' for line in found.lines)
+
+
+def required(run_dir: str) -> LaunchRecord:
+  """The last launch of a run.
+
+  Raises:
+    ConfigurationError: there is none.
+  """
+  found = launch_record.read(run_dir)
+  if found is None:
+    raise configuration.ConfigurationError(
+      f'{run_dir}: no run was launched there'
+      + ('' if storage.path(run_dir).exists() else '; there is no such folder')
+      + '.'
+    )
+  return found
+
+
+def watcher(run_dir: str) -> str | None:
+  """The launcher that holds a run, in words; None where none does."""
+  return leases.holder_of(run_dir)
+
+
+def _record(run_dir: str, name: str) -> dict | None:
+  source = storage.path(run_dir) / 'jobs' / f'{name}.json'
+  return storage.read_json(source) if source.exists() else None
+
+
+def _state(record: dict | None, watched: bool) -> tuple[str, float | None]:
+  """(state, seconds that it took so far)."""
+  if record is None:
+    return 'to do', None
+  code = record.get('exit_code')
+  if code == 0:
+    return 'done', record.get('seconds')
+  if code is None:
+    return ('running' if watched else 'stopped'), record.get('seconds')
+  return ('stopped' if code == 42 else 'failed'), record.get('seconds')
+
+
+def _writes(job: str, stage: str, folder: str) -> bool:
+  """Whether a folder is one that a job writes, by their names."""
+  model, _, name = job.rpartition('/')
+  evaluates = '/evaluation/' in f'/{folder}/'
+  return (
+    name.split('_')[0] == stage
+    and folder.startswith(model)
+    and name.endswith('_eval') == (evaluates and stage in ('sample', 'score'))
+  )

@@ -1,0 +1,94 @@
+"""Stops a run from any machine that sees RUN_DIR; nothing is lost.
+
+    rest-jax stop RUN_DIR
+
+The launcher is asked to stop: its jobs save their state and end, as after
+Ctrl-C. Where no launcher watches over the run any more, jobs that still run on
+a cluster, and TPU VMs that are still there, are found by the run's name and
+ended. The command that was launched goes on from there whenever it is given
+again.
+"""
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rest_jax.commands import status
+from rest_jax.executors import exit_codes, launch_record
+
+WAIT_SECONDS = 180.0  # for jobs that save their state
+_POLL_SECONDS = 1.0
+
+
+def run(arguments: Sequence[str]) -> int:
+  """Stops a run; returns the exit code.
+
+  Args:
+    arguments: the command line behind `stop`.
+
+  Raises:
+    ConfigurationError: no run was launched there.
+  """
+  parser = argparse.ArgumentParser(
+    prog='rest-jax stop',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument('run_dir', metavar='RUN_DIR')
+  run_dir = parser.parse_args(arguments).run_dir.rstrip('/')
+  launched = status.required(run_dir)
+  launcher = status.watcher(run_dir)
+  if launcher is None:
+    return _end_leftovers(run_dir, launched)
+  launch_record.ask_to_stop(run_dir)
+  print(f'{launcher} is asked to stop', flush=True)
+  end = time.monotonic() + WAIT_SECONDS
+  while status.watcher(run_dir) is not None:
+    if time.monotonic() > end:
+      print(f'it has not ended within {WAIT_SECONDS:.0f} s')
+      return exit_codes.UNKNOWN
+    time.sleep(_POLL_SECONDS)
+  print('stopped; the same command again goes on from here')
+  return exit_codes.DONE
+
+
+def _end_leftovers(run_dir: str, launched: launch_record.LaunchRecord) -> int:
+  """Ends what a launcher that died has left on a cluster."""
+  if launched.executor == 'gke':
+    ended = _end_on_gke(run_dir, launched.settings)
+  elif launched.executor == 'tpu_vm':
+    ended = _end_on_tpu_vms(run_dir, launched.settings)
+  else:
+    print('no launcher watches over it: nothing runs')
+    return exit_codes.DONE
+  print(f'no launcher watches over it; {ended} of its jobs were ended')
+  return exit_codes.DONE
+
+
+def _end_on_gke(run_dir: str, settings: Mapping[str, Any]) -> int:
+  from rest_jax.executors.gke.cluster import Cluster
+  from rest_jax.executors.gke.settings import GkeConfig
+
+  cluster = Cluster(GkeConfig(**settings), run_dir)
+  left = [one for one in cluster.look().values() if one.state == 'running']
+  for one in left:
+    print(f'ending {one.name}', flush=True)
+    cluster.delete(one, grace_seconds=None)
+  return len(left)
+
+
+def _end_on_tpu_vms(run_dir: str, settings: Mapping[str, Any]) -> int:
+  from rest_jax.executors.tpu_vm import queued_resources, tpu_vm
+  from rest_jax.executors.tpu_vm.settings import TpuVmConfig
+
+  cloud = queued_resources.QueuedResources(TpuVmConfig(**settings))
+  left = [
+    one
+    for one in cloud.listed(tpu_vm.prefix_of(run_dir)).values()
+    if one.state not in queued_resources.ENDING
+  ]
+  for one in left:
+    print(f'deleting {one.name} ({one.state})', flush=True)
+    cloud.delete(one.name)
+  return len(left)
