@@ -33,6 +33,9 @@ STAGES = {
   'batch': 'rest_jax.pipeline.checkpoint_evaluation',
   # What the launcher derives sizes from.
   'sizes': 'rest_jax.pipeline.sizes',
+  # What executors must know.
+  'gke': 'rest_jax.executors.gke.settings',
+  'tpu_vm': 'rest_jax.executors.tpu_vm.settings',
 }
 PLANS = ('rest_em', 'batch')
 

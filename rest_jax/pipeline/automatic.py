@@ -10,6 +10,7 @@ a dial that a gin file or the command line sets is no longer derived.
 
 import contextlib
 import dataclasses
+import math
 import os
 import re
 import tempfile
@@ -41,14 +42,15 @@ from __gin__ import dynamic_registration
 from rest_jax.models import architecture
 """
 _DIALS_OF_NEEDS = (
-  *('GROUPS', 'LANES', 'GREEDY_GROUPS', 'BATCH_ROWS', 'ROW_LENGTH'),
-  *('MICROBATCHES', 'MAX_STEPS'),
+  *('GROUPS', 'LANES', 'GREEDY_GROUPS', 'PROMPT_BUCKET'),
+  *('SAMPLE_MESH_TENSOR', 'BATCH_ROWS', 'ROW_LENGTH', 'MICROBATCHES'),
+  'MAX_STEPS',
 )
 # Read before anything is derived.
 _CONTEXT = (
   *('RUN_DIR', 'BASE_CHECKPOINT_PATH', 'VOCABULARY', 'INPUT', 'TOPOLOGY'),
-  *('SLICES', 'TASKS', 'EVAL_TASKS', 'CHECKPOINTS', 'INPUT_TEST'),
-  *('MANUAL_DIR', 'ATTENTION'),
+  *('SLICES', 'SAMPLE_TOPOLOGY', 'WORKERS', 'TASKS', 'EVAL_TASKS'),
+  *('CHECKPOINTS', 'INPUT_TEST', 'MANUAL_DIR', 'ATTENTION'),
 )
 # What 'auto' means follows from the devices alone: the jobs find out
 # (architecture.attention_on), and a run may go on with other devices.
@@ -112,14 +114,14 @@ class Automatic:
     """The dials that are 'auto' and not derived yet."""
     return [name for name in self._asked if name not in self.entries]
 
-  def devices(self) -> machine.Machine:
-    """What the run's accelerator jobs will find."""
-    return machine.find(
-      Resources(
-        topology=self.context.get('TOPOLOGY'),
-        slices=self.context.get('SLICES', 1),
-      )
+  def devices(self, stage: str = 'train') -> machine.Machine:
+    """What the run's jobs of train, or one worker of sample, will find."""
+    resources = Resources(
+      topology=self.context.get('TOPOLOGY'),
+      slices=self.context.get('SLICES', 1),
+      sample_topology=self.context.get('SAMPLE_TOPOLOGY'),
     )
+    return machine.find(resources.of_stage(stage))
 
   def before_plan(self) -> dict[str, Dial]:
     """Derives what follows from the checkpoint and the input alone.
@@ -178,8 +180,15 @@ class Automatic:
     )
     prompts = self._prompts()
     sizes.require_room(asked, prompts)
-    work = asked, prompts, self.devices()
-    found = sampling_sizes.derive(*work) | training_sizes.derive(*work)
+    found = sampling_sizes.derive(asked, prompts, self.devices('sample'))
+    training = self.devices()
+    found |= training_sizes.derive(asked, prompts, training)
+    # D_val is sampled on the devices of the training.
+    greedy = found['GREEDY_GROUPS']
+    unit = math.lcm(training.devices, self.devices('sample').devices)
+    found['GREEDY_GROUPS'] = greedy._replace(
+      value=sizes.multiple(greedy.value, unit)
+    )
     found |= own_defaults.schedule(asked, prompts, found)
     self._work = asked, prompts, found['REMAT'].value
     if 'MODEL' in self._asked:
@@ -194,7 +203,11 @@ class Automatic:
     return found
 
   def needs(self) -> estimates.Needs | None:
-    """What the run will need; None where nothing was derived by this launch."""
+    """What the run will need; None where nothing was derived by this launch.
+
+    Raises:
+      ConfigurationError: sizes that were set by hand do not fit into memory.
+    """
     if self._work is None:
       return None
     with self.readable() as files:
@@ -206,15 +219,21 @@ class Automatic:
         search_paths=self.search_paths,
       )
     asked, prompts, remat = self._work
-    return estimates.of_run(
+    iterations = dials.pop('NUM_ITERATIONS', 0)
+    devices = estimates.Devices(
+      self.devices('sample'), self.devices(), self.context.get('WORKERS', 1)
+    )
+    found = estimates.of_run(
       asked,
       prompts,
-      self.devices(),
+      devices,
       dials,
       remat=remat,
-      iterations=dials.pop('NUM_ITERATIONS', 0),
+      iterations=iterations,
       cores=len(os.sched_getaffinity(0)),
     )
+    estimates.require_memory(found, devices, dials, trains=iterations > 0)
+    return found
 
   def write(self) -> None:
     """Writes automatic.gin, where anything is derived."""

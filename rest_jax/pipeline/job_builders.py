@@ -60,6 +60,7 @@ class PlanBuilder:
     needs = [makers[folder] for folder in inputs if folder in makers]
     bindings = {'MODEL_NAME': model, 'ITERATION': iteration, **bindings}
     heavy = stage in ('sample', 'train')
+    resources = self.resources.of_stage(stage)
     self.jobs.append(
       Job(
         name=name,
@@ -70,8 +71,12 @@ class PlanBuilder:
         # SeqIO imports jax too: it must not take the TPU.
         environment=() if heavy else (('JAX_PLATFORMS', 'cpu'),),
         accelerator='tpu' if heavy else 'cpu',
-        topology=self.resources.topology if heavy else None,
-        slices=self.resources.slices if heavy else 1,
+        topology=resources.topology if heavy else None,
+        slices=resources.slices if heavy else 1,
+        workers={
+          'sample': self.resources.workers,
+          'score': self.resources.score_workers,
+        }.get(stage, 1),
         retry=self.resources.retry,
         needs=tuple(dict.fromkeys(needs)),
         inputs=tuple(inputs),

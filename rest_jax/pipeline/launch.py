@@ -9,11 +9,19 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rest_jax.artifacts import leases, manifests, storage
 from rest_jax.config import configuration, gin_flags, gin_parser
-from rest_jax.executors import changes, jobs
+from rest_jax.executors import (
+  changes,
+  jobs,
+  launch_record,
+  orders,
+  scheduler,
+)
 from rest_jax.executors.console import Console
+from rest_jax.executors.executor import Executor
 from rest_jax.executors.ledger import Configuration, Ledger
 from rest_jax.executors.local import LocalExecutor
 from rest_jax.executors.machine import Machine
@@ -21,7 +29,7 @@ from rest_jax.pipeline import automatic, estimates, launch_checks, run_command
 from rest_jax.pipeline.sizes import Dial
 from rest_jax.reporting.terminal_table import results_table
 
-EXECUTORS = {'local': LocalExecutor}
+EXECUTORS = ('local', 'gke', 'tpu_vm')
 
 
 class Launch:
@@ -96,6 +104,23 @@ class Launch:
         self._automatic.pending,
       )
 
+  def plan(self) -> list[dict[str, Any]]:
+    """The jobs, JSON-ready, each behind those that it needs."""
+    self._check()
+    return [
+      {
+        'name': job.name,
+        'stage': job.stage,
+        'needs': list(job.needs),
+        'accelerator': job.accelerator,
+        'topology': job.topology,
+        'slices': job.slices,
+        'workers': job.workers,
+        'done': self._ledger.is_done(job),
+      }
+      for job in self._planned
+    ]
+
   def show(self) -> None:
     """Prints the plan, and what everything resolves to."""
     self._check()
@@ -106,6 +131,8 @@ class Launch:
     if refusal:
       print(refusal)
     _print_derived(self._derived, self._automatic.pending)
+    if self._flags.executor == 'gke':
+      self._show_objects()
 
   def run(self) -> int:
     """Runs what is not done yet; returns the exit code."""
@@ -160,15 +187,65 @@ class Launch:
         storage.write_bytes(config, self._text.encode())
       self._changes.before(job)
 
-    executor = EXECUTORS[self._flags.executor](
-      self.run_dir,
-      _flags_of_jobs(self._flags, self._automatic.files, self._bindings),
-      self._ledger,
-      Console([job.name for job in self._whole]),
+    console = Console([job.name for job in self._whole])
+    executor = self._executor(console)
+    launch_record.write(
+      self.run_dir, self._planned, executor.name, executor.settings
     )
-    return executor.run(
-      planned, before=before, done=done, total=len(self._planned)
+    work = scheduler.Scheduler(
+      self.run_dir, self._flags_of_jobs(), self._ledger, console, executor
     )
+    return work.run(planned, before=before, done=done, total=len(self._planned))
+
+  def _executor(self, console: Console) -> Executor:
+    """What --executor names."""
+    name = self._flags.executor
+    if name == 'local':
+      return LocalExecutor()
+    config = self._executor_config()
+    if name == 'gke':
+      from rest_jax.executors.gke.gke import GkeExecutor
+
+      return GkeExecutor(config, self.run_dir, console.say)
+    from rest_jax.executors.tpu_vm.tpu_vm import TpuVmExecutor
+
+    return TpuVmExecutor(config, self.run_dir, console.say)
+
+  def _executor_config(self) -> Any:
+    """What the dials say of the executor."""
+    with self._automatic.readable() as files:
+      _, bound = gin_parser.parse(
+        self._flags.executor,
+        gin_files=files,
+        bindings=self._bindings,
+        search_paths=gin_flags.search_paths(self._flags),
+      )
+    return bound['config']
+
+  def _flags_of_jobs(self) -> list[str]:
+    files = self._automatic.files
+    return _flags_of_jobs(self._flags, files, self._bindings)
+
+  def _show_objects(self) -> None:
+    """Prints the objects of a cluster, or writes a file for each."""
+    import yaml
+
+    from rest_jax.executors.gke import objects
+
+    config, digests = self._executor_config(), self._ledger.cache.path
+    make = orders.Orders(
+      self.run_dir, self._flags_of_jobs(), token='by-hand', digests=digests
+    ).make
+    for order in [make(j, i) for j in self._planned for i in range(j.workers)]:
+      body = objects.of_order(order, self.run_dir, objects.COMMAND, config)
+      text = yaml.safe_dump(body, sort_keys=False)
+      if self._flags.manifests_dir is None:
+        print(f'---\n{text}', end='')
+      else:
+        name = f'{order.name.replace("/", "-")}.yaml'
+        target = storage.path(self._flags.manifests_dir) / name
+        storage.write_bytes(target, text.encode())
+        print(target)
 
 
 def _flags_of_jobs(

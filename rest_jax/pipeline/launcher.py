@@ -6,6 +6,11 @@ command resumes an interrupted run. One launcher at a time holds RUN_DIR.
 """
 
 import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +38,19 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
   gin_flags.add(result)
   result.add_argument('--until', metavar='JOB', help='the last job to run')
   result.add_argument('--dry_run', action='store_true', help='print the plan')
+  result.add_argument(
+    '--print_plan', action='store_true', help='print the jobs as JSON and stop'
+  )
+  result.add_argument(
+    '--manifests_dir',
+    metavar='FOLDER',
+    help="--executor=gke --dry_run: write the cluster's objects there",
+  )
+  result.add_argument(
+    '--detach',
+    action='store_true',
+    help='launch in the background: rest-jax status and stop reach it',
+  )
   add_redo(result)
   return result
 
@@ -90,9 +108,14 @@ def launch(
       f'--executor: got {flags.executor!r}; allowed: {", ".join(EXECUTORS)}.'
     )
   launching = Launch(program, flags, bindings, arguments)
+  if flags.print_plan:
+    print(json.dumps(launching.plan(), indent=1))
+    return 0
   if flags.dry_run:
     launching.show()
     return 0
+  if flags.detach:
+    return _detach(program, flags, launching.run_dir, arguments)
   return launching.run()
 
 
@@ -134,6 +157,34 @@ def run_batch(
   named = ('evaluate', '--run_mode=evaluate')  # which BATCH's name says
   rest = [argument for argument in arguments if argument not in named]
   return launch(run_command.BATCH, flags, bindings, rest)
+
+
+def _detach(
+  program: run_command.Program,
+  flags: argparse.Namespace,
+  run_dir: str,
+  arguments: Sequence[str],
+) -> int:
+  """Starts the launcher anew, in a session of its own."""
+  word = 'run' if program is run_command.REST_EM else 'evaluate'
+  if storage.is_remote(run_dir):
+    log = f'{tempfile.mkdtemp()}/launcher.log'
+  else:
+    os.makedirs(run_dir, exist_ok=True)
+    log = f'{run_dir}/launcher.log'
+  rest = [argument for argument in arguments if argument != '--detach']
+  rest += [f'--redo={what}' for what in flags.redo]  # rescore has added one
+  with open(log, 'ab') as file:
+    child = subprocess.Popen(
+      [sys.executable, '-m', 'rest_jax.main', word, *rest],
+      stdin=subprocess.DEVNULL,
+      stdout=file,
+      stderr=subprocess.STDOUT,
+      start_new_session=True,
+    )
+  print(f'launched as process {child.pid}; what it says is in {log}')
+  print(f'rest-jax status {run_dir}\nrest-jax stop {run_dir}')
+  return 0
 
 
 def _macros(

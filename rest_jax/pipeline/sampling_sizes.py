@@ -46,9 +46,7 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
       whatever the sizes.
   """
   bucket = _bucket(asked, prompts, machine)
-  padded = bucket.value
-  while padded < prompts.longest - prompts.shared:
-    padded *= 2
+  padded = _padded(bucket.value, prompts)
   tensor = asked.sample_tensor
   if tensor == AUTO:
     tensor = _tensor(asked, machine)
@@ -98,6 +96,13 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
       else 'decodes faster, compiles longer',
     ),
   }
+
+
+def _padded(bucket: int, prompts: Prompts) -> int:
+  """The padded length of the longest question, in tokens."""
+  while bucket < prompts.longest - prompts.shared:
+    bucket *= 2
+  return bucket
 
 
 def _bucket(asked: Asked, prompts: Prompts, machine: Machine) -> Dial:
@@ -187,6 +192,37 @@ def sample_bytes(
   kept = token_bytes(model, cache) * (completion + prompt / lanes)
   # The logits are there in float32, sorted, and once more as masses.
   return kept + 6 * 4 * model.vocab_size
+
+
+def device_bytes(
+  asked: Asked,
+  prompts: Prompts,
+  machine: Machine,
+  *,
+  rows: int,
+  lanes: int,
+  bucket: int,
+) -> float:
+  """Memory of one device in sampling, estimated.
+
+  Args:
+    asked: the dials that are set; sample_tensor among them.
+    prompts: of the run's problems.
+    machine: the devices.
+    rows: samples at once, over all devices.
+    lanes: of a group.
+    bucket: PROMPT_BUCKET.
+  """
+  row = sample_bytes(
+    asked.model,
+    lanes,
+    _padded(bucket, prompts),
+    asked.max_decode_length,
+    asked.sample_cache,
+  )
+  prefix = prompts.shared * token_bytes(asked.model, asked.sample_cache)
+  weights = weights_bytes(asked) / asked.sample_tensor
+  return weights + prefix + rows * row / machine.devices
 
 
 def _rows(

@@ -9,17 +9,28 @@ from rest_jax.config import configuration
 from rest_jax.models.lora import LoraConfig
 from rest_jax.pipeline import estimates
 
+LAPTOP = estimates.Devices(sized_run.LAPTOP, sized_run.LAPTOP)
 
-def needs(machine=None, iterations=2, **changes):
-  machine = machine or sized_run.LAPTOP
+
+def derived(machine=sized_run.LAPTOP, **changes):
   asked = sized_run.asked(**changes)
-  prompts = sized_run.prompts()
-  dials = sized_run.values(asked, prompts, machine)
+  return sized_run.values(asked, sized_run.prompts(), machine)
+
+
+def needs(
+  machine=sized_run.LAPTOP,
+  iterations=2,
+  given=None,
+  sampler=None,
+  workers=1,
+  **changes,
+):
+  dials = derived(machine, **changes)
   return estimates.of_run(
-    asked,
-    prompts,
-    machine,
-    dials | {'MAX_STEPS': 50},
+    sized_run.asked(**changes),
+    sized_run.prompts(),
+    estimates.Devices(sampler or machine, machine, workers),
+    dials | {'MAX_STEPS': 50} | (given or {}),
     remat=dials['REMAT'],
     iterations=iterations,
     cores=2,
@@ -33,6 +44,15 @@ def test_more_work_needs_more_time():
   assert needs(iterations=4).training_seconds == 2 * one.training_seconds
   gpu = needs(sized_run.GPU)
   assert gpu.sampling_seconds < one.sampling_seconds / 10
+
+
+def test_workers_divide_the_time_of_sampling_and_not_that_of_training():
+  one, four = (needs(workers=n, num_samples=64) for n in (1, 4))
+  assert four.sampling_seconds < one.sampling_seconds / 2
+  assert four.training_seconds == one.training_seconds
+  mixed = needs(sampler=sized_run.GPU)
+  assert mixed.sampling_seconds < one.sampling_seconds / 10
+  assert mixed.training_seconds == one.training_seconds
 
 
 def test_lora_needs_two_thirds_of_the_steps_time_and_little_disk():
@@ -62,6 +82,37 @@ def test_a_full_disk_is_seen_before_the_first_step(tmp_path, monkeypatch):
     shutil, 'disk_usage', lambda path: usage._replace(free=1 << 40)
   )
   estimates.require_disk(needs(), tmp_path)
+
+
+@pytest.mark.parametrize(
+  'given, stage',
+  [
+    ({'GROUPS': 1000}, 'sampling'),
+    ({'GREEDY_GROUPS': 5000}, 'sampling'),
+    ({'BATCH_ROWS': 512, 'MICROBATCHES': 1}, 'training'),
+  ],
+)
+def test_sizes_set_by_hand_that_cannot_fit_are_refused(given, stage):
+  found = derived()
+  estimates.require_memory(needs(), LAPTOP, found, trains=True)
+  with pytest.raises(configuration.ConfigurationError) as error:
+    estimates.require_memory(
+      needs(given=given), LAPTOP, found | given, trains=True
+    )
+  text = str(error.value)
+  assert text.startswith(stage) and '; CPU' in text and 'has 8.0' in text
+  for name, value in given.items():
+    assert f'{name} = {value}' in text
+
+
+def test_the_memory_of_sampling_grows_by_what_each_row_keeps():
+  """Keys and values of its tokens, a share of its question's, and logits."""
+  one, two = (needs(given={'GROUPS': g}).sampling_bytes for g in (100, 101))
+  model = sized_run.SMOLLM2
+  lanes, bucket = (derived()[name] for name in ('LANES', 'PROMPT_BUCKET'))
+  token = 2 * model.num_layers * model.num_kv_heads * model.head_dim * 4
+  expected = token * (lanes * 96 + bucket) + lanes * 24 * model.vocab_size
+  assert two - one == pytest.approx(expected)
 
 
 def test_lines_say_what_is_there():
