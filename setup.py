@@ -71,12 +71,17 @@ EXTRAS = {
     'protobuf>=6.31,<7',
     'sentencepiece>=0.2,<0.2.3',
   ],
+  # jobs on Google Kubernetes Engine: --executor=gke
+  'gke': ['kubernetes>=31,<38'],
   # losses and rewards on Weights & Biases: --gin.TRACKERS=[wandb]
   'wandb': ['wandb>=0.19.10,<0.32'],
   # a second opinion on math answers, for the tests and the benchmark only
   'oracle': ['math-verify[antlr4_13_2]>=0.9,<0.10'],
   'dev': [
     'scipy>=1.13,<2',
+    'kubernetes>=31,<38',
+    'kubernetes-validate>=1.31,<2',
+    'jsonschema>=4.20,<5',
     'pytest>=8.0,<10',
     'pytest-xdist>=3.6,<4',
     'ruff>=0.9,<0.18',

@@ -30,6 +30,15 @@ ELSEWHERE = {
   'rest-jax prepare --input=': 'tests/test_docs.py runs it',
   'rest-jax prepare --gin_file=palindromes.gin': 'tests/test_docs.py runs it',
   'rest-jax view': 'tests/commands starts a server',
+  'rest-jax status': 'needs a run; tests/commands',
+  'rest-jax stop': 'needs a run; tests/commands',
+  'python3 -m venv .xm': 'makes an environment; tests/launch',
+  'rest-jax run …': 'a form; tests/commands has --detach',
+  'rest-jax run --gin_file=runs/arithmetic.gin --gin.RUN_DIR=runs/sweep': (
+    'several runs; tests/commands has --sweep'
+  ),
+  'rest-jax run --executor=gke': 'needs a cluster; tests/executors has one',
+  'rest-jax run --executor=tpu_vm': 'needs a cloud; tests/executors has one',
   'rest-jax compare': 'needs finished runs; tests/commands',
   'rest-jax rescore': 'needs a run; tests/commands',
   'rest-jax import': 'needs a published model; tests/commands',
