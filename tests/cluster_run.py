@@ -37,8 +37,6 @@ FLAGS = [
   '--gin.WORKERS=3',
   '--gin.IMAGE=none',
   '--gin.BATCH_ROWS=8',
-  '--gin.MICROBATCHES=1',
-  '--gin.PRETRAIN_MICROBATCHES=1',
   '--gin.GROUPS=8',
   '--gin.GREEDY_GROUPS=8',
 ]
