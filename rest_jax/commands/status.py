@@ -81,7 +81,11 @@ def required(run_dir: str) -> LaunchRecord:
   if found is None:
     raise configuration.ConfigurationError(
       f'{run_dir}: no run was launched there'
-      + ('' if storage.path(run_dir).exists() else '; there is no such folder')
+      + (
+        ', or by an earlier version, which left no ledger/launch.json'
+        if storage.path(run_dir).exists()
+        else '; there is no such folder'
+      )
       + '.'
     )
   return found
