@@ -47,6 +47,8 @@ def carve(
   Returns:
     (the other problems, those of the split).
   """
+  if not rows:
+    return [], []
   values = [
     seeded_random.fraction(seed, split, canonical(row.question)) for row in rows
   ]

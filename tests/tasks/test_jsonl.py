@@ -186,6 +186,12 @@ def test_a_test_question_is_never_trained_on_nor_shown(tmp_path):
   assert len(texts.sets[2].rows) == 20
 
 
+def test_where_all_problems_are_tested_it_is_said_that_none_is_left(tmp_path):
+  path = write(tmp_path / 'p.jsonl', good(5))
+  with pytest.raises(configuration.ConfigurationError, match='own/train: no'):
+    read(path, input_test=path)
+
+
 def test_two_rows_with_one_question_lie_on_one_side(tmp_path):
   rows = good(150)
   rows += [row | {'id': f'again{i}'} for i, row in enumerate(good(150))]
