@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -375,3 +377,49 @@ def test_problems_that_are_none_are_refused(tmp_path):
       problems_dirs=[folder],
       verdicts_dirs=[os.fspath(tmp_path / 'v')],
     )
+
+
+WORKER = """
+import sys
+sys.path[:0] = sys.argv[5].split(':')
+from rest_jax import score
+score.score(
+  samples_dirs=[sys.argv[1]], problems_dirs=[sys.argv[2]],
+  verdicts_dirs=[sys.argv[3]], num_workers=1,
+  worker_index=int(sys.argv[4]), all_workers=3,
+)
+"""
+
+
+@pytest.mark.parametrize('indices', [(0, 1, 2), (1,)])
+def test_workers_give_what_one_process_gives(run, tmp_path, indices):
+  """All three, and one that takes over what is the others'."""
+  answers = {str(i): str(i) for i in range(8)}
+  parts = [
+    [(str(i), index, f'It is {i + index}.') for index in range(3)]
+    for i in range(8)
+  ]
+  _, alone = run(answers, parts)
+  target = tmp_path / 'shared'
+  workers = [
+    subprocess.Popen(
+      [
+        *(sys.executable, '-c', WORKER, str(tmp_path / 'samples')),
+        *(str(tmp_path / 'problems'), str(target), str(index)),
+        ':'.join(filter(None, sys.path)),
+      ]
+    )
+    for index in indices
+  ]
+  assert [worker.wait(timeout=120) for worker in workers] == [0] * len(indices)
+  shared = manifests.load(target, stage='score')
+  assert shared.digest == alone.digest
+  assert [p['content'] for p in shared.parts] == [
+    p['content'] for p in alone.parts
+  ]
+  assert not list(target.glob('.*.lease'))
+
+
+def test_a_worker_that_there_is_not_is_refused(run):
+  with pytest.raises(configuration.ConfigurationError, match='WORKER_INDEX'):
+    run({'a': '1'}, [[('a', 0, '1')]], worker_index=3, all_workers=3)
