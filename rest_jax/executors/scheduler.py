@@ -144,10 +144,13 @@ class Scheduler:
   def _signals(self) -> Iterator[None]:
     """SIGTERM and Ctrl-C ask the running stages to save their state.
 
-    One that ignores it is killed after STOP_SECONDS, or by a second signal.
+    One that ignores it is killed after STOP_SECONDS, or by a second signal; a
+    third one ends the launcher wherever it is.
     """
 
     def ask(number: int, frame: types.FrameType | None) -> None:
+      if self._stop_asked > 1:  # the launcher itself hangs
+        raise KeyboardInterrupt
       if number == signal.SIGINT and self._is_told_to_leave():
         self._leaves = True
       else:

@@ -238,3 +238,16 @@ def test_ctrl_c_asks_what_becomes_of_jobs_that_could_go_on(
   assert (('stop', 'a') in stub.events) == stops
   assert ('the same command watches it again' in text) != stops
   assert ('start', 'b') not in stub.events
+
+
+def test_a_third_signal_ends_a_launcher_that_waits_for_a_cluster(tmp_path):
+  stub = Stub()
+
+  def start(order, read):
+    for _ in range(3):
+      os.kill(os.getpid(), signal.SIGINT)
+    raise AssertionError('it goes on')
+
+  stub.start = start
+  with pytest.raises(KeyboardInterrupt):
+    run(tmp_path, [job('a')], stub)
