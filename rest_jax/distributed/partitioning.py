@@ -84,7 +84,10 @@ def make_mesh(
     from jax.experimental import mesh_utils
 
     try:
-      grid = mesh_utils.create_device_mesh(sizes, devices=devices)
+      # Axes of the torus are split only where no others fit: tensor 8 on 4x4.
+      grid = mesh_utils.create_device_mesh(
+        sizes, devices=devices, allow_split_physical_axes=True
+      )
     except NotImplementedError as error:
       text = ' '.join(str(error).split()).partition(' E.g.')[0]
       raise configuration.ConfigurationError(

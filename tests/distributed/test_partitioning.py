@@ -1,5 +1,7 @@
 """The mesh's shape and the one table that maps logical axes to it."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -112,3 +114,38 @@ def test_constrain_acts_on_the_mesh_in_use_alone():
   assert jax.jit(within)(x).sharding.shard_shape((8, 4)) == (2, 2)
   with partitioning.use(on), pytest.raises(Error, match='activation batch_mlp'):
     pinned(np.zeros((6, 4), np.float32))
+
+
+class _Chip:
+  """As much of a TPU's device as the layout of a mesh asks for."""
+
+  platform, core_on_chip, process_index, slice_index = 'tpu', 0, 0, 0
+
+  def __init__(self, number, coords, kind):
+    self.id, self.coords, self.device_kind = number, coords, kind
+
+
+@pytest.mark.parametrize(
+  'kind, shape',
+  [
+    ('TPU v5 lite', (2, 4, 1)),
+    ('TPU v5 lite', (4, 4, 1)),
+    ('TPU v5 lite', (16, 16, 1)),
+    ('TPU v5p', (2, 2, 1)),
+    ('TPU v5p', (4, 4, 2)),
+    ('TPU v6 lite', (8, 8, 1)),
+  ],
+)
+@pytest.mark.parametrize('tensor', [1, 2, 4, 8, 16])
+def test_a_torus_is_laid_out_also_where_its_axes_must_be_split(
+  kind, shape, tensor
+):
+  places = itertools.product(*map(range, shape))
+  chips = [_Chip(i, coords, kind) for i, coords in enumerate(places)]
+  if len(chips) % tensor:
+    return
+  found = partitioning.make_mesh(
+    partitioning.MeshConfig(data=1, fsdp=-1, tensor=tensor), chips
+  )
+  assert found.shape['tensor'] == tensor
+  assert sorted(chip.id for chip in found.devices.flat) == [*range(len(chips))]
