@@ -41,6 +41,7 @@ class Executor(Protocol):
   Attributes:
     room: jobs that run at a time, at most.
     outlives: whether jobs go on where the launcher ends.
+    stop_seconds: that a job has for saving its state.
     command: the process of a stage, before its arguments.
     name: of the executor.
     settings: what `rest-jax stop` must know of it.
@@ -50,6 +51,7 @@ class Executor(Protocol):
   settings: Mapping[str, Any]
   room: int
   outlives: bool
+  stop_seconds: float
   command: Sequence[str]
 
   def start(self, order: Order, read: Callable[[str], None]) -> Task:

@@ -25,7 +25,7 @@ _SOON = 0.02  # seconds
 class LocalExecutor:
   """See executor.Executor. One job at a time: they share cores and memory."""
 
-  name, room, outlives = 'local', 1, False
+  name, room, outlives, stop_seconds = 'local', 1, False, 120.0
   settings: Mapping[str, Any] = {}
 
   def __init__(

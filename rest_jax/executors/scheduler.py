@@ -20,7 +20,6 @@ from rest_jax.executors.jobs import Job
 from rest_jax.executors.ledger import Ledger
 from rest_jax.executors.orders import Orders
 
-STOP_SECONDS = 120.0  # that a stage has for saving its state
 _TICK_SECONDS = 0.5
 
 
@@ -93,11 +92,8 @@ class Scheduler:
         if not self._stop_asked and self._requests.asked():
           self._means.console.say('rest-jax stop was called')
           self._ask()
-        if self._stop_asked > 1 or (
-          self._stop_asked and time.monotonic() > self._stop_at
-        ):
-          for job in self._running:
-            job.kill()
+        if self._stop_asked == 1 and time.monotonic() > self._stop_at:
+          self._ask()
     return code or (exit_codes.PREEMPTED if waiting else 0)
 
   def _start_ready(
@@ -125,7 +121,7 @@ class Scheduler:
   def _ask(self) -> None:
     """Asks what runs to save its state; the second time, ends it."""
     self._stop_asked += 1
-    self._stop_at = time.monotonic() + STOP_SECONDS
+    self._stop_at = time.monotonic() + self._means.executor.stop_seconds
     for job in self._running:
       job.stop() if self._stop_asked == 1 else job.kill()
 
@@ -144,8 +140,8 @@ class Scheduler:
   def _signals(self) -> Iterator[None]:
     """SIGTERM and Ctrl-C ask the running stages to save their state.
 
-    One that ignores it is killed after STOP_SECONDS, or by a second signal; a
-    third one ends the launcher wherever it is.
+    One that ignores it is killed after the executor's stop_seconds, or by a
+    second signal; a third one ends the launcher wherever it is.
     """
 
     def ask(number: int, frame: types.FrameType | None) -> None:

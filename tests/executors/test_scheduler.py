@@ -25,7 +25,7 @@ class Stub:
   """
 
   command = ('stage',)
-  outlives = False
+  outlives, stop_seconds = False, 60.0
 
   def __init__(self, room=1, ends=None, looks=lambda name: 1):
     self.room, self.ends, self.looks = room, ends or {}, looks
@@ -251,3 +251,21 @@ def test_a_third_signal_ends_a_launcher_that_waits_for_a_cluster(tmp_path):
   stub.start = start
   with pytest.raises(KeyboardInterrupt):
     run(tmp_path, [job('a')], stub)
+
+
+def test_what_does_not_listen_is_killed_once_after_the_executors_time(
+  tmp_path, monkeypatch
+):
+  stub = Stub(ends={'a': [None]}, looks=lambda name: 9)
+  stub.stop_seconds = 0.0
+  monkeypatch.setattr(_Task, 'stop', lambda self: None)
+  looks = []
+
+  def wait():
+    looks.append(1)
+    if len(looks) == 2:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  stub.wait_for = wait
+  assert run(tmp_path, [job('a')], stub)[0] == exit_codes.PREEMPTED
+  assert stub.events.count(('kill', 'a')) == 1

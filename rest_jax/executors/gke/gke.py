@@ -51,6 +51,7 @@ class GkeExecutor:
     """
     self.command, self.config, self.say = command, config, say
     self.settings = dataclasses.asdict(config)
+    self.stop_seconds = config.grace_seconds + 30.0  # the cluster's own, first
     self.cluster = Cluster(config, run_dir)
     self._run_dir = run_dir
     self.seen: dict[str, Seen] = {}

@@ -45,7 +45,7 @@ class TpuVmExecutor:
   A launcher that starts again finds what was asked for and goes on with it.
   """
 
-  name, outlives = 'tpu_vm', True
+  name, outlives, stop_seconds = 'tpu_vm', True, 300.0
   room = 1000
   command: Sequence[str] = ('python3', '-m', 'rest_jax.main')
 
