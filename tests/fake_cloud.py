@@ -86,6 +86,7 @@ if 'FAKE_AGENT' in os.environ:  # a test's own, in place of `-m …agent`
 os.execv(command[0], command)
 """
 _CURL = '#!/bin/sh\nprintf "%s" "$FAKE_HOST"\n'
+_SLEEP = '#!/bin/sh\n[ -e {folder}/hasty ] || exec /bin/sleep "$@"\n'
 _HOSTNAME = '#!/bin/sh\necho "$FAKE_NODE"\n'
 _STATES = ('ACCEPTED', 'WAITING_FOR_RESOURCES', 'PROVISIONING', 'ACTIVE')
 
@@ -107,6 +108,7 @@ class FakeCloud:
       ('docker', _DOCKER.format(python=sys.executable, folder=str(folder))),
       ('curl', _CURL),
       ('hostname', _HOSTNAME),
+      ('sleep', _SLEEP.format(folder=folder)),
     ):
       file = self.bin / name
       file.write_text(text)

@@ -146,6 +146,16 @@ def test_slices_become_nodes_and_every_host_runs_the_job(tmp_path, cloud):
   until(lambda: starts(run, 'a') >= 1)  # the others find the folder held
 
 
+def test_vms_that_nobody_deletes_delete_themselves(tmp_path, cloud):
+  run = tmp_path / 'run'
+  (cloud.folder / 'hasty').touch()  # ten minutes pass at once
+  order = Orders(str(run), [], token='t', digests='d').make(job(run, 'a'))
+  script = queued_resources.startup_script('rj-x', f'{run}/r', order, CONFIG)
+  queued_resources.QueuedResources(CONFIG).create('rj-x', order, script)
+  until((run / 'a' / 'manifest.json').exists)
+  until(lambda: not cloud.requests())
+
+
 @pytest.mark.parametrize('how', ['exit 7', 'crash'])
 def test_what_dies_is_tried_again_on_new_vms(tmp_path, cloud, how):
   run = tmp_path / 'run'
