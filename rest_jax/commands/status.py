@@ -24,15 +24,25 @@ def run(arguments: Sequence[str]) -> int:
   Args:
     arguments: the command line behind `status`.
   """
+  print(*lines(run_dir_of('status', __doc__, arguments)), sep='\n')
+  return 0
+
+
+def run_dir_of(name: str, about: str, arguments: Sequence[str]) -> str:
+  """The RUN_DIR that is a command's one argument.
+
+  Args:
+    name: of the command.
+    about: it, for --help.
+    arguments: the command line behind its name.
+  """
   parser = argparse.ArgumentParser(
-    prog='rest-jax status',
-    description=__doc__,
+    prog=f'rest-jax {name}',
+    description=about,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument('run_dir', metavar='RUN_DIR')
-  run_dir = parser.parse_args(arguments).run_dir.rstrip('/')
-  print(*lines(run_dir), sep='\n')
-  return 0
+  return parser.parse_args(arguments).run_dir.rstrip('/')
 
 
 def lines(run_dir: str) -> Iterator[str]:

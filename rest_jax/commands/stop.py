@@ -9,7 +9,6 @@ ended. The command that was launched goes on from there whenever it is given
 again.
 """
 
-import argparse
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from rest_jax.commands import status
 from rest_jax.executors import exit_codes, launch_record
 
-WAIT_SECONDS = 180.0  # for jobs that save their state
+WAIT_SECONDS = 600.0  # for jobs that save their state
 _POLL_SECONDS = 1.0
 
 
@@ -30,13 +29,7 @@ def run(arguments: Sequence[str]) -> int:
   Raises:
     ConfigurationError: no run was launched there.
   """
-  parser = argparse.ArgumentParser(
-    prog='rest-jax stop',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  parser.add_argument('run_dir', metavar='RUN_DIR')
-  run_dir = parser.parse_args(arguments).run_dir.rstrip('/')
+  run_dir = status.run_dir_of('stop', __doc__, arguments)
   launched = status.required(run_dir)
   launcher = status.watcher(run_dir)
   if launcher is None:
