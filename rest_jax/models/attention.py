@@ -147,6 +147,9 @@ class KeysValues(NamedTuple):
   value_scales: jax.Array | None = None
 
 
+# Which axis of a part's arrays counts places.
+PLACES_AXIS = KeysValues(-1, -2, -1, -1)
+
 # By the dimensions of a part's keys: who shares it. The products of shared keys
 # have all of their queries in one matrix.
 _PRODUCTS = {
@@ -154,6 +157,20 @@ _PRODUCTS = {
   4: ('gnkre,gkes->gknrs', 'gknrs,gkse->gknre', (0, 2, 1, 3)),
   5: ('gnkre,gnkes->gnkrs', 'gnkrs,gnkse->gnkre', (0, 1, 2, 3)),
 }
+
+
+class _Attended(NamedTuple):
+  """What tokens got from one part of a context; merged by `_merged`.
+
+  Attributes:
+    out: values weighed by exp(score - top), summed: (G, N, K, R, E), float32.
+    top: each token's greatest score in the part, (G, N, K, R).
+    total: the sum of the weights, of that shape.
+  """
+
+  out: jax.Array
+  top: jax.Array
+  total: jax.Array
 
 
 def cached(
@@ -180,44 +197,108 @@ def cached(
   Returns:
     (G, N, K, R, E)
   """
-  tops, totals, outs = [], [], []
+  attended = [
+    _written_blocks(config, q_GNKRE, part, mask_GNS)
+    if part.keys.ndim == 5 and partitioning.platform() == 'cpu'
+    else _attend(config, q_GNKRE, part, mask_GNS)
+    for part, mask_GNS in zip(parts, masks, strict=True)
+  ]
+  out, _, total = functools.reduce(_merged, attended)
+  return (out / total[..., None]).astype(q_GNKRE.dtype)
+
+
+def _attend(
+  config: DecoderConfig,
+  q_GNKRE: jax.Array,
+  part: KeysValues,
+  mask_GNS: jax.Array,
+) -> _Attended:
+  """Tokens attend to one part."""
   dtype = q_GNKRE.dtype
-  for part, mask_GNS in zip(parts, masks, strict=True):
-    keys, values = part.keys.astype(dtype), part.values.astype(dtype)
-    of_scores, of_values, order = _PRODUCTS[keys.ndim]
-    scores = jnp.einsum(
-      of_scores, q_GNKRE, keys, preferred_element_type=jnp.float32
-    )
-    if part.key_scales is not None:
-      scores = scores * _beside_scores(part.key_scales)
-    scores = capped(scores * scale(config), config.attention_soft_cap)
-    # (G, N, 1, 1, S) with its axes in the order of this part's scores.
-    back = [order.index(axis) for axis in range(4)]
-    mask = mask_GNS[:, :, None, None].transpose(*back, 4)
-    scores = jnp.where(mask, scores, NEVER)
-    top = scores.max(axis=-1)
-    # Where a part has nothing to see, its weights are 1, and then 0 beside the
-    # part that has the greatest score.
-    weights = jnp.exp(scores - top[..., None])
-    # Summed before the weights are rounded to the values' dtype.
-    totals.append(weights.sum(axis=-1).transpose(order))
-    tops.append(top.transpose(order))
-    if part.value_scales is not None:
-      weights = weights * _beside_scores(part.value_scales)
-    out = jnp.einsum(
-      of_values,
-      weights.astype(dtype),
-      values,
-      preferred_element_type=jnp.float32,
-    )
-    outs.append(out.transpose(*order, 4))
-  highest_GNKR = functools.reduce(jnp.maximum, tops)
-  shares = [jnp.exp(top - highest_GNKR) for top in tops]
-  total_GNKR = sum(map(jnp.multiply, shares, totals))
-  out_GNKRE = sum(
-    share[..., None] * out for share, out in zip(shares, outs, strict=True)
+  keys, values = part.keys.astype(dtype), part.values.astype(dtype)
+  of_scores, of_values, order = _PRODUCTS[keys.ndim]
+  scores = jnp.einsum(
+    of_scores, q_GNKRE, keys, preferred_element_type=jnp.float32
   )
-  return (out_GNKRE / total_GNKR[..., None]).astype(q_GNKRE.dtype)
+  if part.key_scales is not None:
+    scores = scores * _beside_scores(part.key_scales)
+  scores = capped(scores * scale(config), config.attention_soft_cap)
+  # (G, N, 1, 1, S) with its axes in the order of this part's scores.
+  back = [order.index(axis) for axis in range(4)]
+  mask = mask_GNS[:, :, None, None].transpose(*back, 4)
+  scores = jnp.where(mask, scores, NEVER)
+  top = scores.max(axis=-1)
+  # Where a part has nothing to see, its weights are 1, and then 0 beside the
+  # part that has the greatest score.
+  weights = jnp.exp(scores - top[..., None])
+  # Summed before the weights are rounded to the values' dtype.
+  total = weights.sum(axis=-1)
+  if part.value_scales is not None:
+    weights = weights * _beside_scores(part.value_scales)
+  out = jnp.einsum(
+    of_values,
+    weights.astype(dtype),
+    values,
+    preferred_element_type=jnp.float32,
+  )
+  return _Attended(
+    out.transpose(*order, 4), top.transpose(order), total.transpose(order)
+  )
+
+
+def _merged(a: _Attended, b: _Attended) -> _Attended:
+  """Two parts as one. A part of which a token sees nothing adds exactly 0."""
+  top = jnp.maximum(a.top, b.top)
+  share_a, share_b = jnp.exp(a.top - top), jnp.exp(b.top - top)
+  return _Attended(
+    share_a[..., None] * a.out + share_b[..., None] * b.out,
+    top,
+    share_a * a.total + share_b * b.total,
+  )
+
+
+_BLOCK = 32  # places of lanes' own parts that are attended to at once
+
+
+def _written_blocks(
+  config: DecoderConfig,
+  q_GNKRE: jax.Array,
+  part: KeysValues,
+  mask_GNS: jax.Array,
+) -> _Attended:
+  """`_attend`, no further than to the last block in which a token sees a place.
+
+  On a CPU a decode step takes most of its time to read from memory, and the
+  suffixes of all lanes are much of that. How far the blocks are read depends on
+  the longest lane, but no result does: a block of which a token sees nothing
+  adds exactly 0 to what it got, and so does one that is left out.
+  """
+  places = mask_GNS.shape[-1]
+  block = next(b for b in range(min(_BLOCK, places), 0, -1) if places % b == 0)
+  if block == places:
+    return _attend(config, q_GNKRE, part, mask_GNS)
+  seen_S = mask_GNS.any(axis=(0, 1))
+  last = jnp.max(jnp.where(seen_S, jnp.arange(places) + 1, 0))
+
+  def body(index, so_far):
+    def here(array, axis):
+      return jax.lax.dynamic_slice_in_dim(array, index * block, block, axis)
+
+    cut = KeysValues(
+      *(
+        None if array is None else here(array, axis)
+        for array, axis in zip(part, PLACES_AXIS, strict=True)
+      )
+    )
+    return _merged(so_far, _attend(config, q_GNKRE, cut, here(mask_GNS, -1)))
+
+  shape = q_GNKRE.shape
+  nothing = _Attended(
+    jnp.zeros(shape, jnp.float32),
+    jnp.full(shape[:-1], NEVER, jnp.float32),
+    jnp.zeros(shape[:-1], jnp.float32),
+  )
+  return jax.lax.fori_loop(0, -(-last // block), body, nothing)
 
 
 def _beside_scores(scales: jax.Array) -> jax.Array:

@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from rest_jax.distributed.partitioning import constrain
 from rest_jax.models import layered
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.attention import KeysValues
+from rest_jax.models.attention import PLACES_AXIS, KeysValues
 
 Cache = list[KeysValues]  # one entry per layer
 Kind = Literal['as_computed', 'int8']
@@ -158,7 +158,7 @@ def commit(
   def layer(kind, carry, suffix, chunk):
     if suffix.key_scales is not None:
       chunk = _rounded(chunk)
-    pairs = zip(suffix, chunk, _AXES, strict=True)
+    pairs = zip(suffix, chunk, PLACES_AXIS, strict=True)
     return carry, KeysValues(
       *(
         None if old is None else placed(old, new, axis + 5)
@@ -238,7 +238,3 @@ def constrained(
   if config.decode_loop == 'scan':
     names = ('layers', *names)
   return jax.tree.map(lambda array: constrain(array, *names), cache)
-
-
-# Which axis of an entry's arrays counts places.
-_AXES = KeysValues(-1, -2, -1, -1)

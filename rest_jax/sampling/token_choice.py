@@ -18,6 +18,7 @@ Dimensions: R rows, C candidates, V vocabulary, B blocks, I ids of a block.
 """
 
 import enum
+import math
 from typing import NamedTuple
 
 import jax
@@ -225,7 +226,7 @@ def best(logits_RV: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
   # The `number` best tokens lie in the `number` blocks of the greatest maxima:
   # each of these has one that is at least as good as any of another block, or,
   # among equals, of a lower id. So few tokens are sorted.
-  size = max(1, int((vocabulary / number) ** 0.5))
+  size = _block_size(vocabulary, (vocabulary / number) ** 0.5)
   blocks = -(-vocabulary // size)
   if blocks <= number:
     return _top_k(logits_RV, number)
@@ -239,6 +240,15 @@ def best(logits_RV: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
   values_RC = jnp.take_along_axis(padded_RV, ids_RC, axis=1)
   values_RC, places_RC = _top_k(values_RC, number)
   return values_RC, jnp.take_along_axis(ids_RC, places_RC, axis=1)
+
+
+def _block_size(vocabulary: int, wanted: float) -> int:
+  """The power of two next to `wanted` if it divides the vocabulary: no padding.
+
+  Otherwise `wanted` itself, rounded down.
+  """
+  power = 1 << max(0, round(math.log2(wanted)))
+  return power if vocabulary % power == 0 else max(1, int(wanted))
 
 
 def _top_k(values_RC: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
