@@ -24,7 +24,6 @@ os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
 os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5litepod-8')
 
 import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
 
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning  # noqa: E402
@@ -34,6 +33,7 @@ from rest_jax.models.checkpoints import policies  # noqa: E402
 from rest_jax.training import (
   collectives,  # noqa: E402
   optimizers,  # noqa: E402
+  packing,  # noqa: E402
   train_step,  # noqa: E402
 )
 from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig  # noqa: E402
@@ -202,7 +202,7 @@ def _indivisible(
   """What a mesh does not divide: a sentence, or None."""
   try:
     policies.abstract(model, mesh)
-    train_step.batch_shardings(mesh, rows)
+    partitioning.sharding(mesh, ('batch',), (rows,), 'batch')
   except configuration.ConfigurationError as error:
     return str(error).partition(' Change ')[0]
   return None
@@ -245,19 +245,17 @@ def compile_step(
     abstract,
     shardings,
   )
-  rows = config.batch_rows
+  plan = train_step.Plan(packing.Packer.FIELDS, length)
+  places = train_step.batch_shardings(mesh, config.batch_rows, plan)
   batch = {
-    name: jax.ShapeDtypeStruct(
-      (rows,) if name == 'normalizers' else (rows, length),
-      jnp.float32 if name in ('loss_weights', 'normalizers') else jnp.int32,
-      sharding=where,
-    )
-    for name, where in train_step.batch_shardings(mesh, rows).items()
+    name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[name])
+    for name, leaf in plan.shapes(config.batch_rows).items()
   }
   step = train_step.make_step(
     model,
     transform,
     mesh,
+    plan,
     microbatches=config.microbatches,
     lora=config.lora,
   )

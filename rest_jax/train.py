@@ -41,7 +41,7 @@ from rest_jax.training.hyperparameters import (
 )
 from rest_jax.training.loop import RESULT, Grid
 
-VERSION = 2  # 2: D_val is sampled with noise of 64 bits
+VERSION = 3  # 3: the solutions of a problem lie in one row
 
 
 @configuration.checked

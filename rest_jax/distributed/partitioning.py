@@ -39,6 +39,7 @@ RULES: dict[str, tuple[str, ...]] = {
   'lora_rank': (),
   'batch': ('data', 'fsdp'),
   'lookup': ('data',),
+  'lookup_length': (),
   'group': ('data', 'fsdp'),
   'lane': (),
   'length': (),
@@ -101,6 +102,7 @@ def make_mesh(
 
 
 _MESH = contextvars.ContextVar('mesh', default=None)
+_RULES = contextvars.ContextVar('rules', default=RULES)
 
 
 @contextlib.contextmanager
@@ -111,6 +113,28 @@ def use(mesh: Mesh) -> Iterator[Mesh]:
     yield mesh
   finally:
     _MESH.reset(token)
+
+
+@contextlib.contextmanager
+def split_length(length: int) -> Iterator[None]:
+  """Splits the places of rows over the devices instead of the rows.
+
+  For code traced inside the block, where there are few rows, all of them on
+  every device. Where the devices do not divide the length, nothing is split.
+
+  Args:
+    length: places of a row.
+  """
+  mesh = _MESH.get()
+  rules = RULES | {'batch': (), 'lookup': ()}
+  if mesh is not None and length % shards(mesh, 'batch') == 0:
+    rules['length'] = RULES['batch']
+    rules['lookup_length'] = RULES['lookup']
+  token = _RULES.set(rules)
+  try:
+    yield
+  finally:
+    _RULES.reset(token)
 
 
 def in_use() -> Mesh | None:
@@ -151,12 +175,13 @@ def spec(
     if name is None:
       entries.append(None)
       continue
-    if name not in RULES:
+    rules = _RULES.get()
+    if name not in rules:
       raise configuration.ConfigurationError(
         f'{what}: logical axis {name!r} is not in RULES of partitioning.py. '
         f'Known: {", ".join(RULES)}.'
       )
-    axes = tuple(axis for axis in RULES[name] if mesh.shape[axis] > 1)
+    axes = tuple(axis for axis in rules[name] if mesh.shape[axis] > 1)
     for axis in axes:
       if axis in used:
         raise configuration.ConfigurationError(
@@ -177,7 +202,7 @@ def spec(
 
 def shards(mesh: Mesh, name: str) -> int:
   """The number of pieces that a logical axis is split into."""
-  return int(np.prod([mesh.shape[axis] for axis in RULES[name]]))
+  return int(np.prod([mesh.shape[axis] for axis in _RULES.get()[name]]))
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:

@@ -1,6 +1,7 @@
-"""Attention over a packed row, and over the caches of decoding.
+"""Attention over the caches of decoding, and what all attention has in common.
 
-Dimensions as in network.py; G group, N lane, P prompt, T suffix.
+Rows of training: row_attention.py. Dimensions as in network.py; G group, N
+lane, S place of a part.
 
 Scores and the softmax are float32 whatever the network's dtype: bfloat16 has 8
 bits, so that two scores near 30 may differ by 0.1 and round to the same value,
@@ -15,8 +16,6 @@ import jax
 import jax.numpy as jnp
 
 from rest_jax.distributed import partitioning
-from rest_jax.distributed.partitioning import constrain
-from rest_jax.models import architecture, splash
 from rest_jax.models.architecture import DecoderConfig, LayerKind
 
 # A masked score. Not -inf: the softmax of a row of nothing but -inf is NaN, in
@@ -34,63 +33,6 @@ def scale(config: DecoderConfig) -> float:
   """What the products of queries and keys are multiplied by."""
   scalar = config.query_pre_attn_scalar or config.head_dim
   return float(scalar) ** -0.5
-
-
-def causal(
-  segment_ids_BL: jax.Array,
-  config: DecoderConfig,
-  kind: LayerKind,
-  keep_kv: bool,
-  q_BLKRE: jax.Array,
-  k_BLKE: jax.Array,
-  v_BLKE: jax.Array,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
-  """Causal attention within segments; the `attend` of training and prefill.
-
-  Args:
-    segment_ids_BL: a token attends to the earlier ones with its own number.
-    config: of the network.
-    kind: of the layer: a local one sees the last `window` tokens.
-    keep_kv: whether to return the keys and values.
-    q_BLKRE: queries, already rotated.
-    k_BLKE: keys, already rotated.
-    v_BLKE: values.
-
-  Returns:
-    (o_BLKRE in the dtype of the values, (k, v) or None).
-
-  Raises:
-    ConfigurationError: config.attention names a kernel that these devices do
-      not have.
-  """
-  kept = (k_BLKE, v_BLKE) if keep_kv else None
-  length = q_BLKRE.shape[1]
-  # A block of the fused kernel has 128 tokens or more, nearly all of them
-  # padding in a shorter row; fresh weights are made from rows of one token.
-  if length >= splash.LANES:
-    platform = partitioning.platform()
-    if architecture.attention_on(platform, config.attention) == 'splash':
-      out_BLKRE = splash.causal(
-        segment_ids_BL, config, kind, scale(config), q_BLKRE, k_BLKE, v_BLKE
-      )
-      return out_BLKRE, kept
-  scores_BKRLM = jnp.einsum(
-    'BLKRE,BMKE->BKRLM', q_BLKRE, k_BLKE, preferred_element_type=jnp.float32
-  ) * scale(config)
-  names = ('batch', 'kv_heads', None, 'length', None)
-  scores_BKRLM = constrain(scores_BKRLM, *names)
-  scores_BKRLM = capped(scores_BKRLM, config.attention_soft_cap)
-  same_BLM = segment_ids_BL[:, :, None] == segment_ids_BL[:, None, :]
-  seen_LM = jnp.tril(jnp.ones((length, length), bool))
-  if kind == 'local':
-    # A segment lies in one piece, so that places differ as positions do.
-    seen_LM &= ~jnp.tril(seen_LM, -config.window)
-  # Every row attends at least to itself: padding has a segment of its own, 0.
-  mask_BLM = same_BLM & seen_LM[None]
-  scores_BKRLM = jnp.where(mask_BLM[:, None, None], scores_BKRLM, NEVER)
-  # Normalised in float32, and only then rounded for the second product.
-  weights_BKRLM = jax.nn.softmax(scores_BKRLM, axis=-1).astype(v_BLKE.dtype)
-  return jnp.einsum('BKRLM,BMKE->BLKRE', weights_BKRLM, v_BLKE), kept
 
 
 class Sight:

@@ -61,6 +61,11 @@ class TrainConfig(configuration.Configuration):
       weight of all target tokens; 'sequence_sum', the weight of all sequences
       (the paper's Eq. 1); 'sequence_mean', the same after each sequence's
       loss was divided by its length.
+    share_prompt: whether the examples of a problem lie in one row behind one
+      copy of their question, and what many prompts begin with is read once a
+      step (shared_rows.py); else each example has its whole prompt. Loss and
+      gradient of the same examples are the same; which of them make a row, and
+      so a step, is not.
     lora: whether adapters are trained beside frozen weights, and which.
     seed: of the order of the examples, and of new weights or adapters.
     log_every: steps between two lines of metrics.
@@ -75,6 +80,7 @@ class TrainConfig(configuration.Configuration):
   row_length: int | None = None
   microbatches: int = operational(1)
   loss_normalizer: Literal['token', 'sequence_sum', 'sequence_mean'] = 'token'
+  share_prompt: bool = True
   lora: LoraConfig = LoraConfig()
   seed: int = 0
   log_every: int = operational(10)

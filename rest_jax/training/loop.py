@@ -31,6 +31,7 @@ from rest_jax.training.grid_progress import GridProgress
 from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig
 from rest_jax.training.metric_writer import MetricsLog, StepMeter
 from rest_jax.training.packing import Packer
+from rest_jax.training.shared_rows import SharedPacker
 
 RESULT = 'result.json'  # of a finished training of the grid
 
@@ -83,9 +84,11 @@ class Grid:
     self.mesh = partitioning.make_mesh(mesh)
     # Refused here, and not after the weights are loaded.
     architecture.attention_on(partitioning.platform(self.mesh), model.attention)
-    table = examples.table(columns=['token_ids', 'weight', 'segment_types'])
+    table = examples.table(
+      columns=['problem_id', 'token_ids', 'weight', 'segment_types']
+    )
     _require_ids(table, model, examples.folder)
-    self.packer = Packer(
+    self.packer = (SharedPacker if config.share_prompt else Packer)(
       table,
       row_length=config.row_length or model.max_length,
       seed=config.seed,
@@ -98,7 +101,10 @@ class Grid:
         f'longer than a row of {self.packer.row_length} tokens and are left '
         'out'
       )
-    self.where = train_step.batch_shardings(self.mesh, config.batch_rows)
+    self.plan = train_step.Plan.of(self.packer)
+    self.where = train_step.batch_shardings(
+      self.mesh, config.batch_rows, self.plan
+    )
     self.total = config.max_steps
     if config.max_epochs:
       rows = config.max_epochs * self.packer.rows_per_epoch
@@ -175,6 +181,7 @@ class Grid:
           self.model,
           transform,
           self.mesh,
+          self.plan,
           microbatches=self.config.microbatches,
           lora=self.config.lora,
           seed=self.config.seed,

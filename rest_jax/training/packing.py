@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from rest_jax.artifacts import records
 from rest_jax.config import configuration
+from rest_jax.models import segments
 
-_OPEN_ROWS = 128  # how many rows are tried for an example
+_OPEN_ROWS = 128  # how many rows are tried for an item
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +28,14 @@ class Rows:
   Attributes:
     tokens: inputs; 0 where there is none.
     targets: the token that follows.
-    positions: from 0 within each example.
+    positions: of the inputs in their examples, from 0.
     segment_ids: 1, 2, …; 0 is padding.
     loss_weights: float32, of each target's negative log-likelihood.
     normalizers: (rows,) float32; the loss is divided by their global sum.
+    parents: the segment that a place's segment continues (models/segments.py);
+      -1: none. None where no example shares anything.
+    prefixes: (rows,): which of the packer's prefixes each row has, -1: none;
+      None where there are none.
   """
 
   tokens: np.ndarray
@@ -39,10 +44,109 @@ class Rows:
   segment_ids: np.ndarray
   loss_weights: np.ndarray
   normalizers: np.ndarray
+  parents: np.ndarray | None = None
+  prefixes: np.ndarray | None = None
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """The fields that are there, by name."""
+    return {
+      name: array for name, array in vars(self).items() if array is not None
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Prefixes:
+  """What the prompts of many problems begin with.
+
+  Attributes:
+    tokens_FP: int32, padded on the right.
+    lengths_F: int32.
+  """
+
+  tokens_FP: np.ndarray
+  lengths_F: np.ndarray
+
+
+class Examples:
+  """The columns of Example records, as arrays.
+
+  Attributes:
+    tokens, types: ids and segment types of all examples, one after the other.
+    offsets: where each example begins in them; one more entry than examples.
+    weights: of each example.
+  """
+
+  def __init__(self, table: pa.Table, loss_normalizer: str):
+    """Args:
+    table: Example records.
+    loss_normalizer: as hyperparameters.TrainConfig says.
+    """
+    token_ids = table['token_ids'].combine_chunks()
+    types = table['segment_types'].combine_chunks()
+    self.tokens = token_ids.values.to_numpy()
+    self.types = types.values.to_numpy()
+    self.offsets = token_ids.offsets.to_numpy()
+    self.weights = table['weight'].to_numpy().astype(np.float32)
+    self._normalizer = loss_normalizer
+
+  @property
+  def places(self) -> np.ndarray:
+    """What each example takes: its tokens but the last are inputs."""
+    return np.diff(self.offsets) - 1
+
+  def put(
+    self, rows: Rows, row: int, start: int, example: int, first: int
+  ) -> int:
+    """Writes an example's inputs and targets into a row.
+
+    Args:
+      rows: to write into.
+      row: of them.
+      start: the first place.
+      example: which.
+      first: of its tokens, the first that is written.
+
+    Returns:
+      The place behind the last one.
+    """
+    low, high = self.offsets[example], self.offsets[example + 1]
+    ids, learned = self.tokens[low:high], self.types[low:high] == records.TARGET
+    end = start + len(ids) - 1 - first
+    rows.tokens[row, start:end] = ids[first:-1]
+    rows.targets[row, start:end] = ids[first + 1 :]
+    rows.positions[row, start:end] = np.arange(first, len(ids) - 1)
+    # All targets count, also those in front of what is written: there are none.
+    weight, total = self._weigh(example, int(learned[1:].sum()))
+    rows.loss_weights[row, start:end] = learned[first + 1 :] * weight
+    rows.normalizers[row] += total
+    return end
+
+  def _weigh(self, example: int, learned: int) -> tuple[np.float32, np.float32]:
+    """(weight of each target token, share in the normaliser)."""
+    weight = self.weights[example]
+    if self._normalizer == 'token':
+      return weight, weight * np.float32(learned)
+    if self._normalizer == 'sequence_sum':
+      return weight, weight
+    return weight / np.float32(max(learned, 1)), weight
 
 
 class Packer:
-  """Examples of one folder, packed."""
+  """Examples of one folder, packed; each with its whole prompt.
+
+  Attributes:
+    rows: the items of each composed row, as `_places` counts them.
+    num_examples, num_too_long: that are packed, and that no row holds.
+    fill: the share of places that are not padding.
+    spans: how far tokens look within a row.
+    prefixes: what the examples of many rows begin with, and no row holds; None:
+      there are none.
+  """
+
+  prefixes: Prefixes | None = None
+  FIELDS: tuple[str, ...] = tuple(
+    f.name for f in dataclasses.fields(Rows) if f.default is not None
+  )
 
   def __init__(
     self,
@@ -56,34 +160,54 @@ class Packer:
       table: Example records.
       row_length: places in a row.
       seed: of the order.
-      loss_normalizer: as training.configurations.TrainConfig says.
+      loss_normalizer: as hyperparameters.TrainConfig says.
 
     Raises:
       ConfigurationError: where no example fits a row.
     """
-    token_ids = table['token_ids'].combine_chunks()
-    types = table['segment_types'].combine_chunks()
-    self._tokens = token_ids.values.to_numpy()
-    self._types = types.values.to_numpy()
-    self._offsets = token_ids.offsets.to_numpy()
-    self._weights = table['weight'].to_numpy().astype(np.float32)
+    self.examples = Examples(table, loss_normalizer)
     self.row_length, self.seed = row_length, seed
-    self.loss_normalizer = loss_normalizer
-    places = self._places = np.diff(self._offsets) - 1
-    fits = (places <= row_length) & (places > 0)
-    self.num_examples = int(fits.sum())
-    self.num_too_long = int((places > row_length).sum())
+    self._places = self._itemize(table)
     if not self.num_examples:
-      longest = int(places.max(initial=0))
+      longest = int(self.examples.places.max(initial=0))
       raise configuration.ConfigurationError(
         f'no example fits a row of {row_length} tokens (the longest of '
-        f"{len(places)} takes {longest}). Raise ROW_LENGTH or the model's "
+        f"{table.num_rows} takes {longest}). Raise ROW_LENGTH or the model's "
         'max_length.'
       )
-    order = _generator(seed, 0).permutation(np.flatnonzero(fits))
-    self.rows = first_fit(order.tolist(), places.tolist(), row_length)
+    fits = np.flatnonzero(self._places > 0)
+    order = _generator(seed, 0).permutation(fits)
+    self.rows = self._compose(order)
     self._order = None, None  # (epoch, its order of the rows), the latest
-    self.fill = float(places[fits].sum() / (len(self.rows) * row_length))
+    self.fill = float(self._places[fits].sum() / (len(self.rows) * row_length))
+    self.spans = self._spans()
+
+  def _itemize(self, table: pa.Table) -> np.ndarray:
+    """Decides what is packed as one piece; returns the places of each item.
+
+    Items of 0 places are left out. Sets num_examples and num_too_long.
+    """
+    del table
+    places = self.examples.places
+    self.num_too_long = int((places > self.row_length).sum())
+    places = np.where(places <= self.row_length, places, 0).clip(0)
+    self.num_examples = int((places > 0).sum())
+    return places
+
+  def _compose(self, order: np.ndarray) -> list[list[int]]:
+    """Rows of these items, tried in this order."""
+    return first_fit(order.tolist(), self._places.tolist(), self.row_length)
+
+  def _spans(self) -> segments.Spans:
+    return segments.Spans(segment=int(self._places.max()), parents=0)
+
+  def _put(self, rows: Rows, row: int, items: Sequence[int]) -> None:
+    """Writes the items of a composed row."""
+    start = 0
+    for segment, example in enumerate(items, 1):
+      end = self.examples.put(rows, row, start, example, 0)
+      rows.segment_ids[row, start:end] = segment
+      start = end
 
   @property
   def rows_per_epoch(self) -> int:
@@ -101,45 +225,39 @@ class Packer:
   def tokens_in(self, first: int, rows: int) -> int:
     """Places of `rows` rows from `first` on that are not padding."""
     return sum(
-      int(self._places[example])
+      int(self._places[item])
       for index in range(first, first + rows)
-      for example in self.rows[self.row_number(index)]
+      for item in self.rows[self.row_number(index)]
     )
 
   def batch(self, indices: Sequence[int]) -> Rows:
     """The rows at these places of the training."""
-    shape = (len(indices), self.row_length)
-    ints = [np.zeros(shape, np.int32) for _ in range(4)]
-    tokens, targets, positions, segment_ids = ints
-    loss_weights = np.zeros(shape, np.float32)
-    normalizers = np.zeros(len(indices), np.float32)
+    rows = self._empty(len(indices))
     for row, index in enumerate(indices):
-      start = 0
-      for segment, example in enumerate(self.rows[self.row_number(index)], 1):
-        low, high = self._offsets[example], self._offsets[example + 1]
-        end = start + high - low - 1
-        ids = self._tokens[low:high]
-        learned = self._types[low + 1 : high] == records.TARGET
-        tokens[row, start:end] = ids[:-1]
-        targets[row, start:end] = ids[1:]
-        positions[row, start:end] = np.arange(end - start)
-        segment_ids[row, start:end] = segment
-        weight, total = self._weigh(example, int(learned.sum()))
-        loss_weights[row, start:end] = learned * weight
-        normalizers[row] += total
-        start = end
+      self._put(rows, row, self.rows[self.row_number(index)])
+    return rows
+
+  def _empty(self, number: int) -> Rows:
+    """Rows of padding."""
     return Rows(
-      tokens, targets, positions, segment_ids, loss_weights, normalizers
+      **{
+        name: np.zeros(shape(name, number, self.row_length), dtype_of(name))
+        for name in self.FIELDS
+      }
     )
 
-  def _weigh(self, example: int, learned: int) -> tuple[np.float32, np.float32]:
-    """(weight of each target token, share in the normaliser)."""
-    weight = self._weights[example]
-    if self.loss_normalizer == 'token':
-      return weight, weight * np.float32(learned)
-    if self.loss_normalizer == 'sequence_sum':
-      return weight, weight
-    return weight / np.float32(max(learned, 1)), weight
+
+_OF_ROWS = ('normalizers', 'prefixes')  # one value for each row
+
+
+def shape(name: str, rows: int, row_length: int) -> tuple[int, ...]:
+  """The shape of a field of Rows."""
+  return (rows,) if name in _OF_ROWS else (rows, row_length)
+
+
+def dtype_of(name: str) -> type:
+  """The dtype of a field of Rows."""
+  return np.float32 if name in ('loss_weights', 'normalizers') else np.int32
 
 
 def first_fit(

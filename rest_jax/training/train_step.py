@@ -19,11 +19,11 @@ import optax
 from jax.sharding import Mesh
 
 from rest_jax.distributed import partitioning
-from rest_jax.models import adapters, network
+from rest_jax.models import adapters, network, segments
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
 from rest_jax.models.lora import LoraConfig
-from rest_jax.training import stochastic_rounding
+from rest_jax.training import packing, stochastic_rounding, target_loss
 from rest_jax.training.packing import Packer, Rows
 
 Batch = dict[str, jax.Array]
@@ -92,59 +92,165 @@ class _Placed(tuple):
   """(sharding, shape) as one leaf; jax does not look into tuple subclasses."""
 
 
-def batch_shardings(mesh: Mesh, rows: int) -> dict[str, Any]:
-  """Where the arrays of a batch lie."""
-  names = ('tokens', 'targets', 'positions', 'segment_ids', 'loss_weights')
-  place = partitioning.sharding
+class Plan(NamedTuple):
+  """What a step must know of its rows beside their values.
+
+  Attributes:
+    fields: of packing.Rows that a batch holds.
+    row_length: places of a row.
+    spans: how far tokens look within a row.
+    prefixes: (number, places) of the prefixes; None: there are none.
+  """
+
+  fields: tuple[str, ...]
+  row_length: int
+  spans: segments.Spans | None = None
+  prefixes: tuple[int, int] | None = None
+
+  @classmethod
+  def of(cls, packer: Packer) -> 'Plan':
+    """The plan of a packer's rows."""
+    prefixes = packer.prefixes
+    return cls(
+      packer.FIELDS,
+      packer.row_length,
+      packer.spans,
+      None if prefixes is None else prefixes.tokens_FP.shape,
+    )
+
+  def shapes(self, rows: int) -> Batch:
+    """The arrays of a batch without their values."""
+    made = {
+      name: jax.ShapeDtypeStruct(
+        packing.shape(name, rows, self.row_length), packing.dtype_of(name)
+      )
+      for name in self.fields
+    }
+    if self.prefixes is not None:
+      made['prefix_tokens'] = jax.ShapeDtypeStruct(self.prefixes, np.int32)
+      made['prefix_lengths'] = jax.ShapeDtypeStruct(self.prefixes[:1], np.int32)
+    return made
+
+
+# Of rows whose examples share nothing.
+PLAIN = Plan(packing.Packer.FIELDS, row_length=1)
+
+
+def batch_shardings(
+  mesh: Mesh, rows: int, plan: Plan = PLAIN
+) -> dict[str, Any]:
+  """Where the arrays of a batch lie: rows apart, prefixes everywhere."""
   return {
-    name: place(mesh, ('batch', None), (rows, 1), 'batch') for name in names
-  } | {'normalizers': place(mesh, ('batch',), (rows,), 'batch')}
+    name: partitioning.replicated(mesh)
+    if name.startswith('prefix_')
+    else partitioning.sharding(
+      mesh,
+      ('batch', None)[: len(leaf.shape)],
+      (rows, 1)[: len(leaf.shape)],
+      'batch',
+    )
+    for name, leaf in plan.shapes(rows).items()
+  }
 
 
 def put_batch(packer: Packer, first: int, rows: int, where: dict) -> Batch:
-  """Rows first … first+rows-1 on the mesh; a host builds only its own."""
+  """Rows first … first+rows-1 on the mesh; a host builds only its own.
+
+  Args:
+    packer: of the rows.
+    first: place of the first row in the training.
+    rows: of the batch.
+    where: as batch_shardings gives it.
+  """
   built: dict[tuple[int, int], Rows] = {}
 
   def array(name: str) -> jax.Array:
-    kind = np.float32 if name in ('loss_weights', 'normalizers') else np.int32
-    shape = (rows,) if name == 'normalizers' else (rows, packer.row_length)
-
     def piece(index):
+      if name == 'prefix_tokens':
+        return packer.prefixes.tokens_FP
+      if name == 'prefix_lengths':
+        return packer.prefixes.lengths_F
       low, high, _ = index[0].indices(rows)
       if (low, high) not in built:
         built[low, high] = packer.batch(range(first + low, first + high))
       return getattr(built[low, high], name)
 
-    return jax.make_array_from_callback(shape, where[name], piece, dtype=kind)
+    leaf = shapes[name]
+    return jax.make_array_from_callback(
+      leaf.shape, where[name], piece, dtype=leaf.dtype
+    )
 
+  shapes = Plan.of(packer).shapes(rows)
   return {name: array(name) for name in where}
 
 
 def loss_sums(
-  model: DecoderConfig, params: Any, batch: Batch
+  model: DecoderConfig,
+  params: Any,
+  batch: Batch,
+  keys_values: Any = None,
+  *,
+  spans: segments.Spans | None = None,
+  frozen_outer: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-  """(sum of weight * nll, sum of weight) of some rows, in float32."""
+  """(sum of weight * nll, sum of weight) of some rows, in float32.
+
+  Args:
+    model: the network.
+    params: its variables.
+    batch: the rows.
+    keys_values: of their prefixes, as `read_prefixes` gives them; None: they
+      have none.
+    spans: how far tokens look within a row.
+    frozen_outer: whether the unembedding is not trained.
+  """
   net = network.Decoder(model)
+  prefixes = None
+  if keys_values is not None:
+    of_rows = segments.OfRows(batch['prefix_lengths'], batch['prefixes'])
+    prefixes = segments.Prefixes(of_rows, keys_values)
   x_BLD, _ = net.apply(
-    params, batch['tokens'], batch['positions'], batch['segment_ids']
+    params,
+    batch['tokens'],
+    batch['positions'],
+    batch['segment_ids'],
+    parents_BL=batch.get('parents'),
+    prefixes=prefixes,
+    spans=spans,
   )
-  logits_BLV = net.apply(params, x_BLD, method='logits')
-  # logsumexp minus the target's score, instead of log_softmax: no second array
-  # of the size of the logits is made.
-  norms_BL = jax.nn.logsumexp(logits_BLV, axis=-1)
-  scores_BL = jnp.take_along_axis(
-    logits_BLV, batch['targets'][..., None], axis=-1
-  )[..., 0]
+  h_BLD, w_VD = net.apply(params, x_BLD, method='before_logits')
   # Sums, not means: rows, devices and micro-batches hold different numbers of
   # target tokens, and a mean of their means would weigh tokens unequally.
   weights_BL = batch['loss_weights']
-  return jnp.sum(weights_BL * (norms_BL - scores_BL)), jnp.sum(weights_BL)
+  total = target_loss.nll_sum(
+    model, w_VD, h_BLD, batch['targets'], weights_BL, frozen=frozen_outer
+  )
+  return total, jnp.sum(weights_BL)
+
+
+def read_prefixes(model: DecoderConfig, params: Any, batch: Batch) -> Any:
+  """The keys and values of the prefixes of some rows; see segments.Prefixes.
+
+  Their tokens are split over the devices that otherwise have rows: each device
+  would else compute all of them.
+  """
+  tokens_FP = batch['prefix_tokens']
+  places_FP = jnp.broadcast_to(
+    jnp.arange(tokens_FP.shape[1])[None], tokens_FP.shape
+  )
+  # Padding stands behind the tokens, which do not attend to it.
+  with partitioning.split_length(tokens_FP.shape[1]):
+    _, keys_values = network.Decoder(model).apply(
+      params, tokens_FP, places_FP, jnp.ones_like(tokens_FP), keep_kv=True
+    )
+  return keys_values
 
 
 def make_step(
   model: DecoderConfig,
   optimizer: optax.GradientTransformation,
   mesh: Mesh,
+  plan: Plan = PLAIN,
   *,
   microbatches: int = 1,
   seed: int = 0,
@@ -156,6 +262,7 @@ def make_step(
     model: the network.
     optimizer: of optimizers.make.
     mesh: of the devices.
+    plan: of the rows.
     microbatches: that the batch is split into.
     lora: whether adapters are trained beside frozen weights.
     seed: of the rounding of bfloat16 parameters; nothing else is random.
@@ -168,31 +275,66 @@ def make_step(
     (see `frozen`); without, there is none.
   """
 
-  def sums(params, batch, base):
-    if lora.is_on:
-      params = adapters.beside(base, params, lora)
-    with partitioning.use(mesh):
-      return loss_sums(model, params, batch)
+  def whole(params, base):
+    return adapters.beside(base, params, lora) if lora.is_on else params
 
-  gradient = jax.value_and_grad(sums, has_aux=True)
+  def sums(params, keys_values, batch, base):
+    with partitioning.use(mesh):
+      return loss_sums(
+        model,
+        whole(params, base),
+        batch,
+        keys_values,
+        spans=plan.spans,
+        frozen_outer=lora.is_on,
+      )
+
+  def prefixes(params, batch, base):
+    if plan.prefixes is None:
+      return None
+    with partitioning.use(mesh):
+      return read_prefixes(model, whole(params, base), batch)
+
+  gradient = jax.value_and_grad(sums, argnums=(0, 1), has_aux=True)
 
   def accumulate(params, batch, base):
+    """((total, weight), gradients), of all micro-batches."""
+    # Read once for all of them: their gradients by the keys and values are
+    # summed, and go back through the prefixes' tokens once.
+    keys_values, pull = jax.vjp(
+      lambda params: prefixes(params, batch, base), params
+    )
     if microbatches == 1:
-      return gradient(params, batch, base)
+      sums_here, (grads, grads_kv) = gradient(params, keys_values, batch, base)
+    else:
+      sums_here, grads, grads_kv = by_pieces(params, keys_values, batch, base)
+    if plan.prefixes is None:
+      return sums_here, grads
+    [more] = pull(
+      jax.tree.map(lambda g, kv: g.astype(kv.dtype), grads_kv, keys_values)
+    )
+    return sums_here, jax.tree.map(jnp.add, grads, more)
+
+  def by_pieces(params, keys_values, batch, base):
+    of_all = {n: x for n, x in batch.items() if n.startswith('prefix_')}
     pieces = jax.tree.map(
       # Interleaved, so that each piece keeps the batch's split over devices.
       lambda x: jnp.swapaxes(x.reshape((-1, microbatches) + x.shape[1:]), 0, 1),
-      batch,
+      {n: x for n, x in batch.items() if n not in of_all},
     )
 
     # In float32 whatever the parameters are: a bfloat16 sum of many gradients
     # loses each that is less than 1/256 of the sum so far.
     def body(total, piece):
-      return jax.tree.map(jnp.add, total, gradient(params, piece, base)), None
+      here = gradient(params, keys_values, piece | of_all, base)
+      return jax.tree.map(jnp.add, total, here), None
 
     zero = jnp.float32(0)
-    zeros = jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), params)
-    return jax.lax.scan(body, ((zero, zero), zeros), pieces)[0]
+    zeros = jax.tree.map(
+      lambda p: jnp.zeros_like(p, jnp.float32), (params, keys_values)
+    )
+    (sums_here, grads), _ = jax.lax.scan(body, ((zero, zero), zeros), pieces)
+    return sums_here, *grads
 
   def step(state: TrainState, batch: Batch, base: Any = None):
     (total, weight), grads = accumulate(state.params, batch, base)

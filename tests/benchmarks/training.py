@@ -1,136 +1,109 @@
-"""Speed of the training step on a network of random weights.
+"""Speed of training steps: rows that share prompts, rows that do not, peers.
 
     python tests/benchmarks/training.py [--problems=8] [--solutions=10]
-        [--prefix=896] [--question=64] [--solution=192] [--rows=8]
-        [--row_length=2048] [--peak_tflops=…] [--layers=4 … --dtype=float32]
+        [--prefix=896] [--question=64] [--solution=192] [--repeats=3]
+        [--microbatch_tokens=8192] [--torch] [--tunix=PYTHON] [--layers=4 …]
 
-The examples are random ids, packed into rows as the M-step packs them: a few
-shots that all share, a question, and a solution, which alone is learned. The
-optimiser is AdamW. The first step compiles and is left out. The last line is
-JSON: examples, tokens and learned tokens a second, step_ms, model FLOP/s (six
-per parameter and token, and the attention's products), and mfu where
---peak_tflops names the device's peak.
+The examples of a step are random ids: a few shots that all share, the problems'
+questions, and solutions, which alone are learned. The same examples make a step
+three ways: packed with their whole prompts, packed behind shared prompts (the
+default of the M-step), and, with --torch and --tunix, by a step of transformers
+with torch and of tunix (in an environment of its own), which also train on
+whole prompts. All in float32 with AdamW on all weights; the loss and gradient
+are the same (tests/training/test_shared_rows.py). The ways take turns; the
+first step of each compiles and is left out. The last line is JSON:
+
+    shared_examples_per_s, unshared_examples_per_s, ratio   medians
+    …_tokens_per_s     places that are no padding
+    …_peak_rss_mb      of a process that does nothing else
+    torch_…, tunix_…   the same of the peers
+
+Plain rows, with nothing to share: --prefix=0 --question=1 --solution=511
+--problems=8 --solutions=1.
 """
 
 import argparse
 import json
+import pathlib
 import statistics
-import time
+import subprocess
+import sys
 
 import random_networks  # isort: skip  # it finds rest_jax
-import jax
-import numpy as np
 
-from rest_jax.artifacts import records
-from rest_jax.models.architecture import DecoderConfig
-from rest_jax.training import optimizers, packing, train_step
-from rest_jax.training.hyperparameters import OptimizerConfig
+import training_examples
 
-
-def arguments() -> argparse.Namespace:
-  parser = argparse.ArgumentParser(description=__doc__)
-  random_networks.add_flags(parser)
-  for flag, default in {
-    'prefix': 896,
-    'question': 64,
-    'solution': 192,
-    'problems': 8,
-    'solutions': 10,
-    'rows': 8,
-    'row_length': 2048,
-    'microbatches': 1,
-    'steps': 8,
-  }.items():
-    parser.add_argument(f'--{flag}', type=int, default=default)
-  parser.add_argument('--remat', default='none')
-  parser.add_argument('--peak_tflops', type=float)
-  return parser.parse_args()
+HERE = pathlib.Path(__file__).resolve().parent
+WAYS = {
+  'shared': [sys.executable, str(HERE / 'training_step.py'), '--share'],
+  'unshared': [sys.executable, str(HERE / 'training_step.py')],
+  'torch': [sys.executable, str(HERE / 'torch_training_step.py')],
+  'tunix': ['', str(HERE / 'tunix_training_step.py')],
+}
 
 
-def examples(args: argparse.Namespace) -> list[records.Example]:
-  draw = np.random.default_rng(0)
-  ids = lambda length: draw.integers(3, args.vocab, length).tolist()  # noqa: E731
-  prefix = ids(args.prefix)
-  found = []
-  for problem in range(args.problems):
-    question = ids(args.question)
-    for sample in range(args.solutions):
-      prompt = prefix + question
-      found.append(
-        records.Example(
-          problem_id=f'p{problem}',
-          sample_index=sample,
-          token_ids=prompt + ids(args.solution),
-          weight=1.0,
-          segment_types=[records.PROMPT] * len(prompt)
-          + [records.TARGET] * args.solution,
-        )
-      )
-  return found
+class Way:
+  """A process that takes a step each time it is asked to."""
 
+  def __init__(self, name: str, python: str | None, flags: list[str]):
+    command = [*WAYS[name], *flags]
+    command[0] = python or command[0]
+    self.name, self.seconds = name, []
+    self._process = subprocess.Popen(
+      command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    self.first = self.step()
+    self.seconds.clear()
 
-def flops(model: DecoderConfig, rows: packing.Rows) -> float:
-  """Of the products of one forward and backward pass, padding left out."""
-  tokens = int((rows.segment_ids > 0).sum())
-  matrices = model.num_parameters
-  if not model.tie_embeddings:
-    matrices -= model.vocab_size * model.embed_dim
-  pairs = int((rows.positions + 1)[rows.segment_ids > 0].sum())
-  width = model.num_layers * model.num_heads * model.head_dim
-  return 6 * matrices * tokens + 12 * width * pairs
+  def step(self) -> dict:
+    self._process.stdin.write('step\n')
+    self._process.stdin.flush()
+    line = self._process.stdout.readline()
+    if not line:
+      raise SystemExit(f'{self.name}: ended; its message is above')
+    made = json.loads(line)
+    self.seconds.append(made['seconds'])
+    return made
+
+  def end(self) -> None:
+    self._process.stdin.close()
+    self._process.wait()
 
 
 def main() -> None:
-  args = arguments()
-  model = random_networks.config(
-    args, args.row_length, remat=args.remat, param_dtype='float32'
-  )
-  mesh = random_networks.mesh()
-  table = records.to_table(records.Example, examples(args))
-  packer = packing.Packer(table, row_length=args.row_length, seed=0)
-  transform = optimizers.make(OptimizerConfig(learning_rate=1e-4), 1000)
-  _, where = train_step.shardings(model, transform, mesh)
-  params = random_networks.parameters(model, mesh)
-  state = train_step.TrainState(
-    jax.device_put(np.int32(0), where.step),
-    params,
-    jax.jit(transform.init, out_shardings=where.opt_state)(params),
-  )
-  del params
-  step = jax.jit(
-    train_step.make_step(
-      model, transform, mesh, microbatches=args.microbatches
-    ),
-    donate_argnums=(0,),
-    out_shardings=(where, None),
-  )
-  seconds = []
-  for number in range(args.steps + 1):
-    place = train_step.batch_shardings(mesh, args.rows)
-    batch = train_step.put_batch(packer, number * args.rows, args.rows, place)
-    start = time.perf_counter()
-    state, metrics = step(state, batch)
-    loss = float(metrics['loss'])
-    seconds.append(time.perf_counter() - start)
-  rows = packer.batch(range(args.rows))
-  median = statistics.median(seconds[1:])
-  work = flops(model, rows)
-  memory = jax.devices()[0].memory_stats() or {}
-  figures = {
-    'examples_per_s': round(int(rows.segment_ids.max(-1).sum()) / median, 2),
-    'tokens_per_s': round(int((rows.segment_ids > 0).sum()) / median, 1),
-    'learned_tokens_per_s': round(float(rows.loss_weights.sum()) / median, 1),
-    'step_ms': round(1e3 * median, 2),
-    'first_step_s': round(seconds[0], 2),
-    'model_tflops': round(work / median / 1e12, 3),
-    'parameters': model.num_parameters,
-    'fill': round(packer.fill, 3),
-    'device_peak_gb': round(memory.get('peak_bytes_in_use', 0) / 1e9, 2),
-    'loss': round(loss, 4),
-    'device': jax.devices()[0].device_kind,
-  }
-  if args.peak_tflops:
-    figures['mfu'] = round(work / median / 1e12 / args.peak_tflops, 4)
+  parser = argparse.ArgumentParser(description=__doc__)
+  random_networks.add_flags(parser)
+  training_examples.add_flags(parser)
+  parser.add_argument('--repeats', type=int, default=3)
+  parser.add_argument('--torch', action='store_true')
+  parser.add_argument('--tunix', metavar='PYTHON')
+  args, _ = parser.parse_known_args()
+  own = ('--torch', '--tunix', '--repeats')
+  flags = [flag for flag in sys.argv[1:] if not flag.startswith(own)]
+  names = ['shared', 'unshared']
+  names += ['torch'] * args.torch + ['tunix'] * bool(args.tunix)
+  ways = [
+    Way(name, args.tunix if name == 'tunix' else None, flags) for name in names
+  ]
+  for _ in range(args.repeats):
+    last = [way.step() for way in ways]
+  figures = {}
+  examples = args.problems * args.solutions
+  for way, made in zip(ways, last, strict=True):
+    median = statistics.median(way.seconds)
+    figures |= {
+      f'{way.name}_examples_per_s': round(examples / median, 3),
+      f'{way.name}_tokens_per_s': round(made['tokens'] / median, 1),
+      f'{way.name}_step_s': [round(s, 2) for s in way.seconds],
+      f'{way.name}_first_step_s': round(way.first['seconds'], 1),
+      f'{way.name}_first_loss': round(way.first['loss'], 5),
+      f'{way.name}_peak_rss_mb': made['peak_rss_mb'],
+    }
+    way.end()
+  rate = {name: figures[f'{name}_examples_per_s'] for name in names}
+  figures['ratio'] = round(rate['shared'] / rate['unshared'], 3)
+  for name in names[2:]:
+    figures[f'ratio_to_{name}'] = round(rate['shared'] / rate[name], 3)
   print(json.dumps(figures))
 
 

@@ -161,7 +161,7 @@ _gradient = jax.jit(jax.grad(_loss))
 
 def gradient(made):
   """Over all rows, with empty ones up to twelve (one shape, one compile)."""
-  batch = dataclasses.asdict(made.batch(range(made.rows_per_epoch)))
+  batch = made.batch(range(made.rows_per_epoch)).arrays()
   empty = 12 - made.rows_per_epoch
   padded = {
     name: np.pad(array, [(0, empty)] + [(0, 0)] * (array.ndim - 1))
@@ -186,7 +186,7 @@ def test_prompt_tokens_have_zero_loss_weight():
   size = len(prompt)
   assert prompt.any()
   assert not batch.loss_weights[0, :size][prompt].any()
-  arrays = dataclasses.asdict(batch)
+  arrays = batch.arrays()
 
   def total(targets):
     arrays['targets'] = targets
@@ -253,7 +253,7 @@ def test_the_normaliser_is_summed_over_the_global_batch():
   shares = batch.normalizers.reshape(4, 2).sum(1)
   assert shares.max() > 1.5 * shares.min()
   _, metrics = take_step(made, 8, on=mesh(data=2, fsdp=2, tensor=2))
-  expected = float(_loss(params(), dataclasses.asdict(batch)))
+  expected = float(_loss(params(), batch.arrays()))
   assert metrics['loss'] == pytest.approx(expected, rel=1e-5)
 
 

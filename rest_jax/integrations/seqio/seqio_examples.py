@@ -3,8 +3,9 @@
     examples ─ Packer ─▶ rows ─┬─ train
                                └─ seqio.Task ─ PackedConverter ─▶ batches
 
-Row g is the g-th row that `train` feeds with the same seed: both pack the same
-Parquet by the same plan. SeqIO's own packer is not used, because it casts
+Row g is the g-th row that `train` feeds with the same seed and SHARE_PROMPT =
+False: both pack the same Parquet by the same plan, each example with its whole
+prompt. SeqIO's own packer is not used, because it casts
 weights to int32 (a weight of 1/3 becomes 0), packs other examples together, and
 can resume in the middle only by reading everything before.
 """

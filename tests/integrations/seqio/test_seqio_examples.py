@@ -67,7 +67,12 @@ def batches(name, *, rows=ROWS, **fields):
 def fed(folder, steps, tmp_path, **fields):
   """What the loop of `train` puts on its mesh, step by step."""
   config = TrainConfig(
-    max_steps=steps, batch_rows=ROWS, row_length=LENGTH, seed=3, **fields
+    max_steps=steps,
+    batch_rows=ROWS,
+    row_length=LENGTH,
+    seed=3,
+    share_prompt=False,
+    **fields,
   )
   grid = Grid(
     tmp_path,

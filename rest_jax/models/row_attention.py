@@ -1,0 +1,337 @@
+"""Attention over packed rows: in training, and where a prefix is read.
+
+On TPUs a fused kernel attends (splash.py). On other devices rows are cut into
+blocks of queries. A block is multiplied with the part of its row that its
+segments can reach, with the parents that its segments continue, and with the
+row's prefix; the three share one softmax. So the scores of a whole row never
+exist at once where rows are long, and little is computed that no token of a
+block can see.
+
+Dimensions as in segments.py; T places of a block, S places that it sees.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rest_jax.distributed import partitioning
+from rest_jax.distributed.partitioning import constrain
+from rest_jax.models import architecture, attention, splash
+from rest_jax.models.architecture import DecoderConfig, LayerKind
+from rest_jax.models.segments import BLOCK, Segments, SharedPrefix, Spans
+
+# Rows of more blocks have longer ones: each block is compiled.
+_MOST_BLOCKS = 16
+_LOOPS = 4  # over the blocks of a row whose scores are computed again
+# Bytes of a layer's scores on a device from where on the backward pass computes
+# them again, block by block, instead of keeping them.
+_KEPT_BYTES = 2**28
+
+
+class _Seen(NamedTuple):
+  """Some keys and values, and which queries of a block see them.
+
+  Attributes:
+    keys: (B, S, K, E), or (1, S, K, E) where all rows have the same.
+    values: of the same shape.
+    positions_BS: of them in their texts.
+    mask_BTS: whether a query sees them, windows apart.
+  """
+
+  keys: jax.Array
+  values: jax.Array
+  positions_BS: jax.Array
+  mask_BTS: jax.Array
+
+
+def attend(
+  segments: Segments,
+  spans: Spans | None,
+  prefix: SharedPrefix | None,
+  config: DecoderConfig,
+  kind: LayerKind,
+  q_BLKRE: jax.Array,
+  k_BLKE: jax.Array,
+  v_BLKE: jax.Array,
+) -> jax.Array:
+  """Attention within segments, to their parents and to the rows' prefix.
+
+  Args:
+    segments: of the rows.
+    spans: how far tokens look at most; None: nothing is known.
+    prefix: of the rows, for this layer.
+    config: of the network.
+    kind: of the layer: a local one sees the last `window` tokens.
+    q_BLKRE: queries, already rotated.
+    k_BLKE: keys, already rotated.
+    v_BLKE: values.
+
+  Returns:
+    o_BLKRE in the dtype of the values.
+
+  Raises:
+    ConfigurationError: config.attention names a kernel that these devices do
+      not have.
+  """
+  length = q_BLKRE.shape[1]
+  # A block of the fused kernel has 128 tokens or more, nearly all of them
+  # padding in a shorter row; fresh weights are made from rows of one token.
+  if length >= splash.LANES and prefix is None and segments.parents_BL is None:
+    platform = partitioning.platform()
+    if architecture.attention_on(platform, config.attention) == 'splash':
+      return splash.causal(
+        segments.ids_BL,
+        config,
+        kind,
+        attention.scale(config),
+        *(q_BLKRE, k_BLKE, v_BLKE),
+      )
+  if _is_split():
+    whole = ('batch', None, 'kv_heads', 'head_dim')
+    k_BLKE, v_BLKE = constrain(k_BLKE, *whole), constrain(v_BLKE, *whole)
+  size = max(BLOCK, -(-length // (_MOST_BLOCKS * BLOCK)) * BLOCK)
+  if length <= 2 * BLOCK or _is_split():
+    size = length
+  row = _Row(segments, spans, prefix, config, kind, q_BLKRE, k_BLKE, v_BLKE)
+  starts = range(0, length, size)
+  blocks = [_Block(start, min(size, length - start), row) for start in starts]
+  heads = q_BLKRE.shape[0] * config.num_heads
+  heads //= _devices('batch') * _devices('kv_heads')
+  if 4 * heads * sum(block.scores for block in blocks) <= _KEPT_BYTES:
+    made = [row.block(block.start, block.size, block.width) for block in blocks]
+    return jnp.concatenate(made, axis=1)
+  return _looped(row, blocks)
+
+
+def _looped(row: '_Row', blocks: Sequence['_Block']) -> jax.Array:
+  """Block after block; the backward pass computes the scores again.
+
+  A few loops, each over blocks that see about as much of their row: in a single
+  one all would see as much as the last.
+  """
+  made = []
+  whole = [block for block in blocks if block.size == blocks[0].size]
+  for part in np.array_split(np.arange(len(whole)), min(_LOOPS, len(whole))):
+    last = whole[part[-1]]
+
+    def at(start, last=last):
+      return row.block(start, last.size, last.width)
+
+    starts = jnp.asarray([whole[i].start for i in part])
+    out_NBTKRE = jax.lax.map(jax.checkpoint(at), starts)
+    out_BNTKRE = jnp.moveaxis(out_NBTKRE, 0, 1)
+    made.append(
+      out_BNTKRE.reshape(out_BNTKRE.shape[0], -1, *out_BNTKRE.shape[3:])
+    )
+  made += [
+    row.block(block.start, block.size, block.width)
+    for block in blocks[len(whole) :]
+  ]
+  return jnp.concatenate(made, axis=1)
+
+
+def _devices(name: str) -> int:
+  mesh = partitioning.in_use()
+  return 1 if mesh is None else partitioning.shards(mesh, name)
+
+
+def _is_split() -> bool:
+  """Whether the places of a row lie on several devices."""
+  return _devices('length') > 1
+
+
+class _Row(NamedTuple):
+  """What `attend` is given."""
+
+  segments: Segments
+  spans: Spans | None
+  prefix: SharedPrefix | None
+  config: DecoderConfig
+  kind: LayerKind
+  q_BLKRE: jax.Array
+  k_BLKE: jax.Array
+  v_BLKE: jax.Array
+
+  @property
+  def length(self) -> int:
+    return self.q_BLKRE.shape[1]
+
+  def block(self, start: jax.Array | int, size: int, width: int) -> jax.Array:
+    """o_BTKRE of the block of `size` places that begins at `start`.
+
+    Args:
+      start: of the block.
+      size: of the block.
+      width: how many places, up to its last, its segments can reach.
+    """
+    first = jnp.maximum(start + size - width, 0)
+    cut = functools.partial(_cut, start=start, size=size)
+    parts = [self._own(start, size, first, width)]
+    parents = self._parents(size)
+    if self.segments.parents_BL is not None and parents:
+      parts.append(self._parents_before(cut, first, parents))
+    if self.prefix is not None:
+      parts.append(self._prefix(cut))
+    return _softmax(
+      self.config,
+      self.kind,
+      cut(self.q_BLKRE),
+      cut(self.segments.positions_BL),
+      parts,
+    )
+
+  def reach(self) -> int:
+    """Places from a segment's first to its last, at most."""
+    return self.length if self.spans is None else self.spans.segment
+
+  def _parents(self, size: int) -> int:
+    """Places of parents, at most, that a block's segments continue."""
+    if self.spans is None:
+      return self.length
+    # They are counted in BLOCK places; a longer block sees those of all in it.
+    return min(self.length, self.spans.parents * -(-size // BLOCK))
+
+  def _own(
+    self, start: jax.Array | int, size: int, first: jax.Array, width: int
+  ) -> _Seen:
+    """The `width` places from `first` on, of which the block is a part."""
+    seen = functools.partial(_cut, start=first, size=width)
+    ids_BL, parents_BL = self.segments.ids_BL, self.segments.parents_BL
+    ids_B1S = seen(ids_BL)[:, None]
+    mask_BTS = _cut(ids_BL, start, size)[:, :, None] == ids_B1S
+    if parents_BL is not None:
+      mask_BTS |= _cut(parents_BL, start, size)[:, :, None] == ids_B1S
+    places_T, places_S = start + jnp.arange(size), first + jnp.arange(width)
+    mask_BTS &= (places_T[:, None] >= places_S[None])[None]
+    return _Seen(
+      seen(self.k_BLKE),
+      seen(self.v_BLKE),
+      seen(self.segments.positions_BL),
+      mask_BTS,
+    )
+
+  def _parents_before(
+    self, cut: Callable[..., jax.Array], first: jax.Array, most: int
+  ) -> _Seen:
+    """The parents of the block's segments that lie before `first`.
+
+    Args:
+      cut: the block of an array.
+      first: where the places begin that `_own` gives.
+      most: places of parents, at most.
+    """
+    ids_BL = self.segments.ids_BL
+    parents_BT = cut(self.segments.parents_BL)
+    wanted_BL = jnp.any(parents_BT[:, :, None] == ids_BL[:, None], axis=1)
+    wanted_BL &= (jnp.arange(self.length) < first)[None]
+    # Stable: those that are wanted come first, in their order.
+    chosen_BS = jnp.argsort(~wanted_BL, axis=1, stable=True)[:, :most]
+
+    def of(array):
+      index = jnp.expand_dims(chosen_BS, range(2, array.ndim))
+      return jnp.take_along_axis(array, index, axis=1)
+
+    mask_BTS = parents_BT[:, :, None] == of(ids_BL)[:, None]
+    return _Seen(
+      of(self.k_BLKE),
+      of(self.v_BLKE),
+      of(self.segments.positions_BL),
+      mask_BTS & of(wanted_BL)[:, None],
+    )
+
+  def _prefix(self, cut: Callable[..., jax.Array]) -> _Seen:
+    """The prefix of each row."""
+    (lengths_F, index_B), keys, values = self.prefix
+    places_1S = jnp.arange(keys.shape[1])[None]
+    known_B = jnp.maximum(index_B, 0)
+    if keys.shape[0] > 1:
+      keys, values = keys[known_B], values[known_B]
+    seen_BS = places_1S < lengths_F[known_B][:, None]
+    seen_BS &= (index_B >= 0)[:, None]
+    is_real_BT = cut(self.segments.ids_BL) > 0
+    return _Seen(
+      keys,
+      values,
+      jnp.broadcast_to(places_1S, seen_BS.shape),
+      seen_BS[:, None] & is_real_BT[:, :, None],
+    )
+
+
+class _Block(NamedTuple):
+  """A block of a row's queries.
+
+  Attributes:
+    start: its first place.
+    size: its places.
+    row: that it is of.
+  """
+
+  start: int
+  size: int
+  row: _Row
+
+  @property
+  def width(self) -> int:
+    """How many places, up to its last, its segments can reach."""
+    return min(self.row.reach() - 1 + self.size, self.start + self.size)
+
+  @property
+  def scores(self) -> int:
+    """Scores of one head of one row."""
+    prefix = self.row.prefix
+    shared = 0 if prefix is None else prefix.keys.shape[1]
+    return self.size * (self.width + shared)
+
+
+def _cut(array: jax.Array, start: jax.Array | int, size: int) -> jax.Array:
+  return jax.lax.dynamic_slice_in_dim(array, start, size, axis=1)
+
+
+def _softmax(
+  config: DecoderConfig,
+  kind: LayerKind,
+  q_BTKRE: jax.Array,
+  positions_BT: jax.Array,
+  parts: list[_Seen],
+) -> jax.Array:
+  """One softmax over all parts; see attention.py for its precision."""
+  scores, tops = [], []
+  for part in parts:
+    shared = part.keys.shape[0] == 1 and q_BTKRE.shape[0] > 1
+    keys = part.keys[0] if shared else part.keys
+    of = 'BTKRE,SKE->BKRTS' if shared else 'BTKRE,BSKE->BKRTS'
+    scores_BKRTS = jnp.einsum(
+      of, q_BTKRE, keys, preferred_element_type=jnp.float32
+    ) * attention.scale(config)
+    scores_BKRTS = constrain(
+      scores_BKRTS, 'batch', 'kv_heads', None, 'length', None
+    )
+    scores_BKRTS = attention.capped(scores_BKRTS, config.attention_soft_cap)
+    mask_BTS = part.mask_BTS
+    if kind == 'local':
+      distance_BTS = positions_BT[:, :, None] - part.positions_BS[:, None]
+      mask_BTS = mask_BTS & (distance_BTS < config.window)
+    scores_BKRTS = jnp.where(
+      mask_BTS[:, None, None], scores_BKRTS, attention.NEVER
+    )
+    scores.append(scores_BKRTS)
+    tops.append(jax.lax.stop_gradient(scores_BKRTS).max(axis=-1))
+  # Every token sees itself, so that the greatest score is a real one.
+  top_BKRT = functools.reduce(jnp.maximum, tops)
+  weights = [jnp.exp(s - top_BKRT[..., None]) for s in scores]
+  total_BKRT = sum(w.sum(axis=-1) for w in weights)
+  out = jnp.float32(0)
+  for part, weights_BKRTS in zip(parts, weights, strict=True):
+    shared = part.values.shape[0] == 1 and q_BTKRE.shape[0] > 1
+    values = part.values[0] if shared else part.values
+    of = 'BKRTS,SKE->BTKRE' if shared else 'BKRTS,BSKE->BTKRE'
+    # Normalised in float32, and only then rounded for the second product.
+    share = (weights_BKRTS / total_BKRT[..., None]).astype(values.dtype)
+    out = out + jnp.einsum(
+      of, share, values, preferred_element_type=jnp.float32
+    )
+  return out.astype(parts[0].values.dtype)
