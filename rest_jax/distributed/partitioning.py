@@ -142,6 +142,12 @@ def in_use() -> Mesh | None:
   return _MESH.get()
 
 
+def is_split() -> bool:
+  """Whether the mesh in use has several devices."""
+  mesh = _MESH.get()
+  return mesh is not None and mesh.size > 1
+
+
 def platform(mesh: Mesh | None = None) -> str:
   """The kind of a mesh's devices: 'cpu', 'gpu' or 'tpu'.
 
@@ -207,9 +213,9 @@ def shards(mesh: Mesh, name: str) -> int:
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   """Pins an activation's partition; nothing where no mesh is in use."""
-  mesh = _MESH.get()
-  if mesh is None or mesh.size == 1:
+  if not is_split():
     return x
+  mesh = _MESH.get()
   entries = spec(
     names, x.shape, mesh, f'activation {"_".join(map(str, names))}'
   )

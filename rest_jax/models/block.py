@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rest_jax.distributed import partitioning
 from rest_jax.distributed.partitioning import constrain
 from rest_jax.models import matrices, quantization, rotary
 from rest_jax.models.adapters import COLLECTION
@@ -80,7 +81,7 @@ class Block(nn.Module):
     )
     scale = self.get_variable(quantization.SCALES, name)
     if scale is None:
-      y = jnp.einsum(matrix.einsum, x, weight.astype(c.dtype))
+      y = _product(matrix, x, weight.astype(c.dtype))
     else:
       y = jnp.einsum(
         matrix.einsum,
@@ -135,3 +136,20 @@ class Block(nn.Module):
     if c.post_norms:
       o_BLD = RMSNorm(c, name='post_mlp_norm')(o_BLD)
     return constrain(x_BLD + o_BLD, 'batch', 'length', 'activation_embed'), kept
+
+
+def _product(
+  matrix: matrices.Matrix, x: jax.Array, weight: jax.Array
+) -> jax.Array:
+  """x (B, L, inputs) times a matrix, (B, L, outputs).
+
+  On CPUs all tokens are one dimension, and so are inputs and outputs: of a sum
+  over several dimensions, as the weight's gradient is, XLA copies both factors
+  into another order first, which takes longer than the product.
+  """
+  if partitioning.platform() != 'cpu' or partitioning.is_split():
+    return jnp.einsum(matrix.einsum, x, weight)
+  leading, number = x.shape[:2], len(matrix.inputs)
+  x_TI = x.reshape(math.prod(leading), -1)
+  w_IO = weight.reshape(x_TI.shape[1], -1)
+  return (x_TI @ w_IO).reshape(*leading, *weight.shape[number:])

@@ -60,6 +60,7 @@ MATRICES = {
   'down': Matrix('F', 'D', residual=True),
 }
 
+
 # Which of them have a bias where qkv_bias is set.
 BIASED = ('query', 'key', 'value')
 

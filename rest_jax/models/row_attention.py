@@ -25,11 +25,11 @@ from rest_jax.models.architecture import DecoderConfig, LayerKind
 from rest_jax.models.segments import BLOCK, Segments, SharedPrefix, Spans
 
 # Rows of more blocks have longer ones: each block is compiled.
-_MOST_BLOCKS = 16
+_MOST_BLOCKS = 8
 _LOOPS = 4  # over the blocks of a row whose scores are computed again
-# Bytes of a layer's scores on a device from where on the backward pass computes
-# them again, block by block, instead of keeping them.
-_KEPT_BYTES = 2**28
+# Bytes of scores on a device, of all layers that keep theirs, from where on the
+# backward pass computes them again, block by block.
+_KEPT_BYTES = 2**31
 
 
 class _Seen(NamedTuple):
@@ -101,7 +101,9 @@ def attend(
   blocks = [_Block(start, min(size, length - start), row) for start in starts]
   heads = q_BLKRE.shape[0] * config.num_heads
   heads //= _devices('batch') * _devices('kv_heads')
-  if 4 * heads * sum(block.scores for block in blocks) <= _KEPT_BYTES:
+  layers = config.num_layers if config.remat == 'none' else 1
+  scores = layers * heads * sum(block.scores for block in blocks)
+  if 4 * scores <= _KEPT_BYTES:
     made = [row.block(block.start, block.size, block.width) for block in blocks]
     return jnp.concatenate(made, axis=1)
   return _looped(row, blocks)
@@ -299,39 +301,58 @@ def _softmax(
   parts: list[_Seen],
 ) -> jax.Array:
   """One softmax over all parts; see attention.py for its precision."""
+  B, T, K, R, E = q_BTKRE.shape
+  # Key heads first, and a head's queries as one matrix: other orders cost a CPU
+  # more time to transpose than to multiply. Scaled before the product, where
+  # there are fewer numbers; in float32, as a scale that bfloat16 rounds would
+  # shift all scores alike.
+  q_KBRTE = q_BTKRE.astype(jnp.float32) * attention.scale(config)
+  q_KBRTE = q_KBRTE.astype(q_BTKRE.dtype).transpose(2, 0, 3, 1, 4)
   scores, tops = [], []
   for part in parts:
-    shared = part.keys.shape[0] == 1 and q_BTKRE.shape[0] > 1
-    keys = part.keys[0] if shared else part.keys
-    of = 'BTKRE,SKE->BKRTS' if shared else 'BTKRE,BSKE->BKRTS'
-    scores_BKRTS = jnp.einsum(
-      of, q_BTKRE, keys, preferred_element_type=jnp.float32
-    ) * attention.scale(config)
-    scores_BKRTS = constrain(
-      scores_BKRTS, 'batch', 'kv_heads', None, 'length', None
-    )
-    scores_BKRTS = attention.capped(scores_BKRTS, config.attention_soft_cap)
+    scores_KBRTS = _product('KBME,KBSE->KBMS', q_KBRTE, part.keys)
+    scores_KBRTS = attention.capped(scores_KBRTS, config.attention_soft_cap)
     mask_BTS = part.mask_BTS
     if kind == 'local':
       distance_BTS = positions_BT[:, :, None] - part.positions_BS[:, None]
       mask_BTS = mask_BTS & (distance_BTS < config.window)
-    scores_BKRTS = jnp.where(
-      mask_BTS[:, None, None], scores_BKRTS, attention.NEVER
+    scores_KBRTS = jnp.where(
+      mask_BTS[None, :, None], scores_KBRTS, attention.NEVER
     )
-    scores.append(scores_BKRTS)
-    tops.append(jax.lax.stop_gradient(scores_BKRTS).max(axis=-1))
+    scores.append(scores_KBRTS)
+    tops.append(jax.lax.stop_gradient(scores_KBRTS).max(axis=-1))
   # Every token sees itself, so that the greatest score is a real one.
-  top_BKRT = functools.reduce(jnp.maximum, tops)
-  weights = [jnp.exp(s - top_BKRT[..., None]) for s in scores]
-  total_BKRT = sum(w.sum(axis=-1) for w in weights)
-  out = jnp.float32(0)
-  for part, weights_BKRTS in zip(parts, weights, strict=True):
-    shared = part.values.shape[0] == 1 and q_BTKRE.shape[0] > 1
-    values = part.values[0] if shared else part.values
-    of = 'BKRTS,SKE->BTKRE' if shared else 'BKRTS,BSKE->BTKRE'
-    # Normalised in float32, and only then rounded for the second product.
-    share = (weights_BKRTS / total_BKRT[..., None]).astype(values.dtype)
-    out = out + jnp.einsum(
-      of, share, values, preferred_element_type=jnp.float32
+  top_KBRT = functools.reduce(jnp.maximum, tops)
+  out_KBRTE, total_KBRT = jnp.float32(0), jnp.float32(0)
+  for part, scores_KBRTS in zip(parts, scores, strict=True):
+    weights_KBRTS = jnp.exp(scores_KBRTS - top_KBRT[..., None])
+    # Summed before the weights are rounded to the values' dtype.
+    total_KBRT = total_KBRT + weights_KBRTS.sum(axis=-1)
+    out_KBRTE = out_KBRTE + _product(
+      'KBMS,KBSE->KBME', weights_KBRTS.astype(part.values.dtype), part.values
     )
-  return out.astype(parts[0].values.dtype)
+  out_KBRTE = out_KBRTE / total_KBRT[..., None]
+  return out_KBRTE.transpose(1, 3, 0, 2, 4).astype(q_BTKRE.dtype)
+
+
+def _product(einsum: str, a_KBRTX: jax.Array, b_BSKE: jax.Array) -> jax.Array:
+  """The product of each row and key head, in float32.
+
+  Args:
+    einsum: in which M stands for R and T; without B where all rows have the
+      same second factor.
+    a_KBRTX: queries or weights.
+    b_BSKE: keys or values; a leading 1: of all rows.
+  """
+  K, B, R, T, X = a_KBRTX.shape
+  a, b = a_KBRTX.reshape(K, B, R * T, X), b_BSKE.transpose(2, 0, 1, 3)
+  if b.shape[1] == 1:
+    einsum, a, b = einsum.replace('B', ''), a.reshape(K, -1, X), b[:, 0]
+  elif (
+    not partitioning.is_split()
+  ):  # one batch dimension: as block.py's products
+    einsum = einsum.replace('B', '')
+    a, b = (x.reshape(K * B, *x.shape[2:]) for x in (a, b))
+  made = jnp.einsum(einsum, a, b, preferred_element_type=jnp.float32)
+  made = made.reshape(K, B, R, T, -1)
+  return constrain(made, 'kv_heads', 'batch', None, 'length', None)

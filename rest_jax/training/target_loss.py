@@ -147,7 +147,9 @@ def _on_one_device(
     with jax.default_matmul_precision(config.matmul_precision):
       dh_BCD = product('BCV,VD->BCD', ds_BCV, whole_VD)
       if not frozen:
-        dw_VD = dw_VD + product('BCV,BCD->VD', ds_BCV, h_BCD)
+        # One dimension of places: see block.py's products.
+        ds_TV, h_TD = ds_BCV.reshape(B * C, V), h_BCD.reshape(B * C, D)
+        dw_VD = dw_VD + product('TV,TD->VD', ds_TV, h_TD)
     if axes.vocabulary:
       dh_BCD = jax.lax.psum(dh_BCD, axes.vocabulary)
     dh_BLD = jax.lax.dynamic_update_slice_in_dim(
