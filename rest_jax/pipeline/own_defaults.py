@@ -12,14 +12,13 @@ the paper where it reports any.
 """
 
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from rest_jax.config import configuration
 from rest_jax.executors.machine import Machine
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import described
-from rest_jax.pipeline import sizes
+from rest_jax.pipeline import sizes, training_sizes
 from rest_jax.pipeline.sizes import Dial
 from rest_jax.tasks import grader_choice
 from rest_jax.tokenizers import vocabulary_files
@@ -133,9 +132,8 @@ def schedule(
   row = size('ROW_LENGTH', asked.row_length)
   rows = size('BATCH_ROWS', asked.batch_rows)
   kept = min(asked.num_samples, asked.solutions_kept)
-  example = statistics.fmean(prompts.train or [1]) + asked.max_decode_length / 2
-  examples = kept * len(prompts.train)
-  steps = max(4, math.ceil(_EPOCHS * examples * example / (row * rows)))
+  tokens = training_sizes.epoch_tokens(asked, prompts, kept)
+  steps = max(4, math.ceil(_EPOCHS * tokens / (row * rows)))
   # Half of the samples are not expected to be right.
   every = max(1, steps // 2 // _VALIDATIONS)
   many = f'{len(prompts.train)} problems, at most {kept} solutions of each'

@@ -53,6 +53,7 @@ class Asked:
     sample_cache: 'as_computed' or 'int8', as EngineConfig.cache.
     sample_tensor: devices that hold one copy of the weights in sampling.
     derives_remat: whether MODEL's remat is open; else the model's own counts.
+    share_prompt: whether the examples of a problem share its prompt.
     prompt_bucket, lanes, row_length, batch_rows: what the user has set; 'auto'
       is derived, and row_length None is the model's max_length.
   """
@@ -61,6 +62,7 @@ class Asked:
   num_samples: int
   max_decode_length: int
   solutions_kept: int
+  share_prompt: bool = True
   prompt_bucket: Size = AUTO
   lanes: Size = AUTO
   row_length: Size | None = AUTO
@@ -79,6 +81,7 @@ def sizes(
   num_samples: int | Mapping[str, int],
   max_decode_length: int,
   solutions_kept: int | Mapping[str, int],
+  share_prompt: bool = True,
   prompt_bucket: Size,
   lanes: Size,
   row_length: Size | None,
@@ -103,6 +106,7 @@ def sizes(
     num_samples=max(1, most(num_samples)),
     max_decode_length=max_decode_length,
     solutions_kept=most(solutions_kept),
+    share_prompt=share_prompt,
     prompt_bucket=prompt_bucket,
     lanes=lanes,
     row_length=row_length,

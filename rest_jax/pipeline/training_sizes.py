@@ -51,9 +51,8 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
     if machine.kind != 'cpu':  # long rows waste less of them
       row = max(row, 2048)
     row = min(row, model.max_length)
-  example = statistics.fmean(prompts.train or [1]) + asked.max_decode_length / 2
   kept = min(asked.num_samples, asked.solutions_kept) / 2  # a guess
-  tokens = len(prompts.train) * kept * example
+  tokens = epoch_tokens(asked, prompts, kept)
   rows = asked.batch_rows
   if rows == AUTO:
     step = min(_STEP_TOKENS[machine.kind], tokens / _STEPS_PER_EPOCH)
@@ -76,6 +75,21 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
       'activations fit' if remat == 'none' else 'activations would not fit',
     ),
   }
+
+
+def epoch_tokens(asked: Asked, prompts: Prompts, kept: float) -> float:
+  """Tokens of all rows of an epoch, about.
+
+  Args:
+    asked: the dials that are set.
+    prompts: of the run's problems.
+    kept: solutions of a problem.
+  """
+  prompt = statistics.fmean(prompts.train or [1])
+  solutions = kept * asked.max_decode_length / 2
+  if asked.share_prompt:
+    return len(prompts.train) * (prompt - prompts.shared + solutions)
+  return len(prompts.train) * (kept * prompt + solutions)
 
 
 def _fitted(
