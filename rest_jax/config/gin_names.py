@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from rest_jax.config import configuration
+from rest_jax.config import configuration, gin_readers
 
 
 def as_binding(argument: str) -> str:
@@ -103,7 +103,8 @@ def require_file(file: str, places: Sequence[str]) -> None:
     places: folders; the last one is the package's own, whose files the error
       suggests.
   """
-  if any(os.path.isfile(os.path.join(place, file)) for place in places):
+  everywhere = [os.path.join(place, file) for place in ('', *places)]
+  if any(map(gin_readers.is_file, everywhere)):
     return
   known = []
   for root, _, names in os.walk(places[-1]):
