@@ -39,9 +39,13 @@ def run_label(run_dir: str) -> str:
   return _digest(run_dir.rstrip('/'))
 
 
-def job_label(order: Order) -> str:
-  """What the objects of a job, or of one worker of it, are found by."""
-  return _digest(order.name)
+def job_label(name: str) -> str:
+  """What the objects of a job, or of one worker of it, are found by.
+
+  Args:
+    name: Order.name.
+  """
+  return _digest(name)
 
 
 def of_order(
@@ -77,7 +81,7 @@ def of_order(
     'namespace': config.namespace,
     'labels': {
       RUN: label,
-      JOB: job_label(order),
+      JOB: job_label(order.name),
       'app.kubernetes.io/name': 'rest-jax',
     }
     | ({'kueue.x-k8s.io/queue-name': config.queue} if config.queue else {}),
