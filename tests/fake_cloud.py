@@ -189,9 +189,13 @@ class FakeCloud:
 
   def _start(self, name, row):
     flags = row['flags']
-    hosts = topologies.parse(flags['accelerator-type'], 'x').hosts
+    topology = topologies.parse(flags['accelerator-type'], 'x')
+    hosts, chips = topology.hosts, topology.chips_per_host
     slices = int(flags.get('node-count', 1))
     environment = os.environ | self.environment
+    # Its TPUs are simulated devices of the CPU.
+    environment['JAX_PLATFORMS'] = 'cpu'
+    environment['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={chips}'
     environment['PATH'] = f'{self.bin}:{environment["PATH"]}'
     if hosts * slices > 1:
       with socket.socket() as probe:

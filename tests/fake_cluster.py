@@ -107,6 +107,11 @@ class FakeCluster:
         and name in self._processes
       ]
 
+  def jobs_running(self) -> set[str]:
+    """The jobs whose pods run, by their names in the plan."""
+    with self._lock:
+      return {self._command(self.pods[name]) for name in self.running()}
+
   def kill(self, pod: str, number: int = signal.SIGKILL) -> None:
     """As when a process crashes."""
     os.killpg(self._processes[pod].pid, number)

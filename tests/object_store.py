@@ -26,11 +26,26 @@ import socket
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import google_crc32c
 
 BUCKET = 'bucket'
+# gcsfs looks for no credentials, and for no other kinds of buckets by gRPC.
+CLIENTS = {
+  'FSSPEC_GS': '{"token": "anon"}',
+  'GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT': 'false',
+}
+
+
+def environment(address: str) -> dict[str, str]:
+  """Of a process that shall take a server's address for gs://."""
+  return {
+    **CLIENTS,
+    # Both clients read it: gcsfs and google-cloud-storage; TensorStore another.
+    'STORAGE_EMULATOR_HOST': address,
+    'TENSORSTORE_GCS_HTTP_URL': address,
+  }
 
 
 @dataclasses.dataclass
@@ -53,6 +68,7 @@ class Fault:
     status: answered instead of the result; None: the result itself.
     after: whether the request takes effect before it is answered so.
     delay: seconds to wait before anything else.
+    on_hit: called with each request that it meets.
   """
 
   pattern: str
@@ -60,6 +76,7 @@ class Fault:
   status: int | None
   after: bool
   delay: float
+  on_hit: Callable[[], None]
 
 
 class ObjectStore:
@@ -86,6 +103,7 @@ class ObjectStore:
     status: int | None = 503,
     after: bool = False,
     delay: float = 0.0,
+    on_hit: Callable[[], None] = lambda: None,
   ) -> None:
     """Makes the next `times` requests fail whose line matches `pattern`.
 
@@ -95,8 +113,9 @@ class ObjectStore:
       status: the HTTP status to answer; None: only the delay.
       after: the request takes effect, and only its answer is lost.
       delay: seconds before the request is looked at.
+      on_hit: called with each request that it meets.
     """
-    self.faults.append(Fault(pattern, times, status, after, delay))
+    self.faults.append(Fault(pattern, times, status, after, delay, on_hit))
 
   def fault_nothing(self) -> None:
     """From now on no request fails."""
@@ -116,6 +135,7 @@ class ObjectStore:
       for fault in self.faults:
         if fault.times > 0 and re.search(fault.pattern, f'{method} {path}'):
           fault.times -= 1
+          fault.on_hit()
           return fault
     return None
 
