@@ -116,6 +116,8 @@ class Run:
       self.environment['PATH'] = f'{fake.bin}:{os.environ["PATH"]}'
     self.flags = [f'--executor={scenario.executor}', scenario.topology]
     self.flags += ['--gin.TPU_VM_ZONE=us-east5-a']
+    # Where RUN_DIR is a folder here, the pods see it.
+    self.flags += [f"--gin.GKE_HOST_PATHS=['{log.parent}']"]
     self.launcher = self._launch()
 
   def _launch(self):

@@ -116,6 +116,20 @@ def require_file(file: str, places: Sequence[str]) -> None:
   )
 
 
+def users_file(file: str, search_paths: Sequence[str]) -> str | None:
+  """Where a gin file lies; None: it comes with the package.
+
+  Args:
+    file: as it was given.
+    search_paths: folders that are looked through before the working directory.
+  """
+  for place in (*search_paths, ''):
+    path = os.path.join(place, file)
+    if gin_readers.is_file(path):
+      return path
+  return None
+
+
 def imported_modules(gin_directory: str) -> dict[str, str]:
   """Name to module, for all modules that the package's gin files import."""
   found = {}

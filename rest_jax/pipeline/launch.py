@@ -25,7 +25,13 @@ from rest_jax.executors.executor import Executor
 from rest_jax.executors.ledger import Configuration, Ledger
 from rest_jax.executors.local import LocalExecutor
 from rest_jax.executors.machine import Machine
-from rest_jax.pipeline import automatic, estimates, launch_checks, run_command
+from rest_jax.pipeline import (
+  automatic,
+  estimates,
+  launch_checks,
+  remote_paths,
+  run_command,
+)
 from rest_jax.pipeline.sizes import Dial
 from rest_jax.reporting.terminal_table import results_table
 
@@ -104,6 +110,18 @@ class Launch:
         self._automatic.pending,
       )
 
+  def _check_seen(self) -> None:
+    """Raises where jobs on other machines do not see what they read."""
+    if self._flags.executor != 'local':
+      remote_paths.check(
+        self._flags.executor,
+        self._executor_config(),
+        ledger=self._ledger,
+        planned=self._planned,
+        gin_files=self._flags.gin_file,
+        search_paths=gin_flags.search_paths(self._flags),
+      )
+
   def plan(self) -> list[dict[str, Any]]:
     """The jobs, JSON-ready, each behind those that it needs."""
     self._check()
@@ -130,6 +148,10 @@ class Launch:
     refusal = self._changes.refusal(self._redo)
     if refusal:
       print(refusal)
+    try:
+      self._check_seen()
+    except configuration.ConfigurationError as error:
+      print(error)  # the plan and the objects are worth seeing all the same
     _print_derived(self._derived, self._automatic.pending)
     if self._flags.executor == 'gke':
       self._show_objects()
@@ -139,6 +161,7 @@ class Launch:
     refusal = self._changes.refusal(self._redo)
     if refusal:
       raise configuration.ConfigurationError(refusal)
+    self._check_seen()
     config = run_command.config_of(self.run_dir, self._program)
     _print_derived(self._derived, [])
     self._check()

@@ -18,7 +18,7 @@ from typing import Any
 from rest_jax.artifacts import holders
 from rest_jax.config import configuration
 from rest_jax.executors import exit_codes, topologies
-from rest_jax.executors.gke.settings import GkeConfig
+from rest_jax.executors.gke.settings import FUSE_FOLDER, GkeConfig
 from rest_jax.executors.orders import Order
 
 PREFIX = 'rest-jax.io'
@@ -226,23 +226,30 @@ def _pod(meta: dict, container: dict, spec: dict, config: GkeConfig) -> dict:
       **spec.get('nodeSelector', {}),
       **config.node_selector,
     }
+  for number, path in enumerate(config.host_paths):
+    _mount(
+      container, spec, f'host-{number}', path, {'hostPath': {'path': path}}
+    )
   labels = {name: meta['labels'][name] for name in (RUN, JOB)}
   pod = {'metadata': {'labels': labels}, 'spec': spec}
   if config.fuse_bucket:
     pod['metadata']['annotations'] = {'gke-gcsfuse/volumes': 'true'}
-    container.setdefault('volumeMounts', []).append(
-      {'name': 'bucket', 'mountPath': '/gcs'}
-    )
-    spec.setdefault('volumes', []).append(
-      {
-        'name': 'bucket',
-        'csi': {
-          'driver': 'gcsfuse.csi.storage.gke.io',
-          'volumeAttributes': {'bucketName': config.fuse_bucket},
-        },
-      }
-    )
+    driver = {
+      'driver': 'gcsfuse.csi.storage.gke.io',
+      'volumeAttributes': {'bucketName': config.fuse_bucket},
+    }
+    _mount(container, spec, 'bucket', FUSE_FOLDER, {'csi': driver})
   return pod
+
+
+def _mount(
+  container: dict, spec: dict, name: str, path: str, source: dict
+) -> None:
+  """Adds a volume to a pod, and its place to the container."""
+  container.setdefault('volumeMounts', []).append(
+    {'name': name, 'mountPath': path}
+  )
+  spec.setdefault('volumes', []).append({'name': name, **source})
 
 
 def _name(order: Order, run: str) -> str:
