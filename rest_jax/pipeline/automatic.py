@@ -121,7 +121,11 @@ class Automatic:
       slices=self.context.get('SLICES', 1),
       sample_topology=self.context.get('SAMPLE_TOPOLOGY'),
     )
-    return machine.find(resources.of_stage(stage))
+    resources = resources.of_stage(stage)
+    found = machine.find(resources)
+    if stage == 'sample' and resources.topology is None:
+      return found.shared(self.context.get('WORKERS', 1))
+    return found
 
   def before_plan(self) -> dict[str, Dial]:
     """Derives what follows from the checkpoint and the input alone.

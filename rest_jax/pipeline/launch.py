@@ -15,6 +15,7 @@ from rest_jax.artifacts import leases, manifests, storage
 from rest_jax.config import configuration, gin_flags, gin_parser
 from rest_jax.executors import (
   changes,
+  device_shares,
   jobs,
   launch_record,
   orders,
@@ -110,17 +111,20 @@ class Launch:
         self._automatic.pending,
       )
 
-  def _check_seen(self) -> None:
-    """Raises where jobs on other machines do not see what they read."""
-    if self._flags.executor != 'local':
-      remote_paths.check(
-        self._flags.executor,
-        self._executor_config(),
-        ledger=self._ledger,
-        planned=self._planned,
-        gin_files=self._flags.gin_file,
-        search_paths=gin_flags.search_paths(self._flags),
-      )
+  def _check_places(self) -> None:
+    """Raises where jobs would not find their files, or their devices."""
+    if self._flags.executor == 'local':
+      for job in self._planned:
+        device_shares.of_worker(job, 0)
+      return
+    remote_paths.check(
+      self._flags.executor,
+      self._executor_config(),
+      ledger=self._ledger,
+      planned=self._planned,
+      gin_files=self._flags.gin_file,
+      search_paths=gin_flags.search_paths(self._flags),
+    )
 
   def plan(self) -> list[dict[str, Any]]:
     """The jobs, JSON-ready, each behind those that it needs."""
@@ -149,7 +153,7 @@ class Launch:
     if refusal:
       print(refusal)
     try:
-      self._check_seen()
+      self._check_places()
     except configuration.ConfigurationError as error:
       print(error)  # the plan and the objects are worth seeing all the same
     _print_derived(self._derived, self._automatic.pending)
@@ -161,7 +165,7 @@ class Launch:
     refusal = self._changes.refusal(self._redo)
     if refusal:
       raise configuration.ConfigurationError(refusal)
-    self._check_seen()
+    self._check_places()
     config = run_command.config_of(self.run_dir, self._program)
     _print_derived(self._derived, [])
     self._check()
