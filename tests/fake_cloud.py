@@ -22,13 +22,20 @@ from rest_jax.executors import topologies
 
 TICK_SECONDS = 0.05
 _GCLOUD = r"""#!{python}
-import json, os, pathlib, sys, time
+import json, os, pathlib, sys, time, urllib.parse, urllib.request
 folder = pathlib.Path({folder!r})
 words = [a for a in sys.argv[1:] if not a.startswith('--')]
 flags = dict(a[2:].partition('=')[::2] for a in sys.argv[1:] if a[:2] == '--')
 with open(folder / 'calls', 'a') as calls:
   calls.write(json.dumps(sys.argv[1:]) + '\n')
 if words[:2] == ['auth', 'configure-docker']:
+  sys.exit()
+if words[:2] == ['storage', 'cp'] and words[3].startswith('gs://'):
+  bucket, _, name = words[3].removeprefix('gs://').partition('/')
+  urllib.request.urlopen(urllib.request.Request(
+    f'{{os.environ["STORAGE_EMULATOR_HOST"]}}/upload/storage/v1/b/{{bucket}}/o'
+    f'?uploadType=media&name={{urllib.parse.quote(name, safe="")}}',
+    data=sys.stdin.read().encode(), method='POST'))
   sys.exit()
 if words[:2] == ['storage', 'cp']:
   target = pathlib.Path(words[3])

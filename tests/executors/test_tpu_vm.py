@@ -199,11 +199,14 @@ def test_a_request_that_fails_says_why(tmp_path, cloud, launched, monkeypatch):
   until(lambda: not cloud.requests())
 
 
-def test_a_quota_and_an_image_that_is_not_there_are_said(tmp_path, cloud):
+def test_a_quota_and_an_image_that_is_not_there_are_said(
+  tmp_path, cloud, bucket
+):
   run = tmp_path / 'run'
   cloud.refuse_images()
-  code, _ = launch(run, [job(run, 'a')])
-  assert code == exit_codes.CONFIGURATION
+  for where in (run, f'{bucket}/run'):
+    code, _ = launch(where, [job(where, 'a')])
+    assert code == exit_codes.CONFIGURATION
   cloud.refuse()
   with pytest.raises(configuration.ConfigurationError, match='Quota limit'):
     launch(run, [job(run, 'b')])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rest_jax import main
 from rest_jax.artifacts import storage
 from rest_jax.config import configuration, gin_parser
 from rest_jax.executors.gke.settings import GkeConfig
@@ -117,3 +118,24 @@ def test_a_gin_file_of_ones_own_must_be_seen_too(bucket, tmp_path, monkeypatch):
   ]
   assert refused(GKE, {}, [*FILES, f'{bucket}/mine.gin']) == []
   assert refused(GKE, {}, [*FILES, 'other.gin'], [f'{bucket}/conf']) == []
+
+
+def test_a_launch_is_refused_before_anything_is_written(tmp_path, capsys):
+  flags = [
+    'run',
+    '--executor=gke',
+    '--gin_file=runs/arithmetic.gin',
+    f'--gin.RUN_DIR={tmp_path}/run',
+    '--gin.IMAGE=image',
+    '--gin.TOPOLOGY=v5e:2x4',
+    '--until=prepare',
+  ]
+  with pytest.raises(configuration.ConfigurationError) as error:
+    main.run(flags)
+  assert f'  RUN_DIR: {tmp_path}/run\n' in str(error.value)
+  assert 'gcloud storage cp' in str(error.value)
+  assert 'GKE_HOST_PATHS' in str(error.value)
+  assert list(tmp_path.iterdir()) == []
+  assert main.run([*flags, '--dry_run']) == 0
+  shown = capsys.readouterr().out
+  assert str(error.value) in shown and 'kind: Job' in shown
