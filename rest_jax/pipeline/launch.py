@@ -111,7 +111,7 @@ class Launch:
         self._automatic.pending,
       )
 
-  def _check_places(self) -> None:
+  def check_places(self) -> None:
     """Raises where jobs would not find their files, or their devices."""
     if self._flags.executor == 'local':
       for job in self._planned:
@@ -153,7 +153,7 @@ class Launch:
     if refusal:
       print(refusal)
     try:
-      self._check_places()
+      self.check_places()
     except configuration.ConfigurationError as error:
       print(error)  # the plan and the objects are worth seeing all the same
     _print_derived(self._derived, self._automatic.pending)
@@ -165,7 +165,7 @@ class Launch:
     refusal = self._changes.refusal(self._redo)
     if refusal:
       raise configuration.ConfigurationError(refusal)
-    self._check_places()
+    self.check_places()
     config = run_command.config_of(self.run_dir, self._program)
     _print_derived(self._derived, [])
     self._check()

@@ -130,8 +130,9 @@ def test_a_launch_is_refused_before_anything_is_written(tmp_path, capsys):
     '--gin.TOPOLOGY=v5e:2x4',
     '--until=prepare',
   ]
-  with pytest.raises(configuration.ConfigurationError) as error:
-    main.run(flags)
+  for more in ([], ['--detach']):
+    with pytest.raises(configuration.ConfigurationError) as error:
+      main.run([*flags, *more])
   assert f'  RUN_DIR: {tmp_path}/run\n' in str(error.value)
   assert 'gcloud storage cp' in str(error.value)
   assert 'GKE_HOST_PATHS' in str(error.value)
