@@ -23,6 +23,7 @@ import itertools
 import json
 import re
 import socket
+import sys
 import threading
 import time
 import urllib.parse
@@ -50,11 +51,12 @@ def environment(address: str) -> dict[str, str]:
 
 @dataclasses.dataclass
 class Object:
-  """One object: its bytes and its generation."""
+  """One object: its bytes, its generation, and since when it has its name."""
 
   data: bytes
   generation: int
   updated: str
+  since: float  # by time.monotonic()
 
 
 @dataclasses.dataclass
@@ -80,7 +82,12 @@ class Fault:
 
 
 class ObjectStore:
-  """The state of the server; see `serve`."""
+  """The state of the server; see `serve`.
+
+  Attributes:
+    stale_seconds: for which a new object is missing in listings. Those of
+      Google Cloud Storage are not stale; a proxy's or another store's may be.
+  """
 
   def __init__(self):
     self.lock = threading.RLock()
@@ -93,6 +100,7 @@ class ObjectStore:
     self.log: list[str] = []
     self.bytes_in = self.bytes_out = 0  # of all bodies
     self.faults: list[Fault] = []
+    self.stale_seconds = 0.0
     self._uploads: dict[str, tuple[str, dict, bytearray]] = {}
 
   def fault(
@@ -126,7 +134,9 @@ class ObjectStore:
     with self.lock:
       now = datetime.datetime.now(datetime.UTC).isoformat()
       now = now.replace('+00:00', 'Z')
-      made = Object(data, next(self._generations), now)
+      old = self.objects.get(name)
+      since = old.since if old else time.monotonic()
+      made = Object(data, next(self._generations), now, since)
       self.objects[name] = made
       return made
 
@@ -157,8 +167,7 @@ def serve() -> Iterator[tuple[ObjectStore, str]]:
   """Yields the store and the server's address while the block runs."""
   store = ObjectStore()
   handler = type('Handler', (_Handler,), {'store': store})
-  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
-  server.daemon_threads = True
+  server = _Server(('127.0.0.1', 0), handler)
   thread = threading.Thread(target=server.serve_forever, args=(0.01,))
   thread.start()
   try:
@@ -167,6 +176,14 @@ def serve() -> Iterator[tuple[ObjectStore, str]]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+  daemon_threads = True
+
+  def handle_error(self, *address):
+    if not isinstance(sys.exception(), ConnectionError):  # a killed client
+      super().handle_error(*address)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -306,7 +323,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     after = query.get('pageToken', '')
     items, prefixes = [], collections.OrderedDict()
     token = None
-    for name in sorted(self.store.objects):
+    newest = time.monotonic() - self.store.stale_seconds
+    for name, found in sorted(self.store.objects.items()):
+      if found.since > newest:
+        continue
       key = name.removeprefix(f'{BUCKET}/')
       if not key.startswith(prefix):
         continue
@@ -321,7 +341,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       if head:
         prefixes[head] = True
       else:
-        items.append(_describe(name, self.store.objects[name]))
+        items.append(_describe(name, found))
       token = head or key
     else:
       token = None
