@@ -217,6 +217,8 @@ class FakeCloud:
     self.hosts[name] = []
     for node in range(slices):
       for host in range(hosts):
+        if hosts * slices > 1:
+          environment['JAX_PROCESS_ID'] = str(node * hosts + host)
         with open(self.folder / f'{name}-{node}-{host}.out', 'wb') as log:
           self.hosts[name].append(
             subprocess.Popen(
@@ -228,7 +230,6 @@ class FakeCloud:
               | {
                 'FAKE_HOST': str(host),
                 'FAKE_NODE': f'node-{node}',
-                'JAX_PROCESS_ID': str(node * hosts + host),
               },
               start_new_session=True,
             )
