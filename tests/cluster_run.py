@@ -98,7 +98,7 @@ def launch(log: pathlib.Path, run_dir, *flags, **environment):
       ],
       stdout=file,
       stderr=subprocess.STDOUT,
-      env=os.environ | environment,
+      env=os.environ | {'PYTHONPATH': str(ROOT)} | environment,
     )
 
 

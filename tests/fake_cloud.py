@@ -202,7 +202,10 @@ class FakeCloud:
     environment = os.environ | self.environment
     # Its TPUs are simulated devices of the CPU.
     environment['JAX_PLATFORMS'] = 'cpu'
-    environment['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={chips}'
+    environment['XLA_FLAGS'] = (
+      f'{self.environment.get("XLA_FLAGS", "")} '
+      f'--xla_force_host_platform_device_count={chips}'
+    )
     environment['PATH'] = f'{self.bin}:{environment["PATH"]}'
     if hosts * slices > 1:
       with socket.socket() as probe:

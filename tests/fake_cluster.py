@@ -382,7 +382,8 @@ class FakeCluster:
     hosts = job['spec']['completions']
     found = {
       'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={chips}',
+      'XLA_FLAGS': f'{self.environment.get("XLA_FLAGS", "")} '
+      f'--xla_force_host_platform_device_count={chips}',
       'TPU_WORKER_ID': str(index),
       'TPU_WORKER_HOSTNAMES': ','.join(['localhost'] * hosts),
     }

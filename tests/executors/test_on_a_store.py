@@ -28,6 +28,7 @@ FLAGS = [
   '--gin.IMAGE=none',
   '--gin.TPU_VM_ZONE=us-east5-a',
 ]
+QUICK = '--xla_backend_optimization_level=0'  # as in conftest.py
 # Derived after prepare: jobs read RUN_DIR/automatic.gin.
 OWN = "GROUPS = 'auto'\n"
 # What hosts run in the agent's place, only quicker to tell.
@@ -47,7 +48,8 @@ def expected(tmp_path_factory):
   flags = [*FLAGS, f'--gin_file={folder}/own.gin']
   with pytest.MonkeyPatch.context() as patch:
     # One device, as v5e:1x1 has.
-    patch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=1')
+    one = '--xla_force_host_platform_device_count=1'
+    patch.setenv('XLA_FLAGS', f'{QUICK} {one}')
     assert main.run(['run', f'--gin.RUN_DIR={folder}/run', *flags]) == 0
   return kill.content(folder / 'run')
 
@@ -63,7 +65,7 @@ def surroundings(tmp_path, monkeypatch, root):
     monkeypatch.setattr(module, name, 0.2)
   folder = tmp_path / 'fake'
   folder.mkdir()
-  environment = {'PYTHONPATH': str(root)}
+  environment = {'PYTHONPATH': str(root), 'XLA_FLAGS': QUICK}
 
   def start(executor):
     if executor == 'gke':
