@@ -87,22 +87,21 @@ class Store(Folder):
     return kill.content(self._copy)
 
   def _make_weather(self) -> None:
-    """Lets requests fail now and then, each kind as often as the others."""
-    while self._rng and not self._stop.wait(self._rng.uniform(0.2, 1.0)):
-      kinds = {
-        '503': ('.', {}),
-        '429': ('.', {'status': 429}),
-        'lost answers': ('POST|PUT|DELETE', {'after': True}),
-        'slow uploads': ('/upload', {'status': None, 'delay': 2.0}),
-        'slow answers': ('GET', {'status': None, 'delay': 1.0}),
-      }
+    """Short gusts, each of one kind; what asks just then meets them."""
+    kinds = {
+      '503': ('.', {}),
+      '429': ('.', {'status': 429}),
+      'lost answers': ('POST|PUT|DELETE', {'after': True}),
+      'slow uploads': ('/upload', {'status': None, 'delay': 2.0}),
+      'slow answers': ('GET', {'status': None, 'delay': 1.0}),
+    }
+    while self._rng and not self._stop.wait(self._rng.uniform(1, 4)):
       name = self._rng.choice(sorted(kinds))
       pattern, how = kinds[name]
-      times = self._rng.randint(1, 3)
-      # What the last one has not met is forgotten: no request meets ten.
-      self._store.fault_nothing()
       hit = functools.partial(self.table.update, [name])
-      self._store.fault(pattern, times=times, on_hit=hit, **how)
+      self._store.fault(pattern, times=3, on_hit=hit, **how)
+      self._stop.wait(0.5)
+      self._store.fault_nothing()
 
 
 def record(place: Folder, job: str) -> dict | None:
