@@ -14,7 +14,7 @@ its own alone. What is set, for worker i of several with C chips each:
 Workers on CPUs share the cores.
 
 https://gist.github.com/skye/f82ba45d2445bb19d53545538754f9a3 (non-communicating
-processes), jax/_src/test_multiprocess.py
+processes); the same variables as in jax's own tests of several processes.
 """
 
 import os
