@@ -81,7 +81,7 @@ class Launch:
       plan, bound = gin_parser.parse(
         self._program.plan,
         gin_files=files,
-        bindings=self._bindings,
+        bindings=self._automatic.remaining,
         search_paths=gin_flags.search_paths(self._flags),
       )
     self.run_dir = bound['run_dir'].rstrip('/')
@@ -107,7 +107,7 @@ class Launch:
     with self._automatic.readable() as files:
       launch_checks.check_bindings(
         [job for job in self._planned if not self._ledger.is_done(job)],
-        _flags_of_jobs(self._flags, files, self._bindings),
+        _flags_of_jobs(self._flags, files, self._automatic.remaining),
         self._automatic.pending,
       )
 
@@ -244,14 +244,14 @@ class Launch:
       _, bound = gin_parser.parse(
         self._flags.executor,
         gin_files=files,
-        bindings=self._bindings,
+        bindings=self._automatic.remaining,
         search_paths=gin_flags.search_paths(self._flags),
       )
     return bound['config']
 
   def _flags_of_jobs(self) -> list[str]:
-    files = self._automatic.files
-    return _flags_of_jobs(self._flags, files, self._bindings)
+    made = self._automatic
+    return _flags_of_jobs(self._flags, made.files, made.remaining)
 
   def _show_objects(self) -> None:
     """Prints the objects of a cluster, or writes a file for each."""
