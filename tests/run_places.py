@@ -95,9 +95,6 @@ class Store(Folder):
       'slow uploads': ('/upload', {'status': None, 'delay': 2.0}),
       'slow answers': ('GET', {'status': None, 'delay': 1.0}),
     }
-    if self._rng:
-      # Those of Google Cloud Storage are not; this costs nothing to ask for.
-      self._store.stale_seconds = 0.3
     while self._rng and not self._stop.wait(self._rng.uniform(1, 4)):
       name = self._rng.choice(sorted(kinds))
       pattern, how = kinds[name]
