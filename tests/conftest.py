@@ -7,9 +7,6 @@ import sys
 # Before anything imports jax.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_NUMPY_RANK_PROMOTION', 'raise')
-# gcsfs looks for no credentials, and for no other kinds of buckets by gRPC.
-os.environ['FSSPEC_GS'] = '{"token": "anon"}'
-os.environ['GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT'] = 'false'
 # Meshes are simulated: eight devices on one CPU. Most of the tests' time is
 # spent on compiling, a third of that on LLVM's passes, which are not ours to
 # test; `.ci/run` has them once, in the tests with the other Python.
@@ -24,7 +21,10 @@ for folder in (ROOT, ROOT / 'tests'):
   if str(folder) not in sys.path:
     sys.path.append(str(folder))
 
+import object_store  # noqa: E402
 import pytest  # noqa: E402
+
+os.environ |= object_store.CLIENTS
 
 
 @pytest.fixture
@@ -36,8 +36,6 @@ def root() -> pathlib.Path:
 @pytest.fixture(scope='session')
 def _served():
   """A server of Google Cloud Storage's API, started once (object_store.py)."""
-  import object_store
-
   with object_store.serve() as served:
     yield served
 
@@ -50,9 +48,8 @@ def store(_served, monkeypatch):
 
   found, address = _served
   found.clear()
-  # Both clients read it: gcsfs and google-cloud-storage; TensorStore another.
-  monkeypatch.setenv('STORAGE_EMULATOR_HOST', address)
-  monkeypatch.setenv('TENSORSTORE_GCS_HTTP_URL', address)
+  for name, value in object_store.environment(address).items():
+    monkeypatch.setenv(name, value)
   gcsfs.GCSFileSystem.clear_instance_cache()
   backend.fsspec_backend._get_filesystem.cache_clear()
   yield found

@@ -22,13 +22,20 @@ from rest_jax.executors import topologies
 
 TICK_SECONDS = 0.05
 _GCLOUD = r"""#!{python}
-import json, os, pathlib, sys, time
+import json, os, pathlib, sys, time, urllib.parse, urllib.request
 folder = pathlib.Path({folder!r})
 words = [a for a in sys.argv[1:] if not a.startswith('--')]
 flags = dict(a[2:].partition('=')[::2] for a in sys.argv[1:] if a[:2] == '--')
 with open(folder / 'calls', 'a') as calls:
   calls.write(json.dumps(sys.argv[1:]) + '\n')
 if words[:2] == ['auth', 'configure-docker']:
+  sys.exit()
+if words[:2] == ['storage', 'cp'] and words[3].startswith('gs://'):
+  bucket, _, name = words[3].removeprefix('gs://').partition('/')
+  urllib.request.urlopen(urllib.request.Request(
+    f'{{os.environ["STORAGE_EMULATOR_HOST"]}}/upload/storage/v1/b/{{bucket}}/o'
+    f'?uploadType=media&name={{urllib.parse.quote(name, safe="")}}',
+    data=sys.stdin.read().encode(), method='POST'))
   sys.exit()
 if words[:2] == ['storage', 'cp']:
   target = pathlib.Path(words[3])
@@ -189,9 +196,16 @@ class FakeCloud:
 
   def _start(self, name, row):
     flags = row['flags']
-    hosts = topologies.parse(flags['accelerator-type'], 'x').hosts
+    topology = topologies.parse(flags['accelerator-type'], 'x')
+    hosts, chips = topology.hosts, topology.chips_per_host
     slices = int(flags.get('node-count', 1))
     environment = os.environ | self.environment
+    # Its TPUs are simulated devices of the CPU.
+    environment['JAX_PLATFORMS'] = 'cpu'
+    environment['XLA_FLAGS'] = (
+      f'{self.environment.get("XLA_FLAGS", "")} '
+      f'--xla_force_host_platform_device_count={chips}'
+    )
     environment['PATH'] = f'{self.bin}:{environment["PATH"]}'
     if hosts * slices > 1:
       with socket.socket() as probe:
@@ -206,6 +220,8 @@ class FakeCloud:
     self.hosts[name] = []
     for node in range(slices):
       for host in range(hosts):
+        if hosts * slices > 1:
+          environment['JAX_PROCESS_ID'] = str(node * hosts + host)
         with open(self.folder / f'{name}-{node}-{host}.out', 'wb') as log:
           self.hosts[name].append(
             subprocess.Popen(
@@ -217,7 +233,6 @@ class FakeCloud:
               | {
                 'FAKE_HOST': str(host),
                 'FAKE_NODE': f'node-{node}',
-                'JAX_PROCESS_ID': str(node * hosts + host),
               },
               start_new_session=True,
             )

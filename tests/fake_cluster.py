@@ -107,6 +107,11 @@ class FakeCluster:
         and name in self._processes
       ]
 
+  def jobs_running(self) -> set[str]:
+    """The jobs whose pods run, by their names in the plan."""
+    with self._lock:
+      return {self._command(self.pods[name]) for name in self.running()}
+
   def kill(self, pod: str, number: int = signal.SIGKILL) -> None:
     """As when a process crashes."""
     os.killpg(self._processes[pod].pid, number)
@@ -377,7 +382,8 @@ class FakeCluster:
     hosts = job['spec']['completions']
     found = {
       'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={chips}',
+      'XLA_FLAGS': f'{self.environment.get("XLA_FLAGS", "")} '
+      f'--xla_force_host_platform_device_count={chips}',
       'TPU_WORKER_ID': str(index),
       'TPU_WORKER_HOSTNAMES': ','.join(['localhost'] * hosts),
     }

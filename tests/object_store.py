@@ -23,23 +23,40 @@ import itertools
 import json
 import re
 import socket
+import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import google_crc32c
 
 BUCKET = 'bucket'
+# gcsfs looks for no credentials, and for no other kinds of buckets by gRPC.
+CLIENTS = {
+  'FSSPEC_GS': '{"token": "anon"}',
+  'GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT': 'false',
+}
+
+
+def environment(address: str) -> dict[str, str]:
+  """Of a process that shall take a server's address for gs://."""
+  return {
+    **CLIENTS,
+    # Both clients read it: gcsfs and google-cloud-storage; TensorStore another.
+    'STORAGE_EMULATOR_HOST': address,
+    'TENSORSTORE_GCS_HTTP_URL': address,
+  }
 
 
 @dataclasses.dataclass
 class Object:
-  """One object: its bytes and its generation."""
+  """One object: its bytes, its generation, and since when it has its name."""
 
   data: bytes
   generation: int
   updated: str
+  since: float  # by time.monotonic()
 
 
 @dataclasses.dataclass
@@ -53,6 +70,7 @@ class Fault:
     status: answered instead of the result; None: the result itself.
     after: whether the request takes effect before it is answered so.
     delay: seconds to wait before anything else.
+    on_hit: called with each request that it meets.
   """
 
   pattern: str
@@ -60,10 +78,17 @@ class Fault:
   status: int | None
   after: bool
   delay: float
+  on_hit: Callable[[], None]
 
 
 class ObjectStore:
-  """The state of the server; see `serve`."""
+  """The state of the server; see `serve`.
+
+  Attributes:
+    stale_seconds: for which a new object is missing in listings. Those of
+      Google Cloud Storage are never stale, and Orbax and
+      manifests.Manifest.is_whole rely on it: with 0.3 s a training cannot save.
+  """
 
   def __init__(self):
     self.lock = threading.RLock()
@@ -76,6 +101,7 @@ class ObjectStore:
     self.log: list[str] = []
     self.bytes_in = self.bytes_out = 0  # of all bodies
     self.faults: list[Fault] = []
+    self.stale_seconds = 0.0
     self._uploads: dict[str, tuple[str, dict, bytearray]] = {}
 
   def fault(
@@ -86,6 +112,7 @@ class ObjectStore:
     status: int | None = 503,
     after: bool = False,
     delay: float = 0.0,
+    on_hit: Callable[[], None] = lambda: None,
   ) -> None:
     """Makes the next `times` requests fail whose line matches `pattern`.
 
@@ -95,8 +122,9 @@ class ObjectStore:
       status: the HTTP status to answer; None: only the delay.
       after: the request takes effect, and only its answer is lost.
       delay: seconds before the request is looked at.
+      on_hit: called with each request that it meets.
     """
-    self.faults.append(Fault(pattern, times, status, after, delay))
+    self.faults.append(Fault(pattern, times, status, after, delay, on_hit))
 
   def fault_nothing(self) -> None:
     """From now on no request fails."""
@@ -107,7 +135,9 @@ class ObjectStore:
     with self.lock:
       now = datetime.datetime.now(datetime.UTC).isoformat()
       now = now.replace('+00:00', 'Z')
-      made = Object(data, next(self._generations), now)
+      old = self.objects.get(name)
+      since = old.since if old else time.monotonic()
+      made = Object(data, next(self._generations), now, since)
       self.objects[name] = made
       return made
 
@@ -116,6 +146,7 @@ class ObjectStore:
       for fault in self.faults:
         if fault.times > 0 and re.search(fault.pattern, f'{method} {path}'):
           fault.times -= 1
+          fault.on_hit()
           return fault
     return None
 
@@ -137,8 +168,7 @@ def serve() -> Iterator[tuple[ObjectStore, str]]:
   """Yields the store and the server's address while the block runs."""
   store = ObjectStore()
   handler = type('Handler', (_Handler,), {'store': store})
-  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
-  server.daemon_threads = True
+  server = _Server(('127.0.0.1', 0), handler)
   thread = threading.Thread(target=server.serve_forever, args=(0.01,))
   thread.start()
   try:
@@ -147,6 +177,14 @@ def serve() -> Iterator[tuple[ObjectStore, str]]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+  daemon_threads = True
+
+  def handle_error(self, *address):
+    if not isinstance(sys.exception(), ConnectionError):  # a killed client
+      super().handle_error(*address)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -286,7 +324,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     after = query.get('pageToken', '')
     items, prefixes = [], collections.OrderedDict()
     token = None
-    for name in sorted(self.store.objects):
+    newest = time.monotonic() - self.store.stale_seconds
+    for name, found in sorted(self.store.objects.items()):
+      if found.since > newest:
+        continue
       key = name.removeprefix(f'{BUCKET}/')
       if not key.startswith(prefix):
         continue
@@ -301,7 +342,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       if head:
         prefixes[head] = True
       else:
-        items.append(_describe(name, self.store.objects[name]))
+        items.append(_describe(name, found))
       token = head or key
     else:
       token = None

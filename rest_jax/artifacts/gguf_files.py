@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from rest_jax.artifacts import file_digests, storage
+from rest_jax.artifacts import file_digests, local_copies, storage
 from rest_jax.config import configuration
 
 _MAGIC, _VERSIONS = b'GGUF', (2, 3)
@@ -95,16 +95,13 @@ def opened(source: storage.PathLike) -> GgufFile:
   """Opens a file.
 
   Args:
-    source: its path, on a local disk.
+    source: its path; one on a store is copied to this machine once.
 
   Raises:
-    ConfigurationError: the file is remote, damaged or one part of several, or
-      the package gguf is not installed.
+    ConfigurationError: the file is damaged or one part of several, or the
+      package gguf is not installed.
+    OSError: it cannot be copied.
   """
-  if storage.is_remote(source):
-    raise configuration.ConfigurationError(
-      f'{source}: a GGUF file is read in place; copy it to a local disk first.'
-    )
   try:
     import gguf  # noqa: F401
   except ImportError as error:
@@ -112,9 +109,10 @@ def opened(source: storage.PathLike) -> GgufFile:
       f'{source}: reading GGUF needs the package gguf: '
       "pip install 'rest_jax[hf]'."
     ) from error
+  local = local_copies.of(source)
   try:
-    stat = os.stat(source)
-    found = _read(os.path.realpath(source), stat.st_mtime_ns, stat.st_size)
+    stat = os.stat(local)
+    found = _read(os.path.realpath(local), stat.st_mtime_ns, stat.st_size)
   except (ValueError, OSError) as error:
     raise configuration.ConfigurationError(
       f'{source}: not a readable GGUF file, or a part of one ({error}).'

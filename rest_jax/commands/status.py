@@ -2,17 +2,28 @@
 
     rest-jax status RUN_DIR
 
-A line for each job of the plan: done, running, failed, or still to do; how long
-it took; and what its folder holds by now. The last lines say whether a launcher
-watches over the run, and what its newest log said.
+A line for each job of the plan, with how long it took and what its folder holds
+by now:
+
+    done, failed, to do
+    running     under a launcher, or on a cluster or TPU VMs without one
+    waiting     there, for nodes or capacity
+    ending      there, saving its state
+    ended       there, and no launcher has recorded how
+    stopped     it had begun, and is nowhere now
+    unknown     it had begun, and the cluster cannot be asked from here
+
+The last lines say whether a launcher watches over the run, and what its newest
+log said.
 """
 
 import argparse
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 from rest_jax.artifacts import leases, storage
 from rest_jax.config import configuration
-from rest_jax.executors import launch_record
+from rest_jax.executors import launch_record, left_jobs
 from rest_jax.executors.console import clock
 from rest_jax.executors.launch_record import LaunchRecord
 from rest_jax.reporting import run_progress
@@ -53,12 +64,14 @@ def lines(run_dir: str) -> Iterator[str]:
   """
   launched = required(run_dir)
   launcher = watcher(run_dir)
+  left, silent = ({}, '') if launcher else _left(run_dir, launched)
+  begun = 'running' if launcher else 'unknown' if silent else 'stopped'
   found = run_progress.progress(run_dir)
   folders = {one.folder: one for one in found.unfinished}
   width = max(map(len, launched.jobs), default=0)
   for name in launched.jobs:
     record = _record(run_dir, name)
-    state, seconds = _state(record, launcher is not None)
+    state, seconds = _state(record, left.get(name), begun)
     text = ''
     if state not in ('done', 'to do'):
       text = ', '.join(
@@ -75,6 +88,7 @@ def lines(run_dir: str) -> Iterator[str]:
     yield f'\nfinished; {where}'
   else:
     yield f'\nno launcher watches over it; {where}'
+    yield from [silent] if silent else []
     yield 'the same command again goes on from here'
   if found.log:
     yield f'newest log: {run_dir}/logs/{found.log}.log, {found.written}'
@@ -111,15 +125,38 @@ def _record(run_dir: str, name: str) -> dict | None:
   return storage.read_json(source) if source.exists() else None
 
 
-def _state(record: dict | None, watched: bool) -> tuple[str, float | None]:
-  """(state, seconds that it took so far)."""
+def _left(run_dir: str, launched: LaunchRecord) -> tuple[dict[str, str], str]:
+  """(job to the state of what is left of it, why that is not known)."""
+  try:
+    found = left_jobs.find(run_dir, launched)
+  except (configuration.ConfigurationError, left_jobs.UnknownError) as error:
+    return {}, str(error)
+  best = {}
+  for one in found:  # of several workers, or attempts, the liveliest
+    best[one.job] = min(one.state, best.get(one.job, one.state), key=_LIVELY)
+  return best, ''
+
+
+_LIVELY = get_args(left_jobs.State).index
+
+
+def _state(
+  record: dict | None, left: str | None, begun: str
+) -> tuple[str, float | None]:
+  """(state, seconds that it took so far) of a job.
+
+  Args:
+    record: of the job.
+    left: the state of what a launcher that died has left of it, if anything.
+    begun: the state of a job that has begun and left nothing.
+  """
   if record is None:
     return 'to do', None
   code = record.get('exit_code')
   if code == 0:
     return 'done', record.get('seconds')
-  if code is None:
-    return ('running' if watched else 'stopped'), record.get('seconds')
+  if code is None or left not in (None, 'ended'):
+    return left or begun, record.get('seconds')
   return ('stopped' if code == 42 else 'failed'), record.get('seconds')
 
 

@@ -10,11 +10,10 @@ again.
 """
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rest_jax.commands import status
-from rest_jax.executors import exit_codes, launch_record
+from rest_jax.executors import exit_codes, launch_record, left_jobs
 
 WAIT_SECONDS = 600.0  # for jobs that save their state
 _POLL_SECONDS = 1.0
@@ -48,40 +47,16 @@ def run(arguments: Sequence[str]) -> int:
 
 def _end_leftovers(run_dir: str, launched: launch_record.LaunchRecord) -> int:
   """Ends what a launcher that died has left on a cluster."""
-  if launched.executor == 'gke':
-    ended = _end_on_gke(run_dir, launched.settings)
-  elif launched.executor == 'tpu_vm':
-    ended = _end_on_tpu_vms(run_dir, launched.settings)
-  else:
+  if launched.executor == 'local':
     print('no launcher watches over it: nothing runs')
     return exit_codes.DONE
-  print(f'no launcher watches over it; {ended} of its jobs were ended')
+  try:
+    left = [one for one in left_jobs.find(run_dir, launched) if one.lasts]
+  except left_jobs.UnknownError as error:
+    print(f'nothing was ended: {error}')
+    return exit_codes.UNKNOWN
+  for one in left:
+    print(f'ending {one.job} ({one.name}, {one.state})', flush=True)
+    one.end()
+  print(f'no launcher watches over it; {len(left)} of its jobs were ended')
   return exit_codes.DONE
-
-
-def _end_on_gke(run_dir: str, settings: Mapping[str, Any]) -> int:
-  from rest_jax.executors.gke.cluster import Cluster
-  from rest_jax.executors.gke.settings import GkeConfig
-
-  cluster = Cluster(GkeConfig(**settings), run_dir)
-  left = [one for one in cluster.look().values() if one.state == 'running']
-  for one in left:
-    print(f'ending {one.name}', flush=True)
-    cluster.delete(one, grace_seconds=None)
-  return len(left)
-
-
-def _end_on_tpu_vms(run_dir: str, settings: Mapping[str, Any]) -> int:
-  from rest_jax.executors.tpu_vm import queued_resources, tpu_vm
-  from rest_jax.executors.tpu_vm.settings import TpuVmConfig
-
-  cloud = queued_resources.QueuedResources(TpuVmConfig(**settings))
-  left = [
-    one
-    for one in cloud.listed(tpu_vm.prefix_of(run_dir)).values()
-    if one.state not in queued_resources.ENDING
-  ]
-  for one in left:
-    print(f'deleting {one.name} ({one.state})', flush=True)
-    cloud.delete(one.name)
-  return len(left)

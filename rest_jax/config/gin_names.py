@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from rest_jax.config import configuration
+from rest_jax.config import configuration, gin_readers
 
 
 def as_binding(argument: str) -> str:
@@ -103,7 +103,8 @@ def require_file(file: str, places: Sequence[str]) -> None:
     places: folders; the last one is the package's own, whose files the error
       suggests.
   """
-  if any(os.path.isfile(os.path.join(place, file)) for place in places):
+  everywhere = [os.path.join(place, file) for place in ('', *places)]
+  if any(map(gin_readers.is_file, everywhere)):
     return
   known = []
   for root, _, names in os.walk(places[-1]):
@@ -113,6 +114,20 @@ def require_file(file: str, places: Sequence[str]) -> None:
     f'--gin_file={file}: not found in {", ".join(places)}. '
     f'{nearest(file, known)}'
   )
+
+
+def users_file(file: str, search_paths: Sequence[str]) -> str | None:
+  """Where a gin file lies; None: it comes with the package.
+
+  Args:
+    file: as it was given.
+    search_paths: folders that are looked through before the working directory.
+  """
+  for place in (*search_paths, ''):
+    path = os.path.join(place, file)
+    if gin_readers.is_file(path):
+      return path
+  return None
 
 
 def imported_modules(gin_directory: str) -> dict[str, str]:

@@ -17,7 +17,13 @@ from typing import Any
 
 import gin
 
-from rest_jax.config import configuration, gin_checks, gin_names, packaged_gin
+from rest_jax.config import (
+  configuration,
+  gin_checks,
+  gin_names,
+  gin_readers,
+  packaged_gin,
+)
 
 STAGES = {
   'prepare': 'rest_jax.prepare',
@@ -131,7 +137,7 @@ def read(
   gin.config._LOCATION_PREFIXES[:] = [*search_paths, '', ours]
   # Gin's other file reader, for package resources, logs an error for each
   # folder in which a file is not found.
-  gin.config._FILE_READERS[:] = [(open, os.path.isfile)]
+  gin.config._FILE_READERS[:] = [(gin_readers.opened, gin_readers.is_file)]
   module = importlib.import_module(STAGES[stage])
   function = getattr(module, 'plan' if stage in PLANS else stage)
   with gin_checks.clear_errors():

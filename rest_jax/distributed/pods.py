@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 
 from rest_jax.config import configuration
 
+CHIPS = ('/dev/accel[0-9]*', '/dev/vfio/[0-9]*')  # of this host; one kind
 _METADATA_SECONDS = 3.0
 _ATTRIBUTES = '/computeMetadata/v1/instance/attributes/'
 
@@ -103,8 +104,10 @@ def _tpu_env(text: str, name: str) -> str:
 
 
 def _has_tpu() -> bool:
-  chips = glob.glob('/dev/accel[0-9]*') or glob.glob('/dev/vfio/[0-9]*')
-  return bool(chips) and importlib.util.find_spec('libtpu') is not None
+  return (
+    any(map(glob.glob, CHIPS))
+    and importlib.util.find_spec('libtpu') is not None
+  )
 
 
 def _metadata(attribute: str) -> str | None:

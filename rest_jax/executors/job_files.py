@@ -8,6 +8,7 @@ dial that names it, so that it may lie elsewhere tomorrow.
 import ast
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from rest_jax.artifacts import (
   file_digests,
@@ -21,9 +22,6 @@ from rest_jax.config import configuration
 from rest_jax.executors.jobs import Job
 from rest_jax.rewards import registry
 
-# Fields of tasks' configurations, and macros, whose values name files.
-_TEXTS = ('input', 'input_test', 'chat')
-_VOCABULARY = 'vocabulary'
 _POLICIES = ('POLICY_DIR', 'INIT_PATH')  # arguments of sample and train
 # What lies beside a tokenizer and says more of it (tokenizers/).
 _BESIDE = (
@@ -75,24 +73,37 @@ def of(
     bound: all bindings of the launch.
     run_dir: the run's folder; what lies in it is no file of the user's.
   """
+  found = [
+    File(dial, path, _there(path, field.digest), shown)
+    for dial, path, field, shown in paths(job, reached, bound, run_dir)
+    if field.digest is not None
+  ]
+  if job.stage == 'score':
+    for name in _graders(job.inputs):
+      found.append(File(GRADER, name, _grader(name)))
+  return found
+
+
+def paths(
+  job: Job, reached: Mapping[str, str], bound: Mapping[str, str], run_dir: str
+) -> list['Named']:
+  """The paths of the user's that a job's configuration names.
+
+  Args: as of `of`.
+  """
   found = {}
   for key, text in reached.items():
-    field = key.rpartition('.')[2].lower()
-    if field not in (*_TEXTS, _VOCABULARY):
-      continue
+    name = key.rpartition('.')[2].lower()
     dial, path = _resolved(key, text, bound)
-    if path is not None:
-      digest = _vocabulary if field == _VOCABULARY else _text
-      found[dial] = File(dial, path, _there(path, digest))
+    if name in FIELDS and path is not None:
+      # One dial may name two: the model's file is its vocabulary too.
+      found[dial, name] = Named(dial, path, FIELDS[name])
   for argument in job.arguments:
     dial, _, path = argument.removeprefix(_FLAG).partition('=')
     if dial in _POLICIES and path in job.inputs:
       if not path.startswith(f'{run_dir}/'):
-        digest = _there(path, weight_digests.digest)
-        found[dial] = File(dial, path, digest, _policy_dial(path, bound))
-  if job.stage == 'score':
-    for name in _graders(job.inputs):
-      found[f'{GRADER} {name}'] = File(GRADER, name, _grader(name))
+        shown = _policy_dial(path, bound)
+        found[dial, ''] = Named(dial, path, _POLICY, shown)
   return list(found.values())
 
 
@@ -201,3 +212,54 @@ def _graders(inputs: Sequence[str]) -> list[str]:
 
 def _grader(name: str) -> Callable[[file_digests.Cache], str | None]:
   return lambda cache: registry.label(name)
+
+
+class Field(NamedTuple):
+  """A field of stages' configurations whose value is a path of the user's.
+
+  Attributes:
+    dial: that sets it, where nothing else is bound to it.
+    expected: what must lie there when a run is launched; '': it is looked for
+      where it is read.
+    digest: takes the digest of what a job depends on; None: it has none, or
+      another field says it.
+    words: values that are no paths.
+  """
+
+  dial: str
+  expected: str = ''
+  digest: Callable[[str, file_digests.Cache], str] | None = None
+  words: tuple[str, ...] = ()
+
+
+class Named(NamedTuple):
+  """A path that a configuration names.
+
+  Attributes:
+    dial: that names it.
+    path: as it was given; or one of the field's words.
+    field: what it is.
+    shown: the dial that the user knows, where it is another one.
+  """
+
+  dial: str
+  path: str
+  field: Field
+  shown: str = ''
+
+
+_POLICY = Field('', digest=weight_digests.digest)  # an argument of the job
+# By the names of the fields, and of the macros in lower case.
+FIELDS = {
+  'input': Field('INPUT', 'a JSONL file of your problems (--problems)', _text),
+  'input_test': Field(
+    'INPUT_TEST', 'a JSONL file of your test problems', _text
+  ),
+  'chat': Field('CHAT', digest=_text, words=('auto',)),
+  'vocabulary': Field('VOCABULARY', digest=_vocabulary, words=('bytes',)),
+  'manual_dir': Field(
+    'MANUAL_DIR', 'the folder of the published files (docs/data.md)'
+  ),
+  'data_dir': Field('TFDS_DATA_DIR'),
+  'base_checkpoint_path': Field('BASE_CHECKPOINT_PATH'),
+}

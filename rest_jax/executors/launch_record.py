@@ -26,12 +26,14 @@ class LaunchRecord:
     executor: its name.
     settings: of the executor: field to value.
     jobs: of the plan: name to the jobs that it needs.
+    workers: of each job of several: name to their number.
   """
 
   holder: dict[str, Any]
   executor: str
   settings: dict[str, Any]
   jobs: dict[str, list[str]]
+  workers: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def write(
@@ -47,6 +49,7 @@ def write(
         executor=executor,
         settings=dict(settings),
         jobs={job.name: list(job.needs) for job in jobs},
+        workers={job.name: job.workers for job in jobs if job.workers > 1},
       )
     ),
   )
@@ -60,7 +63,8 @@ def read(run_dir: storage.PathLike) -> LaunchRecord | None:
     return None
   value = storage.read_json(source)
   names = [field.name for field in dataclasses.fields(LaunchRecord)]
-  return LaunchRecord(**{name: value[name] for name in names})
+  # One of an earlier version says nothing of workers.
+  return LaunchRecord(**{name: value[name] for name in names if name in value})
 
 
 def ask_to_stop(run_dir: storage.PathLike) -> None:

@@ -61,6 +61,10 @@ class Configuration:
     """The user's files that this job depends on; see job_files.py."""
     return job_files.of(job, self._reached(job), self.bindings, run_dir)
 
+  def paths(self, job: Job, run_dir: str) -> list[job_files.Named]:
+    """The user's paths that this job's configuration names."""
+    return job_files.paths(job, self._reached(job), self.bindings, run_dir)
+
   def _reached(self, job: Job) -> dict[str, str]:
     """The bindings that the stage's gin file and the arguments refer to."""
     text = [_stage_text(job.stage), *job.arguments]
@@ -153,6 +157,10 @@ class Ledger:
       fields = {'name': job.name, 'stage': job.stage, 'seconds': 0.0}
       unknown = {'exit_code': None, 'files': files}
       storage.write_json(self._path(job), fields | old | unknown)
+
+  def paths(self, job: Job) -> list[job_files.Named]:
+    """The user's paths that a job's configuration names."""
+    return self.configuration.paths(job, self.run_dir)
 
   def outputs(self, job: Job) -> dict[str, str | None]:
     """Folder to the digest of its manifest, None where it is not done."""

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rest_jax.executors import memory_errors
+from rest_jax.executors import device_shares, memory_errors
 from rest_jax.executors.executor import Ended
 from rest_jax.executors.orders import Order
 
@@ -23,7 +23,10 @@ _SOON = 0.02  # seconds
 
 
 class LocalExecutor:
-  """See executor.Executor. One job at a time: they share cores and memory."""
+  """See executor.Executor. One job at a time: they share cores and memory.
+
+  The workers of a job share the accelerators (device_shares.py).
+  """
 
   name, room, outlives, stop_seconds = 'local', 1, False, 120.0
   settings: Mapping[str, Any] = {}
@@ -46,7 +49,13 @@ class LocalExecutor:
       stdin=subprocess.DEVNULL,
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
-      env=_environment(order.defaults, order.environment),
+      env=_environment(
+        order.defaults,
+        {
+          **order.environment,
+          **device_shares.of_worker(order.job, order.worker),
+        },
+      ),
       # Ctrl-C reaches the launcher alone, which asks the stage to save.
       process_group=0,
       preexec_fn=_die_with_parent(os.getpid()),

@@ -4,6 +4,7 @@ Looked up without jax, which would take the devices from the jobs.
 """
 
 import dataclasses
+import glob
 import os
 import pathlib
 import re
@@ -13,13 +14,15 @@ from collections.abc import Mapping
 from typing import Literal
 
 from rest_jax.config import configuration
+from rest_jax.distributed import pods
 from rest_jax.executors import topologies
 from rest_jax.executors.jobs import Resources
 
 _CGROUP = pathlib.Path('/sys/fs/cgroup/memory.max')
 _MEMORY = pathlib.Path('/proc/meminfo')
 _SIMULATED = re.compile(r'--xla_force_host_platform_device_count=(\d+)')
-_TPU_DEVICES = ('/dev/accel0', '/dev/vfio/0')
+_TPU_DEVICES = pods.CHIPS
+_KINDS = Literal['cpu', 'gpu', 'tpu']
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,10 +36,18 @@ class Machine:
     name: for a person, such as 'CPU, 2 cores' or 'v5e:4x4'.
   """
 
-  kind: Literal['cpu', 'gpu', 'tpu']
+  kind: _KINDS
   devices: int
   device_bytes: int
   name: str
+
+  def shared(self, workers: int) -> 'Machine':
+    """What one of several workers of this machine has, see device_shares.py."""
+    if self.kind != 'gpu' or workers == 1:
+      return self  # of TPUs SAMPLE_TOPOLOGY says it, and CPUs are not divided
+    number = max(1, self.devices // workers)
+    name = f'{number} of {self.name}'
+    return dataclasses.replace(self, devices=number, name=name)
 
   def __str__(self) -> str:
     size = f'{self.device_bytes / 2**30:.1f} GiB'
@@ -67,7 +78,7 @@ def find(
     )
   if environment.get('JAX_PLATFORMS', '').startswith('cpu'):
     return _cpu(environment)
-  if any(os.path.exists(device) for device in _TPU_DEVICES):
+  if _tpu_chips():
     accelerator = environment.get('TPU_ACCELERATOR_TYPE')
     if not accelerator:
       raise configuration.ConfigurationError(
@@ -76,6 +87,33 @@ def find(
       )
     return find(dataclasses.replace(resources, topology=accelerator))
   return _gpus() or _cpu(environment)
+
+
+def visible(
+  environment: Mapping[str, str] = os.environ,
+) -> tuple[_KINDS, list[str]]:
+  """The accelerators that a process of this machine sees, by their names there.
+
+  Args:
+    environment: of the process.
+
+  Returns:
+    (their kind, their numbers as text); ('cpu', []) where there is none.
+  """
+  if environment.get('JAX_PLATFORMS', '').startswith('cpu'):
+    return 'cpu', []
+  if chips := _tpu_chips():
+    named = environment.get('TPU_VISIBLE_CHIPS')
+    return 'tpu', named.split(',') if named else list(map(str, range(chips)))
+  if found := _gpus():
+    named = environment.get('CUDA_VISIBLE_DEVICES')
+    every = list(map(str, range(found.devices)))
+    return 'gpu', every if named is None else [n for n in named.split(',') if n]
+  return 'cpu', []
+
+
+def _tpu_chips() -> int:
+  return max((len(glob.glob(files)) for files in _TPU_DEVICES), default=0)
 
 
 def _cpu(environment: Mapping[str, str]) -> Machine:

@@ -35,7 +35,12 @@ class Order:
 
 def named(job: Job, worker: int) -> str:
   """What one worker of a job is called: 'iteration_01/sample.2'."""
-  return job.name if job.workers == 1 else f'{job.name}.{worker}'
+  return numbered(job.name, worker, job.workers)
+
+
+def numbered(job: str, worker: int, workers: int) -> str:
+  """The same, of a job by its name and the number of its workers."""
+  return job if workers == 1 else f'{job}.{worker}'
 
 
 class Orders:

@@ -110,6 +110,16 @@ class Automatic:
     return [*self.gin_files, str(self._file)]
 
   @property
+  def remaining(self) -> list[str]:
+    """The user's bindings, less those of 'auto' that automatic.gin answers.
+
+    A binding of the command line would override that file.
+    """
+    derived = self.entries.keys() & {*self._asked}
+    names = ((b, b.partition('=')[0].strip()) for b in self.bindings)
+    return [binding for binding, name in names if name not in derived]
+
+  @property
   def pending(self) -> list[str]:
     """The dials that are 'auto' and not derived yet."""
     return [name for name in self._asked if name not in self.entries]
@@ -121,7 +131,11 @@ class Automatic:
       slices=self.context.get('SLICES', 1),
       sample_topology=self.context.get('SAMPLE_TOPOLOGY'),
     )
-    return machine.find(resources.of_stage(stage))
+    resources = resources.of_stage(stage)
+    found = machine.find(resources)
+    if stage == 'sample' and resources.topology is None:
+      return found.shared(self.context.get('WORKERS', 1))
+    return found
 
   def before_plan(self) -> dict[str, Dial]:
     """Derives what follows from the checkpoint and the input alone.
@@ -158,7 +172,7 @@ class Automatic:
       _, bound = gin_parser.parse(
         'sizes',
         gin_files=files,
-        bindings=self.bindings,
+        bindings=self.remaining,
         search_paths=self.search_paths,
       )
     return sizes.sizes(**bound)
@@ -215,7 +229,7 @@ class Automatic:
         'sizes',
         [*_DIALS_OF_NEEDS, 'NUM_ITERATIONS'],
         gin_files=files,
-        bindings=self.bindings,
+        bindings=self.remaining,
         search_paths=self.search_paths,
       )
     asked, prompts, remat = self._work

@@ -15,6 +15,7 @@ from rest_jax.artifacts import leases, manifests, storage
 from rest_jax.config import configuration, gin_flags, gin_parser
 from rest_jax.executors import (
   changes,
+  device_shares,
   jobs,
   launch_record,
   orders,
@@ -25,7 +26,13 @@ from rest_jax.executors.executor import Executor
 from rest_jax.executors.ledger import Configuration, Ledger
 from rest_jax.executors.local import LocalExecutor
 from rest_jax.executors.machine import Machine
-from rest_jax.pipeline import automatic, estimates, launch_checks, run_command
+from rest_jax.pipeline import (
+  automatic,
+  estimates,
+  launch_checks,
+  remote_paths,
+  run_command,
+)
 from rest_jax.pipeline.sizes import Dial
 from rest_jax.reporting.terminal_table import results_table
 
@@ -74,7 +81,7 @@ class Launch:
       plan, bound = gin_parser.parse(
         self._program.plan,
         gin_files=files,
-        bindings=self._bindings,
+        bindings=self._automatic.remaining,
         search_paths=gin_flags.search_paths(self._flags),
       )
     self.run_dir = bound['run_dir'].rstrip('/')
@@ -100,9 +107,24 @@ class Launch:
     with self._automatic.readable() as files:
       launch_checks.check_bindings(
         [job for job in self._planned if not self._ledger.is_done(job)],
-        _flags_of_jobs(self._flags, files, self._bindings),
+        _flags_of_jobs(self._flags, files, self._automatic.remaining),
         self._automatic.pending,
       )
+
+  def check_places(self) -> None:
+    """Raises where jobs would not find their files, or their devices."""
+    if self._flags.executor == 'local':
+      for job in self._planned:
+        device_shares.of_worker(job, 0)
+      return
+    remote_paths.check(
+      self._flags.executor,
+      self._executor_config(),
+      ledger=self._ledger,
+      planned=self._planned,
+      gin_files=self._flags.gin_file,
+      search_paths=gin_flags.search_paths(self._flags),
+    )
 
   def plan(self) -> list[dict[str, Any]]:
     """The jobs, JSON-ready, each behind those that it needs."""
@@ -130,6 +152,10 @@ class Launch:
     refusal = self._changes.refusal(self._redo)
     if refusal:
       print(refusal)
+    try:
+      self.check_places()
+    except configuration.ConfigurationError as error:
+      print(error)  # the plan and the objects are worth seeing all the same
     _print_derived(self._derived, self._automatic.pending)
     if self._flags.executor == 'gke':
       self._show_objects()
@@ -139,6 +165,7 @@ class Launch:
     refusal = self._changes.refusal(self._redo)
     if refusal:
       raise configuration.ConfigurationError(refusal)
+    self.check_places()
     config = run_command.config_of(self.run_dir, self._program)
     _print_derived(self._derived, [])
     self._check()
@@ -217,14 +244,14 @@ class Launch:
       _, bound = gin_parser.parse(
         self._flags.executor,
         gin_files=files,
-        bindings=self._bindings,
+        bindings=self._automatic.remaining,
         search_paths=gin_flags.search_paths(self._flags),
       )
     return bound['config']
 
   def _flags_of_jobs(self) -> list[str]:
-    files = self._automatic.files
-    return _flags_of_jobs(self._flags, files, self._bindings)
+    made = self._automatic
+    return _flags_of_jobs(self._flags, made.files, made.remaining)
 
   def _show_objects(self) -> None:
     """Prints the objects of a cluster, or writes a file for each."""

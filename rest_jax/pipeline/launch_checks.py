@@ -19,15 +19,9 @@ from typing import Any
 
 from rest_jax.artifacts import model_formats, storage
 from rest_jax.config import configuration
-from rest_jax.executors import exit_codes
+from rest_jax.executors import exit_codes, job_files
 from rest_jax.executors.jobs import Job
 
-# Dials that are paths, and what is done about one that leads nowhere.
-PATHS = {
-  'INPUT': 'a JSONL file of your problems (--problems)',
-  'INPUT_TEST': 'a JSONL file of your test problems',
-  'MANUAL_DIR': 'the folder of the published files (docs/data.md)',
-}
 BASE = 'BASE_CHECKPOINT_PATH'
 
 
@@ -39,11 +33,11 @@ def check_paths(values: Mapping[str, Any]) -> None:
   """
   if values.get(BASE):
     model_formats.of_weights(values[BASE])
-  for name, what in PATHS.items():
-    value = values.get(name)
-    if value and not storage.path(value).exists():
+  for field in job_files.FIELDS.values():
+    value = values.get(field.dial)
+    if field.expected and value and not storage.path(value).exists():
       raise configuration.ConfigurationError(
-        f'{name}: {value} is not there. Set it to {what}.'
+        f'{field.dial}: {value} is not there. Set it to {field.expected}.'
       )
 
 

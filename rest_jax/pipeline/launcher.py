@@ -115,6 +115,7 @@ def launch(
     launching.show()
     return 0
   if flags.detach:
+    launching.check_places()  # its log would say it, where nobody looks
     return _detach(program, flags, launching.run_dir, arguments)
   return launching.run()
 

@@ -121,3 +121,36 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path):
   (tmp_path / 'm.gguf').write_bytes(whole.replace(b'test.int16', b'test.uint8'))
   with pytest.raises(configuration.ConfigurationError, match='test.uint8 is'):
     gguf_files.opened(tmp_path / 'm.gguf')
+
+
+def test_a_file_on_a_store_is_copied_once_until_it_changes(
+  tmp_path, bucket, store, monkeypatch
+):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  here = write(tmp_path / 'm.gguf')
+  store.put('bucket/m.gguf', here.read_bytes())
+  found, expected = (
+    gguf_files.opened(f'{bucket}/m.gguf'),
+    gguf_files.opened(here),
+  )
+  assert found.fields == expected.fields
+  for name, tensor in expected.tensors.items():
+    np.testing.assert_array_equal(found.tensors[name].packed, tensor.packed)
+  before = store.bytes_out
+  gguf_files.opened(f'{bucket}/m.gguf')
+  assert store.bytes_out - before < 2000
+  other = write(tmp_path / 'other.gguf', alignment=64)
+  store.put('bucket/m.gguf', other.read_bytes())
+  assert gguf_files.opened(f'{bucket}/m.gguf').field('general.alignment') == 64
+  copies = [path for path in (tmp_path / 'cache').rglob('*.gguf')]
+  assert len(copies) == 1
+
+
+def test_a_copy_that_fails_leaves_none(tmp_path, bucket, store, monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  store.put('bucket/m.gguf', write(tmp_path / 'm.gguf').read_bytes())
+  store.fault('GET .*alt=media', times=99, status=403)
+  with pytest.raises(OSError, match='m.gguf'):
+    gguf_files.opened(f'{bucket}/m.gguf')
+  store.fault_nothing()
+  assert gguf_files.opened(f'{bucket}/m.gguf').field('test.bool')

@@ -110,6 +110,18 @@ def test_a_request_of_an_earlier_launch_stops_nothing(tmp_path):
   assert requests.asked()
 
 
+def test_a_launch_of_an_earlier_version_is_read(tmp_path):
+  launch_record.write(
+    str(tmp_path), [Job(name='a', stage='score')], 'local', {}
+  )
+  file = tmp_path / 'ledger' / 'launch.json'
+  value = storage.read_json(file)
+  del value['workers']
+  storage.write_json(file, value)
+  assert launch_record.read(tmp_path).workers == {}
+  assert next(status.lines(str(tmp_path))).split() == ['to', 'do', 'a']
+
+
 def test_where_nothing_was_launched_it_is_said(tmp_path):
   for command in ('status', 'stop'):
     with pytest.raises(configuration.ConfigurationError, match='no run was'):

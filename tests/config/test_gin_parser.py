@@ -201,6 +201,22 @@ def test_later_files_and_the_command_line_win(tmp_path):
   assert found['num_workers'] == 3
 
 
+def test_a_file_on_a_store_is_read_as_a_local_one(store, bucket, tmp_path):
+  """A run on gs:// has its automatic.gin there."""
+  text = "include 'runs/arithmetic.gin'\nNUM_ITERATIONS = 7\n"
+  (tmp_path / 'mine.gin').write_text(text)
+  store.put('bucket/run/mine.gin', text.encode())
+  read = [
+    gin_parser.parse(
+      'rest_em', gin_files=[file], bindings=['RUN_DIR=gs://bucket/run']
+    )[1]
+    for file in (f'{tmp_path}/mine.gin', f'{bucket}/run/mine.gin')
+  ]
+  assert read[0] == read[1] and read[1]['num_iterations'] == 7
+  with pytest.raises(configuration.ConfigurationError, match='not found'):
+    gin_parser.read('rest_em', gin_files=[f'{bucket}/run/other.gin'])
+
+
 def test_a_file_that_is_not_there_names_the_nearest_one():
   with pytest.raises(
     configuration.ConfigurationError, match='Nearest: stages/score.gin'

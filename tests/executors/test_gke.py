@@ -15,14 +15,18 @@ import time
 import fake_cluster
 import pytest
 
+from rest_jax.artifacts import storage
+from rest_jax.commands import status
 from rest_jax.config import configuration
-from rest_jax.executors import exit_codes
+from rest_jax.executors import exit_codes, launch_record
 from rest_jax.executors.console import Console
-from rest_jax.executors.gke import gke
+from rest_jax.executors.gke import cluster as gke_cluster
+from rest_jax.executors.gke import gke, objects
 from rest_jax.executors.gke.gke import GkeExecutor
 from rest_jax.executors.gke.settings import GkeConfig
 from rest_jax.executors.jobs import Job
 from rest_jax.executors.ledger import Configuration, Ledger
+from rest_jax.executors.orders import Orders
 from rest_jax.executors.retry_policy import RetryPolicy
 from rest_jax.executors.scheduler import Scheduler
 
@@ -233,6 +237,44 @@ def test_a_launcher_that_dies_is_followed_by_one_that_goes_on(
   assert second.returncode == 0 and 'runs already' in text
   assert starts(run, 'a') == starts(run, 'b') == 1
   assert 'fake: wrote' in (run / 'logs' / 'a.log').read_text()
+
+
+def test_what_a_dead_launcher_has_left_has_a_state(tmp_path, cluster):
+  run = tmp_path / 'run'
+  jobs = [
+    job(run, 'a', topology='v5e:2x4', workers=2),
+    job(run, 'b', needs=['a']),
+  ]
+  command = [sys.executable, '-c', LAUNCHER, str(run)]
+  launcher = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+  until(lambda: (run / 'a.starts').exists())
+  launcher.kill()
+  launcher.wait()
+  settings = dataclasses.asdict(CONFIG)
+
+  def states(planned=jobs):
+    launch_record.write(str(run), planned, 'gke', settings)
+    return [line.split()[0] for line in list(status.lines(str(run)))[:2]]
+
+  storage.write_json(run / 'jobs' / 'a.json', {'exit_code': None})
+  alone = [dataclasses.replace(jobs[0], workers=1), jobs[1]]
+  assert states(alone) == ['running', 'to']
+  assert states() == ['stopped', 'to']  # other jobs, by their names
+  cluster.silence()
+  assert states(alone) == ['unknown', 'to']
+  assert 'does not answer' in '\n'.join(status.lines(str(run)))
+  cluster.silence(False)
+  (run / 'a.go').touch()
+  until(lambda: states(alone) == ['ended', 'to'])
+  storage.write_json(run / 'jobs' / 'a.json', {'exit_code': 0, 'seconds': 1})
+  assert states(alone) == ['done', 'to']
+  for worker in range(2):
+    order = Orders(str(run), [], token='t', digests='d').make(jobs[0], worker)
+    gke_cluster.Cluster(CONFIG, str(run)).create(
+      objects.of_order(order, str(run), COMMAND, CONFIG)
+    )
+  storage.write_json(run / 'jobs' / 'a.json', {'exit_code': 42})
+  assert states()[0] in ('waiting', 'running')
 
 
 def test_another_configuration_replaces_what_still_runs(tmp_path, cluster):

@@ -32,6 +32,7 @@ CONFIGS = [
     spot=True,
     node_selector={'pool': 'mine'},
     fuse_bucket='bucket',
+    host_paths=('/mnt/nfs', '/data'),
     host_network=False,
   ),
   GkeConfig(image='a/b:c', reservation='mine', grace_seconds=20),

@@ -47,6 +47,7 @@ def test_gpus_are_those_that_the_driver_lists(tmp_path, monkeypatch):
   monkeypatch.setattr(machine.shutil, 'which', lambda name: str(program))
   found = machine.find(Resources(), {})
   assert (found.kind, found.devices) == ('gpu', 2)
+  assert [found.shared(n).devices for n in (1, 2, 4)] == [2, 1, 1]
   assert found.device_bytes == 30 * GIB  # of the smaller, what jax takes
   assert machine.find(Resources(), {'JAX_PLATFORMS': 'cpu'}).kind == 'cpu'
   program.write_text('#!/bin/sh\necho "no devices were found"\nexit 6\n')
@@ -59,3 +60,16 @@ def test_a_tpu_must_say_which_it_is(tmp_path, monkeypatch):
     machine.find(Resources(), {})
   found = machine.find(Resources(), {'TPU_ACCELERATOR_TYPE': 'v5litepod-8'})
   assert (found.kind, found.devices) == ('tpu', 8)
+
+
+def test_a_process_sees_the_accelerators_that_are_named_to_it(
+  tmp_path, monkeypatch
+):
+  assert machine.visible({}) == ('cpu', [])
+  for number in range(4):
+    (tmp_path / f'accel{number}').touch()
+  devices = (f'{tmp_path}/accel[0-9]*', f'{tmp_path}/vfio/[0-9]*')
+  monkeypatch.setattr(machine, '_TPU_DEVICES', devices)
+  assert machine.visible({}) == ('tpu', ['0', '1', '2', '3'])
+  assert machine.visible({'TPU_VISIBLE_CHIPS': '2,3'}) == ('tpu', ['2', '3'])
+  assert machine.visible({'JAX_PLATFORMS': 'cpu'}) == ('cpu', [])

@@ -14,7 +14,8 @@ import time
 import fake_cloud
 import pytest
 
-from rest_jax.commands import stop
+from rest_jax.artifacts import storage
+from rest_jax.commands import status, stop
 from rest_jax.config import configuration
 from rest_jax.executors import exit_codes, launch_record
 from rest_jax.executors.console import Console
@@ -198,11 +199,14 @@ def test_a_request_that_fails_says_why(tmp_path, cloud, launched, monkeypatch):
   until(lambda: not cloud.requests())
 
 
-def test_a_quota_and_an_image_that_is_not_there_are_said(tmp_path, cloud):
+def test_a_quota_and_an_image_that_is_not_there_are_said(
+  tmp_path, cloud, bucket
+):
   run = tmp_path / 'run'
   cloud.refuse_images()
-  code, _ = launch(run, [job(run, 'a')])
-  assert code == exit_codes.CONFIGURATION
+  for where in (run, f'{bucket}/run'):
+    code, _ = launch(where, [job(where, 'a')])
+    assert code == exit_codes.CONFIGURATION
   cloud.refuse()
   with pytest.raises(configuration.ConfigurationError, match='Quota limit'):
     launch(run, [job(run, 'b')])
@@ -305,9 +309,15 @@ def test_stop_sweeps_what_a_dead_launcher_has_left(
   process.wait()
   jobs = [job(run, 'a')]
   launch_record.write(str(run), jobs, 'tpu_vm', dataclasses.asdict(CONFIG))
+  storage.write_json(run / 'jobs' / 'a.json', {'exit_code': None})
+  assert next(status.lines(str(run))).split() == ['running', 'a']
+  cloud.silence()
+  assert next(status.lines(str(run))).split() == ['unknown', 'a']
+  cloud.silence(False)
   assert stop.run([str(run)]) == 0
   assert '1 of its jobs were ended' in capsys.readouterr().out
   until(lambda: not cloud.requests())
+  assert next(status.lines(str(run))).split() == ['stopped', 'a']
 
 
 def test_without_gcloud_or_a_zone_it_is_said_at_once(tmp_path, monkeypatch):

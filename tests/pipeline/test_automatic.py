@@ -96,6 +96,19 @@ def test_what_the_user_sets_is_not_derived(tmp_path, model):
   assert '\nGROUPS = ' not in (tmp_path / 'run' / automatic.FILE).read_text()
 
 
+def test_auto_on_the_command_line_means_what_it_means_in_a_file(
+  tmp_path, model
+):
+  found = derived(tmp_path, model, 'GROUPS=auto', 'LANES = 2')
+  assert 'GROUPS' in found.entries and found.pending == []
+  assert 'LANES = 2' in found.remaining
+  assert not any(binding.startswith('GROUPS') for binding in found.remaining)
+  assert found.needs() is not None
+  again = of_run(tmp_path, model, 'GROUPS=auto', 'LANES=3')
+  assert again.entries == found.entries
+  assert again.remaining[-1] == 'LANES=3'
+
+
 def test_a_gin_file_that_describes_the_model_is_taken(tmp_path, model):
   found = of_run(tmp_path, model, gin_files=['models/tiny.gin'])
   assert 'MODEL' not in found.pending

@@ -67,7 +67,7 @@ class GkeExecutor:
     while not self._look():
       time.sleep(_RECONNECT_SECONDS)
     for seen in self.seen.values():
-      if seen.job != objects.job_label(order) or seen.state == 'ending':
+      if seen.job != objects.job_label(order.name) or seen.state == 'ending':
         continue
       if seen.state == 'running' and seen.digest == digest:
         self.say(f'{order.name}: {seen.name} runs already')

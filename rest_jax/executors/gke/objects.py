@@ -18,7 +18,7 @@ from typing import Any
 from rest_jax.artifacts import holders
 from rest_jax.config import configuration
 from rest_jax.executors import exit_codes, topologies
-from rest_jax.executors.gke.settings import GkeConfig
+from rest_jax.executors.gke.settings import FUSE_FOLDER, GkeConfig
 from rest_jax.executors.orders import Order
 
 PREFIX = 'rest-jax.io'
@@ -39,9 +39,13 @@ def run_label(run_dir: str) -> str:
   return _digest(run_dir.rstrip('/'))
 
 
-def job_label(order: Order) -> str:
-  """What the objects of a job, or of one worker of it, are found by."""
-  return _digest(order.name)
+def job_label(name: str) -> str:
+  """What the objects of a job, or of one worker of it, are found by.
+
+  Args:
+    name: Order.name.
+  """
+  return _digest(name)
 
 
 def of_order(
@@ -77,7 +81,7 @@ def of_order(
     'namespace': config.namespace,
     'labels': {
       RUN: label,
-      JOB: job_label(order),
+      JOB: job_label(order.name),
       'app.kubernetes.io/name': 'rest-jax',
     }
     | ({'kueue.x-k8s.io/queue-name': config.queue} if config.queue else {}),
@@ -222,23 +226,30 @@ def _pod(meta: dict, container: dict, spec: dict, config: GkeConfig) -> dict:
       **spec.get('nodeSelector', {}),
       **config.node_selector,
     }
+  for number, path in enumerate(config.host_paths):
+    _mount(
+      container, spec, f'host-{number}', path, {'hostPath': {'path': path}}
+    )
   labels = {name: meta['labels'][name] for name in (RUN, JOB)}
   pod = {'metadata': {'labels': labels}, 'spec': spec}
   if config.fuse_bucket:
     pod['metadata']['annotations'] = {'gke-gcsfuse/volumes': 'true'}
-    container.setdefault('volumeMounts', []).append(
-      {'name': 'bucket', 'mountPath': '/gcs'}
-    )
-    spec.setdefault('volumes', []).append(
-      {
-        'name': 'bucket',
-        'csi': {
-          'driver': 'gcsfuse.csi.storage.gke.io',
-          'volumeAttributes': {'bucketName': config.fuse_bucket},
-        },
-      }
-    )
+    driver = {
+      'driver': 'gcsfuse.csi.storage.gke.io',
+      'volumeAttributes': {'bucketName': config.fuse_bucket},
+    }
+    _mount(container, spec, 'bucket', FUSE_FOLDER, {'csi': driver})
   return pod
+
+
+def _mount(
+  container: dict, spec: dict, name: str, path: str, source: dict
+) -> None:
+  """Adds a volume to a pod, and its place to the container."""
+  container.setdefault('volumeMounts', []).append(
+    {'name': name, 'mountPath': path}
+  )
+  spec.setdefault('volumes', []).append({'name': name, **source})
 
 
 def _name(order: Order, run: str) -> str:

@@ -1,9 +1,14 @@
 """What a GKE cluster must be told beside the jobs; see gin/stages/gke.gin."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 
+from rest_jax.artifacts import storage
 from rest_jax.config import configuration
+from rest_jax.executors.jobs import Job
+
+FUSE_FOLDER = '/gcs'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +30,8 @@ class GkeConfig(configuration.Configuration):
       need for their speed.
     fuse_bucket: a bucket that is mounted at /gcs through Cloud Storage FUSE;
       None: gs:// paths alone.
+    host_paths: folders of the nodes (NFS, Lustre, a local cluster's) that pods
+      see under the same path.
     cpu, memory: of the other jobs (scoring runs a process on each core).
     grace_seconds: that a pod has to save its state when it is evicted.
     keep_seconds: that a job which has ended stays to be looked at.
@@ -41,6 +48,7 @@ class GkeConfig(configuration.Configuration):
   node_selector: Mapping[str, str] = dataclasses.field(default_factory=dict)
   host_network: bool = True
   fuse_bucket: str | None = None
+  host_paths: tuple[str, ...] = ()
   cpu: str = '4'
   memory: str = '16Gi'
   grace_seconds: int = 300
@@ -58,6 +66,27 @@ class GkeConfig(configuration.Configuration):
       not (self.spot and self.reservation),
       'spot',
       'False with a reservation, which spot nodes are not part of',
+    )
+
+    lost = [path for path in self.host_paths if not os.path.isabs(path)]
+    self.require(not lost, 'host_paths', 'whole paths, such as /mnt/nfs')
+
+  # Where a path of the user's can be read, for the launcher to check.
+  advice = (
+    'Or mount what holds them on the nodes, under the same path as here, and '
+    "give --gin.GKE_HOST_PATHS=['/mnt/nfs']."
+  )
+
+  def runs(self, job: Job) -> bool:
+    """Whether a job runs elsewhere: all of them do."""
+    return True
+
+  def sees(self, path: str) -> bool:
+    """Whether the pods see what this machine has at a path."""
+    folders = [*self.host_paths, *([FUSE_FOLDER] if self.fuse_bucket else [])]
+    return storage.is_remote(path) or any(
+      f'{os.path.abspath(path)}/'.startswith(f'{folder.rstrip("/")}/')
+      for folder in folders
     )
 
 

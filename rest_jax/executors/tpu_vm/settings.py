@@ -2,7 +2,9 @@
 
 import dataclasses
 
+from rest_jax.artifacts import storage
 from rest_jax.config import configuration
+from rest_jax.executors.jobs import Job
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,17 @@ class TpuVmConfig(configuration.Configuration):
     self.require(
       not (self.spot and self.reserved), 'spot', 'False where reserved is True'
     )
+
+  # Where a path of the user's can be read, for the launcher to check.
+  advice = ''
+
+  def runs(self, job: Job) -> bool:
+    """Whether a job runs elsewhere: those without TPUs run on this machine."""
+    return job.accelerator == 'tpu'
+
+  def sees(self, path: str) -> bool:
+    """Whether the VMs see what this machine has at a path."""
+    return storage.is_remote(path)
 
 
 def tpu_vm(*, config: TpuVmConfig) -> TpuVmConfig:

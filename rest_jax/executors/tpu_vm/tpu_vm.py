@@ -39,6 +39,51 @@ def prefix_of(run_dir: str) -> str:
   return f'rj-{_digest(run_dir.rstrip("/"))[:8]}-'
 
 
+def stem_of(name: str, run_dir: str) -> str:
+  """What the names of a job's, or of one of its workers', begin with.
+
+  Args:
+    name: Order.name.
+    run_dir: of the run.
+  """
+  words = re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')
+  return f'{prefix_of(run_dir)}{words[:20].strip("-")}-{_digest(name)[:4]}'
+
+
+def record_of(run_dir: str, request: str) -> storage.Path:
+  """The folder in which the hosts of an attempt say how it goes.
+
+  Args:
+    run_dir: of the run.
+    request: the name of the queued resource.
+  """
+  return storage.path(run_dir) / FOLDER / 'tpu_vm' / request
+
+
+def codes_in(record: storage.Path) -> list[int]:
+  """The exit codes of the hosts that have ended.
+
+  Args:
+    record: of an attempt; it need not be there yet.
+  """
+  if not record.exists():
+    return []
+  return [
+    storage.read_json(path)['exit_code']
+    for path in sorted(record.glob('*.json'))
+  ]
+
+
+def worst(codes: Sequence[int]) -> int:
+  """Of a program: what must not be tried again comes first."""
+  for code in (exit_codes.CONFIGURATION, exit_codes.HELD):
+    if code in codes:
+      return code
+  failed = [code for code in codes if code]
+  # One that was killed takes the others with it, with codes of their own.
+  return failed[0] if failed else exit_codes.DONE
+
+
 class TpuVmExecutor:
   """Starts jobs on TPU VMs, which outlive the launcher.
 
@@ -92,7 +137,7 @@ class TpuVmExecutor:
         return TpuVmTask(self, order, request.name, read)
       self.delete(request.name)
     script = queued_resources.startup_script(
-      name, self.record(name), order, self.config
+      name, str(record_of(self.run_dir, name)), order, self.config
     )
     self._until_answered(lambda: self.cloud.create(name, order, script))
     return TpuVmTask(self, order, name, read)
@@ -113,10 +158,6 @@ class TpuVmExecutor:
     self._asked = began = time.monotonic()
     self.seen = self.cloud.listed(prefix_of(self.run_dir))
     self.looked = began
-
-  def record(self, name: str) -> str:
-    """The folder in which the hosts of an attempt say how it goes."""
-    return f'{self.run_dir}/{FOLDER}/tpu_vm/{name}'
 
   def delete(self, name: str) -> None:
     """Deletes a request and its VMs."""
@@ -154,7 +195,7 @@ class TpuVmTask:
     read: is called with each line of a host's output.
     """
     self._executor, self._name, self._read = executor, name, read
-    self._folder = storage.path(executor.record(name))
+    self._folder = record_of(executor.run_dir, name)
     topology = topologies.parse(order.job.topology, 'TOPOLOGY')
     self._hosts = topology.hosts * order.job.slices
     self._started, self._looked = time.monotonic(), float('-inf')
@@ -168,14 +209,14 @@ class TpuVmTask:
     if now - self._looked < min(agent.SECONDS, POLL_SECONDS):
       return None
     self._looked = now
-    codes = self._codes()
+    codes = codes_in(self._folder)[: self._hosts]
     self._show_log()
     if len(codes) == self._hosts:
-      return self._end(_worst(codes))
+      return self._end(worst(codes))
     if any(codes):
       self._failed_since = self._failed_since or now
       if now - self._failed_since > PEERS_SECONDS:
-        return self._end(_worst(codes))
+        return self._end(worst(codes))
     if self._executor.looked <= self._started:
       return None
     request = self._executor.seen.get(self._name)
@@ -216,15 +257,6 @@ class TpuVmTask:
       code = exit_codes.PREEMPTED
     return Ended(code)
 
-  def _codes(self) -> list[int]:
-    """The exit codes of the hosts that have ended."""
-    if not self._folder.exists():
-      return []
-    return [
-      storage.read_json(path)['exit_code']
-      for path in sorted(self._folder.glob('*.json'))
-    ][: self._hosts]
-
   def _show_log(self) -> None:
     """Reads on in the output of the first host."""
     logs = sorted(self._folder.glob('*.log')) if self._folder.exists() else []
@@ -238,20 +270,9 @@ class TpuVmTask:
         self._read(line)
 
 
-def _worst(codes: Sequence[int]) -> int:
-  """Of a program: what must not be tried again comes first."""
-  for code in (exit_codes.CONFIGURATION, exit_codes.HELD):
-    if code in codes:
-      return code
-  failed = [code for code in codes if code]
-  # One that was killed takes the others with it, with codes of their own.
-  return failed[0] if failed else exit_codes.DONE
-
-
 def _names(order: Order, run_dir: str) -> tuple[str, str]:
   """(how the names of this very job begin, the name of this attempt)."""
-  words = re.sub(r'[^a-z0-9]+', '-', order.name.lower()).strip('-')
-  job = f'{prefix_of(run_dir)}{words[:20].strip("-")}-{_digest(order.name)[:4]}'
+  job = stem_of(order.name, run_dir)
   stem = f'{job}-{_digest(repr(order.arguments))[:6]}'
   launch = order.environment[holders.RUN_TOKEN]
   return stem, f'{stem}-{_digest(f"{launch} {order.attempt}")[:6]}'
