@@ -97,16 +97,15 @@ def attend(
   if length <= 2 * BLOCK or _is_split():
     size = length
   row = _Row(segments, spans, prefix, config, kind, q_BLKRE, k_BLKE, v_BLKE)
-  starts = range(0, length, size)
-  blocks = [_Block(start, min(size, length - start), row) for start in starts]
+  blocks = row.blocks(size)
   heads = q_BLKRE.shape[0] * config.num_heads
   heads //= _devices('batch') * _devices('kv_heads')
   layers = config.num_layers if config.remat == 'none' else 1
   scores = layers * heads * sum(block.scores for block in blocks)
-  if 4 * scores <= _KEPT_BYTES:
+  if 4 * scores <= _KEPT_BYTES or _is_split():
     made = [row.block(block.start, block.size, block.width) for block in blocks]
     return jnp.concatenate(made, axis=1)
-  return _looped(row, blocks)
+  return _looped(row, row.blocks(BLOCK))
 
 
 def _looped(row: '_Row', blocks: Sequence['_Block']) -> jax.Array:
@@ -161,6 +160,13 @@ class _Row(NamedTuple):
   @property
   def length(self) -> int:
     return self.q_BLKRE.shape[1]
+
+  def blocks(self, size: int) -> list['_Block']:
+    """The row in blocks of so many places; the last may have fewer."""
+    return [
+      _Block(start, min(size, self.length - start), self)
+      for start in range(0, self.length, size)
+    ]
 
   def block(self, start: jax.Array | int, size: int, width: int) -> jax.Array:
     """o_BTKRE of the block of `size` places that begins at `start`.

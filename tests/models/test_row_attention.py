@@ -139,8 +139,8 @@ def test_gradients_do_not_depend_on_what_is_left_out_or_computed_again(
 
 
 def test_scores_of_a_long_row_never_exist_at_once():
-  """4096 places: 16 blocks, each with what it sees, none with all of them."""
-  c, B, L = config(), 4, 4096
+  """4096 places of eight layers: one block after the other."""
+  c, B, L = config(num_layers=8), 4, 4096
   q = jax.ShapeDtypeStruct((B, L, 2, 2, 8), jnp.float32)
   kv = jax.ShapeDtypeStruct((B, L, 2, 8), jnp.float32)
   ids = jnp.ones((B, L), jnp.int32)
