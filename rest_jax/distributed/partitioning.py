@@ -82,23 +82,55 @@ def make_mesh(
     )
   sizes = [len(devices) // known if size == -1 else size for size in sizes]
   if devices[0].platform == 'tpu':
-    from jax.experimental import mesh_utils
-
-    try:
-      # Axes of the torus are split only where no others fit: tensor 8 on 4x4.
-      grid = mesh_utils.create_device_mesh(
-        sizes, devices=devices, allow_split_physical_axes=True
-      )
-    except NotImplementedError as error:
-      text = ' '.join(str(error).split()).partition(' E.g.')[0]
-      raise configuration.ConfigurationError(
-        f'MeshConfig: {shape} cannot be laid out on these {len(devices)} chips '
-        f'({text}) Set MESH_DATA, MESH_FSDP, MESH_TENSOR to products of the '
-        "sizes in the topology's name."
-      ) from error
+    grid = _on_torus(sizes, devices, shape)
   else:
     grid = np.asarray(devices).reshape(sizes)
   return Mesh(grid, AXES)
+
+
+def _on_torus(
+  sizes: Sequence[int], devices: Sequence[jax.Device], shape: str
+) -> np.ndarray:
+  """TPUs as an array of these sizes, neighbours of the torus side by side.
+
+  Several slices are copies of the model: only 'data' goes from one to another,
+  over the data centre's network, which is slower than a slice's own.
+
+  Args:
+    sizes: of AXES.
+    devices: of all slices.
+    shape: the sizes in words.
+  """
+  from jax.experimental import mesh_utils
+
+  slices = len({getattr(device, 'slice_index', 0) for device in devices})
+  data, *others = sizes
+  if data % slices:
+    raise configuration.ConfigurationError(
+      f'MeshConfig: {shape} on {slices} slices: each slice holds whole copies '
+      f'of the model, and {data} (MESH_DATA) is not divisible by {slices}. Set '
+      f'MESH_DATA to a multiple of {slices}, such as --gin.MESH_DATA={slices} '
+      '--gin.MESH_FSDP=-1.'
+    )
+  try:
+    # Axes of the torus are split only where no others fit: tensor 8 on 4x4.
+    if slices == 1:
+      return mesh_utils.create_device_mesh(
+        sizes, devices=devices, allow_split_physical_axes=True
+      )
+    return mesh_utils.create_hybrid_device_mesh(
+      (data // slices, *others),
+      (slices, 1, 1),
+      devices=devices,
+      allow_split_physical_axes=True,
+    )
+  except NotImplementedError as error:
+    text = ' '.join(str(error).split()).partition(' E.g.')[0]
+    raise configuration.ConfigurationError(
+      f'MeshConfig: {shape} cannot be laid out on these {len(devices)} chips '
+      f'({text}) Set MESH_DATA, MESH_FSDP, MESH_TENSOR to products of the '
+      "sizes in the topology's name."
+    ) from error
 
 
 _MESH = contextvars.ContextVar('mesh', default=None)

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/training.py [--problems=8] [--solutions=10]
         [--prefix=896] [--question=64] [--solution=192] [--repeats=3]
-        [--microbatch_tokens=8192] [--torch] [--tunix=PYTHON] [--layers=4 …]
+        [--microbatch_tokens=2048] [--torch] [--tunix=PYTHON] [--layers=4 …]
 
 The examples of a step are random ids: a few shots that all share, the problems'
 questions, and solutions, which alone are learned. The same examples make a step

@@ -18,7 +18,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     'solution': 192,
     'problems': 8,
     'solutions': 10,
-    'microbatch_tokens': 8192,
+    'microbatch_tokens': 2048,
   }.items():
     parser.add_argument(f'--{flag}', type=int, default=default)
 
