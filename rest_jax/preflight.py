@@ -245,7 +245,7 @@ def compile_step(
     abstract,
     shardings,
   )
-  plan = train_step.Plan(packing.Packer.FIELDS, length)
+  plan = train_step.Plan(packing.PLAIN_FIELDS, length)
   places = train_step.batch_shardings(mesh, config.batch_rows, plan)
   batch = {
     name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[name])

@@ -131,6 +131,12 @@ class Examples:
     return weight / np.float32(max(learned, 1)), weight
 
 
+# Of rows whose examples share nothing.
+PLAIN_FIELDS = tuple(
+  field.name for field in dataclasses.fields(Rows) if field.default is not None
+)
+
+
 class Packer:
   """Examples of one folder, packed; each with its whole prompt.
 
@@ -144,9 +150,6 @@ class Packer:
   """
 
   prefixes: Prefixes | None = None
-  FIELDS: tuple[str, ...] = tuple(
-    f.name for f in dataclasses.fields(Rows) if f.default is not None
-  )
 
   def __init__(
     self,
@@ -210,6 +213,11 @@ class Packer:
       start = end
 
   @property
+  def fields(self) -> tuple[str, ...]:
+    """The fields of Rows that its rows have."""
+    return PLAIN_FIELDS
+
+  @property
   def rows_per_epoch(self) -> int:
     return len(self.rows)
 
@@ -242,7 +250,7 @@ class Packer:
     return Rows(
       **{
         name: np.zeros(shape(name, number, self.row_length), dtype_of(name))
-        for name in self.FIELDS
+        for name in self.fields
       }
     )
 

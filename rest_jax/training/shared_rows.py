@@ -68,9 +68,9 @@ class SharedPacker(packing.Packer):
   """
 
   @property
-  def FIELDS(self) -> tuple[str, ...]:  # noqa: N802
+  def fields(self) -> tuple[str, ...]:
     more = () if self.prefixes is None else ('prefixes',)
-    return (*packing.Packer.FIELDS, 'parents', *more)
+    return (*packing.PLAIN_FIELDS, 'parents', *more)
 
   def _itemize(self, table: pa.Table) -> np.ndarray:
     prompts: dict[tuple[str, bytes], list[int]] = collections.defaultdict(list)
@@ -246,7 +246,8 @@ def _find(prompts: Sequence[bytes], found: list[tuple[int, bytes]]) -> None:
   # What the first and the last of sorted texts begin with, all do.
   common = len(os.path.commonprefix([prompts[0], prompts[-1]]))
   # A prompt that is no longer keeps its last token for itself.
-  common = min(common, min(map(len, prompts)) - _BYTES) // _BYTES * _BYTES
+  common = max(0, min(common, min(map(len, prompts)) - _BYTES))
+  common -= common % _BYTES
   branches = [
     list(branch)
     for _, branch in itertools.groupby(

@@ -112,7 +112,7 @@ class Plan(NamedTuple):
     """The plan of a packer's rows."""
     prefixes = packer.prefixes
     return cls(
-      packer.FIELDS,
+      packer.fields,
       packer.row_length,
       packer.spans,
       None if prefixes is None else prefixes.tokens_FP.shape,
@@ -133,7 +133,7 @@ class Plan(NamedTuple):
 
 
 # Of rows whose examples share nothing.
-PLAIN = Plan(packing.Packer.FIELDS, row_length=1)
+PLAIN = Plan(packing.PLAIN_FIELDS, row_length=1)
 
 
 def batch_shardings(

@@ -173,7 +173,7 @@ def test_prompts_of_their_own_have_no_prefix():
     for i, s in enumerate(rng.integers(3, 32, (3, 4)))
   ]
   made = pack(rows, row_length=80)
-  assert made.prefixes is None and 'prefixes' not in made.FIELDS
+  assert made.prefixes is None and 'prefixes' not in made.fields
   assert made.rows_per_epoch == 12
 
 
@@ -190,7 +190,7 @@ def test_a_text_without_a_prompt_is_a_row_as_in_plain_packing():
   ]
   shared, plain = pack(rows), pack(rows, packing.Packer)
   a, b = shared.batch([0]), plain.batch([0])
-  for name in packing.Packer.FIELDS:
+  for name in packing.PLAIN_FIELDS:
     np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
   assert set(a.parents.ravel().tolist()) == {-1}
 
