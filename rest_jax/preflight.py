@@ -31,6 +31,7 @@ from rest_jax.executors import memory_errors, topologies  # noqa: E402
 from rest_jax.models.architecture import DecoderConfig  # noqa: E402
 from rest_jax.models.checkpoints import policies  # noqa: E402
 from rest_jax.training import (
+  batches,  # noqa: E402
   collectives,  # noqa: E402
   optimizers,  # noqa: E402
   packing,  # noqa: E402
@@ -245,8 +246,8 @@ def compile_step(
     abstract,
     shardings,
   )
-  plan = train_step.Plan(packing.PLAIN_FIELDS, length)
-  places = train_step.batch_shardings(mesh, config.batch_rows, plan)
+  plan = batches.Plan(packing.PLAIN_FIELDS, length)
+  places = batches.batch_shardings(mesh, config.batch_rows, plan)
   batch = {
     name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[name])
     for name, leaf in plan.shapes(config.batch_rows).items()

@@ -23,7 +23,7 @@ from rest_jax.distributed import multihost, partitioning, preemption
 from rest_jax.models import adapters, architecture
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
-from rest_jax.training import early_stopping, optimizers, train_step
+from rest_jax.training import batches, early_stopping, optimizers, train_step
 from rest_jax.training.checkpointing import Saver
 from rest_jax.training.dval import Validator
 from rest_jax.training.early_stopping import Progress
@@ -101,8 +101,8 @@ class Grid:
         f'longer than a row of {self.packer.row_length} tokens and are left '
         'out'
       )
-    self.plan = train_step.Plan.of(self.packer)
-    self.where = train_step.batch_shardings(
+    self.plan = batches.Plan.of(self.packer)
+    self.where = batches.batch_shardings(
       self.mesh, config.batch_rows, self.plan
     )
     self.total = config.max_steps
@@ -270,7 +270,7 @@ class Grid:
       began = time.monotonic()
       if not self.progress.compiled:
         self.progress.phase('compiling the training step')
-      batch = train_step.put_batch(self.packer, done * rows, rows, self.where)
+      batch = batches.put_batch(self.packer, done * rows, rows, self.where)
       state, metrics = step(state, batch, self._base)
       meter.clock(time.monotonic() - began)
       done += 1

@@ -16,7 +16,13 @@ import numpy as np
 import training_examples
 
 from rest_jax.artifacts import records
-from rest_jax.training import optimizers, packing, shared_rows, train_step
+from rest_jax.training import (
+  batches,
+  optimizers,
+  packing,
+  shared_rows,
+  train_step,
+)
 from rest_jax.training.hyperparameters import OptimizerConfig
 
 
@@ -77,7 +83,7 @@ def main() -> None:
     jax.jit(transform.init, out_shardings=where.opt_state)(params),
   )
   del params
-  plan = train_step.Plan.of(made)
+  plan = batches.Plan.of(made)
   step = jax.jit(
     train_step.make_step(
       model, transform, mesh, plan, microbatches=rows // here
@@ -85,8 +91,8 @@ def main() -> None:
     donate_argnums=(0,),
     out_shardings=(where, None),
   )
-  places = train_step.batch_shardings(mesh, rows, plan)
-  batch = train_step.put_batch(made, 0, rows, places)
+  places = batches.batch_shardings(mesh, rows, plan)
+  batch = batches.put_batch(made, 0, rows, places)
 
   def take() -> float:
     nonlocal state

@@ -14,7 +14,7 @@ from rest_jax.artifacts import records
 from rest_jax.distributed import partitioning
 from rest_jax.models import adapters, lora
 from rest_jax.models.lora import LoraConfig
-from rest_jax.training import optimizers, packing, train_step
+from rest_jax.training import batches, optimizers, packing, train_step
 from rest_jax.training.hyperparameters import OptimizerConfig
 
 MODEL = small_networks.network(max_length=16)
@@ -81,8 +81,8 @@ def take_step(on, *, microbatches=1):
     donate_argnums=(0,),
     out_shardings=(where, None),
   )
-  places = train_step.batch_shardings(on, ROWS)
-  batch = train_step.put_batch(packer(), 0, ROWS, places)
+  places = batches.batch_shardings(on, ROWS)
+  batch = batches.put_batch(packer(), 0, ROWS, places)
   state, metrics = step(state, batch, beside)
   return jax.device_get((beside, state, metrics))
 

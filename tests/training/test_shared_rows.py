@@ -15,7 +15,13 @@ from rest_jax.artifacts import records
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning
 from rest_jax.models.segments import BLOCK
-from rest_jax.training import optimizers, packing, shared_rows, train_step
+from rest_jax.training import (
+  batches,
+  optimizers,
+  packing,
+  shared_rows,
+  train_step,
+)
 from rest_jax.training.hyperparameters import OptimizerConfig
 
 MODEL = small_networks.network(max_length=128)
@@ -245,12 +251,12 @@ def step_of(make, shots, normalizer, axes=(1, 1, 1), microbatches=1, epochs=1):
   """(gradients, parameters after a step, loss) of all examples."""
   made = pack(examples(shots), make, loss_normalizer=normalizer)
   rows = epochs * made.rows_per_epoch
-  plan = train_step.Plan.of(made)
+  plan = batches.Plan.of(made)
   step, where = compiled(plan, axes, microbatches)
   placed = jax.device_put(params(), where.params)
   opt_state = jax.jit(ADAMW.init, out_shardings=where.opt_state)(placed)
-  places = train_step.batch_shardings(mesh(*axes), rows, plan)
-  batch = train_step.put_batch(made, 0, rows, places)
+  places = batches.batch_shardings(mesh(*axes), rows, plan)
+  batch = batches.put_batch(made, 0, rows, places)
   state, metrics = step(
     train_step.TrainState(jnp.int32(0), placed, opt_state), batch
   )

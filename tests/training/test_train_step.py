@@ -14,7 +14,7 @@ import tiny_run
 from rest_jax.artifacts import records
 from rest_jax.distributed import partitioning
 from rest_jax.models import network
-from rest_jax.training import optimizers, packing, train_step
+from rest_jax.training import batches, optimizers, packing, train_step
 from rest_jax.training.hyperparameters import OptimizerConfig
 
 MODEL = small_networks.network(max_length=24)
@@ -91,10 +91,10 @@ def take_step(
   placed = jax.device_put(params(), where.params)
   opt_state = _first(on, name)(placed)
   state = train_step.TrainState(jnp.int32(0), placed, opt_state)
-  places = train_step.batch_shardings(on, rows)
+  places = batches.batch_shardings(on, rows)
   step = compiled(on, microbatches, name)
   for number in range(times):
-    batch = train_step.put_batch(made, first + number * rows, rows, places)
+    batch = batches.put_batch(made, first + number * rows, rows, places)
     state, metrics = step(state, batch)
   return jax.device_get(state.params), jax.device_get(metrics)
 
@@ -272,9 +272,7 @@ def test_gradients_of_bfloat16_parameters_are_summed_in_float32():
   model = dataclasses.replace(MODEL, param_dtype='bfloat16')
   params = tiny_run.fresh(model, seed=0)
   change = optax.sgd(1.0)
-  rows = train_step.put_batch(
-    packer(), 0, 1, train_step.batch_shardings(mesh(), 1)
-  )
+  rows = batches.put_batch(packer(), 0, 1, batches.batch_shardings(mesh(), 1))
   norms = []
   for count in (1, 64):  # the same row again and again has the same gradient
     batch = {name: jnp.repeat(x, count, axis=0) for name, x in rows.items()}

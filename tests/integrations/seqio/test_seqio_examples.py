@@ -13,7 +13,7 @@ from rest_jax.artifacts import manifests
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning
 from rest_jax.integrations.seqio import seqio_examples
-from rest_jax.training import train_step
+from rest_jax.training import batches
 from rest_jax.training.hyperparameters import TrainConfig
 from rest_jax.training.loop import Grid
 
@@ -53,7 +53,7 @@ def register(folder):
     seqio.TaskRegistry.remove(name)
 
 
-def batches(name, *, rows=ROWS, **fields):
+def fed_batches(name, *, rows=ROWS, **fields):
   dataset = seqio.get_dataset(
     name,
     {'targets': LENGTH},
@@ -83,7 +83,7 @@ def fed(folder, steps, tmp_path, **fields):
     partitioning.MeshConfig(),
   )
   for done in range(steps):
-    batch = train_step.put_batch(grid.packer, done * ROWS, ROWS, grid.where)
+    batch = batches.put_batch(grid.packer, done * ROWS, ROWS, grid.where)
     yield jax.tree.map(np.asarray, batch)
 
 
@@ -99,7 +99,7 @@ def test_batches_are_those_of_train_weight_by_weight(
   steps = 2 * 50 // ROWS  # several epochs
   expected = fed(folder, steps, tmp_path, loss_normalizer=normalizer)
   weights = set()
-  for batch, found in zip(expected, batches(name), strict=False):
+  for batch, found in zip(expected, fed_batches(name), strict=False):
     assert set(found) == set(NAMES.values())
     for ours, theirs in NAMES.items():
       assert found[theirs].dtype == batch[ours].dtype
@@ -114,16 +114,16 @@ def test_batches_are_those_of_train_weight_by_weight(
 
 
 def test_a_later_start_row_gives_the_same_rows_from_there(register):
-  whole = list(itertools.islice(batches(register()), 9))
-  late = batches(register('test_late', start_row=5 * ROWS))
+  whole = list(itertools.islice(fed_batches(register()), 9))
+  late = fed_batches(register('test_late', start_row=5 * ROWS))
   for expected, found in zip(whole[5:], late, strict=False):
     for name in expected:
       np.testing.assert_array_equal(expected[name], found[name])
 
 
 def test_epochs_end_and_none_goes_on(register, folder):
-  endless = batches(register(), rows=1)
-  once = list(batches(register('test_once', epochs=2), rows=1))
+  endless = fed_batches(register(), rows=1)
+  once = list(fed_batches(register('test_once', epochs=2), rows=1))
   per_epoch = len(once) // 2
   first = {row['decoder_input_tokens'].tobytes() for row in once[:per_epoch]}
   second = {row['decoder_input_tokens'].tobytes() for row in once[per_epoch:]}
@@ -137,9 +137,9 @@ def test_epochs_end_and_none_goes_on(register, folder):
 
 def test_hosts_share_the_rows_of_a_batch(register):
   name = register()
-  whole = next(batches(name))['decoder_input_tokens']
+  whole = next(fed_batches(name))['decoder_input_tokens']
   parts = [
-    next(batches(name, rows=2, shard_info=seqio.ShardInfo(host, 2)))
+    next(fed_batches(name, rows=2, shard_info=seqio.ShardInfo(host, 2)))
     for host in range(2)
   ]
   shares = [part['decoder_input_tokens'] for part in parts]
