@@ -69,13 +69,11 @@ def _nll_sum(config, frozen, w_VD, h_BLD, targets_BL, weights_BL):
 
 def _forward(config, frozen, w_VD, h_BLD, targets_BL, weights_BL):
   """(the sum, its gradients by w_VD and h_BLD)."""
-  mesh = partitioning.in_use()
-  if mesh is None or mesh.size == 1:
-    axes = _Axes()
-    total, grads = _on_one_device(
-      config, frozen, axes, w_VD, h_BLD, targets_BL, weights_BL
+  if not partitioning.is_split():
+    return _on_one_device(
+      config, frozen, _Axes(), w_VD, h_BLD, targets_BL, weights_BL
     )
-    return total, grads
+  mesh = partitioning.in_use()
   rows = partitioning.spec(('batch',), h_BLD.shape[:1], mesh, 'rows')
   where = partitioning.spec(('vocab', 'embed'), w_VD.shape, mesh, 'unembedding')
   axes = _Axes(*(_names(entry) for entry in (*rows, *where)))
