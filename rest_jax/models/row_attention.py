@@ -1,11 +1,11 @@
 """Attention over packed rows: in training, and where a prefix is read.
 
 On TPUs a fused kernel attends in rows that share nothing (splash.py); it has no
-mask for parents and prefixes. All other rows are cut into blocks of queries. A block is multiplied with the part of its row that its
-segments can reach, with the parents that its segments continue, and with the
-row's prefix; the three share one softmax. So the scores of a whole row never
-exist at once where rows are long, and little is computed that no token of a
-block can see.
+mask for parents and prefixes. All other rows are cut into blocks of queries. A
+block is multiplied with the part of its row that its segments can reach, with
+the parents that its segments continue, and with the row's prefix; the three
+share one softmax. So the scores of a whole row never exist at once where rows
+are long, and little is computed that no token of a block can see.
 
 Dimensions as in segments.py; T places of a block, S places that it sees.
 """
