@@ -496,7 +496,7 @@ def test_a_training_without_a_step_takes_another_configuration(
     raise MemoryError
 
   with monkeypatch.context() as patch:
-    patch.setattr(loop.train_step, 'put_batch', fail)
+    patch.setattr(loop.batches, 'put_batch', fail)
     with pytest.raises(MemoryError):
       run(config=dataclasses.replace(CONFIG, max_steps=2))
   config = dataclasses.replace(CONFIG, max_steps=2, row_length=24)
