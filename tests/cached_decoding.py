@@ -85,11 +85,11 @@ class Fed:
         prefix=shared,
         question=read_questions(self._weights, shared, tokens_BQ),
         question_lengths_G=jnp.asarray(lengths),
-        suffix=caches.empty(
-          config, groups, lanes, length=-(-new // chunk) * chunk
+        suffix=caches.empty_suffix(
+          config, groups, lanes, length=new, chunk=chunk
         ),
         suffix_lengths_GN=jnp.zeros((groups, lanes), jnp.int32),
-      )
+      ).with_turns(config, chunk)
       self._chunk = caches.empty(config, groups, lanes, length=chunk)
     self._place = 0
 
@@ -100,7 +100,7 @@ class Fed:
       self._context = self._context._replace(
         suffix=self._commit(self._context.suffix, lengths, self._chunk),
         suffix_lengths_GN=lengths + self._place,
-      )
+      ).with_turns(self._config, self._chunk_length)
       self._place = 0
     logits_GNV, self._chunk = self._step(
       self._weights,

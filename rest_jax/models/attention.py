@@ -139,9 +139,10 @@ def cached(
   Returns:
     (G, N, K, R, E)
   """
+  on_cpu = partitioning.platform() == 'cpu'
   attended = [
-    _written_blocks(config, q_GNKRE, part, mask_GNS)
-    if part.keys.ndim == 5 and partitioning.platform() == 'cpu'
+    _if_written(config, q_GNKRE, part, mask_GNS)
+    if part.keys.ndim == 5 and part is not parts[-1] and on_cpu
     else _attend(config, q_GNKRE, part, mask_GNS)
     for part, mask_GNS in zip(parts, masks, strict=True)
   ]
@@ -199,48 +200,30 @@ def _merged(a: _Attended, b: _Attended) -> _Attended:
   )
 
 
-_BLOCK = 32  # places of lanes' own parts that are attended to at once
-
-
-def _written_blocks(
+def _if_written(
   config: DecoderConfig,
   q_GNKRE: jax.Array,
   part: KeysValues,
   mask_GNS: jax.Array,
 ) -> _Attended:
-  """`_attend`, no further than to the last block in which a token sees a place.
+  """`_attend`, or nothing where no token sees a place of the part.
 
   On a CPU a decode step takes most of its time to read from memory, and the
-  suffixes of all lanes are much of that. How far the blocks are read depends on
-  the longest lane, but no result does: a block of which a token sees nothing
-  adds exactly 0 to what it got, and so does one that is left out.
+  suffixes of all lanes are much of that. Whether a part is read depends on the
+  longest lane, but no result does: a part of which a token sees nothing adds
+  exactly 0 to what it got, and so does one that is left out.
   """
-  places = mask_GNS.shape[-1]
-  block = next(b for b in range(min(_BLOCK, places), 0, -1) if places % b == 0)
-  if block == places:
-    return _attend(config, q_GNKRE, part, mask_GNS)
-  seen_S = mask_GNS.any(axis=(0, 1))
-  last = jnp.max(jnp.where(seen_S, jnp.arange(places) + 1, 0))
-
-  def body(index, so_far):
-    def here(array, axis):
-      return jax.lax.dynamic_slice_in_dim(array, index * block, block, axis)
-
-    cut = KeysValues(
-      *(
-        None if array is None else here(array, axis)
-        for array, axis in zip(part, PLACES_AXIS, strict=True)
-      )
-    )
-    return _merged(so_far, _attend(config, q_GNKRE, cut, here(mask_GNS, -1)))
-
   shape = q_GNKRE.shape
-  nothing = _Attended(
-    jnp.zeros(shape, jnp.float32),
-    jnp.full(shape[:-1], NEVER, jnp.float32),
-    jnp.zeros(shape[:-1], jnp.float32),
-  )
-  return jax.lax.fori_loop(0, -(-last // block), body, nothing)
+
+  def nothing(*_):
+    return _Attended(
+      jnp.zeros(shape, jnp.float32),
+      jnp.full(shape[:-1], NEVER, jnp.float32),
+      jnp.zeros(shape[:-1], jnp.float32),
+    )
+
+  attend = functools.partial(_attend, config)
+  return jax.lax.cond(mask_GNS.any(), attend, nothing, q_GNKRE, part, mask_GNS)
 
 
 def _beside_scores(scales: jax.Array) -> jax.Array:

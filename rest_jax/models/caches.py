@@ -20,20 +20,25 @@ are its values: the largest of them is 127. That is half the memory of bfloat16,
 and half its traffic. A chunk stays as it was computed until it is committed. A
 token's numbers depend on that token alone, so that samples keep their identity.
 
+On CPUs the suffixes are several such caches, one behind the other: those that
+no lane has reached yet are not read (attention.py).
+
 A cache is a list with one entry per layer, as in layered.py. Dimensions: G
 group, N lane, P prefix, Q question, T suffix, C chunk, B question that is read;
 others as in network.py.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from rest_jax.distributed import partitioning
 from rest_jax.distributed.partitioning import constrain
-from rest_jax.models import layered
-from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models import layered, rotary
+from rest_jax.models.architecture import DecoderConfig, LayerKind
 from rest_jax.models.attention import PLACES_AXIS, KeysValues
 
 Cache = list[KeysValues]  # one entry per layer
@@ -43,6 +48,10 @@ PREFIX = ('kv_heads', 'length', 'head_dim')
 QUESTION = ('group', *PREFIX)
 LANES = ('group', 'lane', *PREFIX)
 _LARGEST = 127
+# On CPUs: a suffix has no more parts than this, and shorter ones than that only
+# where it is short itself. Each part is compiled.
+_MOST_PARTS = 8
+_PART_PLACES = 32
 
 
 class Prefix(NamedTuple):
@@ -64,20 +73,41 @@ class Context(NamedTuple):
     prefix: None where nothing is shared by all groups.
     question: keys and values (G, K, Q, E).
     question_lengths_G: tokens of each.
-    suffix: keys and values (G, N, K, T, E).
+    suffix: keys and values (G, N, K, T, E), in one part or several.
     suffix_lengths_GN: tokens of each: a multiple of the chunk's length.
+    turns: of each kind of layer, the angles of the chunk's places (G, N, C,
+      E / 2); see `with_turns`.
   """
 
   prefix: Prefix | None
   question: Cache
   question_lengths_G: jax.Array
-  suffix: Cache
+  suffix: Sequence[Cache]
   suffix_lengths_GN: jax.Array
+  turns: dict[LayerKind, rotary.Turns] | None = None
 
   @property
   def prompt_lengths_G(self) -> jax.Array:
     """Tokens before each group's suffixes."""
     return start(self.prefix) + self.question_lengths_G
+
+  @property
+  def lengths_GN(self) -> jax.Array:
+    """Tokens before each lane's chunk."""
+    return self.prompt_lengths_G[:, None] + self.suffix_lengths_GN
+
+  def with_turns(self, config: DecoderConfig, chunk: int) -> 'Context':
+    """The same with the angles of a chunk's places.
+
+    Computed before the loop over places: within it, XLA computes sines again
+    for every head of every layer.
+
+    Args:
+      config: of the network.
+      chunk: its places.
+    """
+    positions_GNC = self.lengths_GN[..., None] + jnp.arange(chunk)[None, None]
+    return self._replace(turns=rotary.turns(config, positions_GNC))
 
 
 def empty(
@@ -114,6 +144,46 @@ def empty(
   return constrained(config, zeros, LANES if len(leading) == 2 else QUESTION)
 
 
+def empty_suffix(
+  config: DecoderConfig,
+  groups: int,
+  lanes: int,
+  *,
+  length: int,
+  chunk: int,
+  kind: Kind = 'as_computed',
+) -> list[Cache]:
+  """Suffixes that hold nothing, in the parts in which they are attended to.
+
+  Args:
+    config: of the network.
+    groups: problems at once.
+    lanes: samples of each.
+    length: tokens of a suffix; there is room for whole chunks.
+    chunk: tokens of a chunk.
+    kind: as for `empty`.
+  """
+  chunks = -(-length // chunk)
+  part = chunks
+  if partitioning.platform() == 'cpu':
+    part = max(-(-_PART_PLACES // chunk), -(-chunks // _MOST_PARTS))
+  return [
+    empty(
+      config,
+      groups,
+      lanes,
+      length=min(part, chunks - first) * chunk,
+      kind=kind,
+    )
+    for first in range(0, chunks, part)
+  ]
+
+
+def starts(suffix: Sequence[Cache]) -> list[int]:
+  """How many tokens of a suffix lie before each of its parts."""
+  return [0, *itertools.accumulate(map(places, suffix[:-1]))]
+
+
 def rounded(
   config: DecoderConfig, cache: Cache, names: tuple[str, ...]
 ) -> Cache:
@@ -141,43 +211,49 @@ def _rounded(entry: KeysValues) -> KeysValues:
 
 def commit(
   config: DecoderConfig,
-  suffix: Cache,
+  suffix: Sequence[Cache],
   suffix_lengths_GN: jax.Array,
   chunk: Cache,
-) -> Cache:
+) -> list[Cache]:
   """The suffixes with each lane's chunk behind them.
 
   Args:
     config: of the network.
-    suffix: keys and values (G, N, K, T, E), T a multiple of the chunk's length.
+    suffix: keys and values (G, N, K, T, E), in parts; T of each is a multiple
+      of the chunk's length.
     suffix_lengths_GN: tokens of each, a multiple of the chunk's length. A lane
       without room keeps its suffix.
     chunk: keys and values (G, N, K, C, E), as they were computed.
   """
 
-  def layer(kind, carry, suffix, chunk):
-    if suffix.key_scales is not None:
+  def layer(kind, carry, chunk, *parts):
+    if parts[0].key_scales is not None:
       chunk = _rounded(chunk)
-    pairs = zip(suffix, chunk, PLACES_AXIS, strict=True)
-    return carry, KeysValues(
-      *(
-        None if old is None else placed(old, new, axis + 5)
-        for old, new, axis in pairs
+    return carry, [
+      KeysValues(
+        *(
+          None if old is None else placed(old, new, axis + 5, first)
+          for old, new, axis in zip(part, chunk, PLACES_AXIS, strict=True)
+        )
       )
-    )
+      for part, first in zip(parts, starts(suffix), strict=True)
+    ]
 
-  def placed(suffix, chunk, axis):
-    size, places = chunk.shape[axis], suffix.shape[axis]
+  def placed(part, chunk, axis, first):
+    size, places = chunk.shape[axis], part.shape[axis]
     # A selection, not a write at each lane's own place: that is a loop over the
     # lanes, and a gather where the groups are split.
     block_T = jnp.arange(places) // size
-    here_GNT = block_T[None, None] == (suffix_lengths_GN // size)[..., None]
+    wanted_GN = (suffix_lengths_GN - first) // size
+    here_GNT = block_T[None, None] == wanted_GN[..., None]
     here = jnp.expand_dims(here_GNT, [d for d in (2, 3, 4) if d != axis])
     times = [places // size if d == axis else 1 for d in range(5)]
-    return jnp.where(here, jnp.tile(chunk, times), suffix)
+    return jnp.where(here, jnp.tile(chunk, times), part)
 
-  _, suffix = layered.over_layers(config, layer, (), suffix, chunk)
-  return constrained(config, suffix, LANES)
+  _, layers = layered.over_layers(config, layer, (), chunk, *suffix)
+  return [
+    constrained(config, list(part), LANES) for part in zip(*layers, strict=True)
+  ]
 
 
 def insert(

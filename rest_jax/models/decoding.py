@@ -29,6 +29,7 @@ from rest_jax.models.caches import (
   constrained,
   places,
   start,
+  starts,
 )
 from rest_jax.models.layered import Weights, over_layers
 
@@ -89,15 +90,17 @@ def step(
     weights: its variables.
     tokens_GN: the newest tokens.
     place: their place in the chunk, the same for all lanes.
-    context: what was fed before the chunk.
+    context: what was fed before the chunk, with its turns.
     chunk: keys and values (G, N, K, C, E); places behind `place` are ignored.
 
   Returns:
     (logits_GNV, the chunk with the new tokens).
   """
-  start_GN = context.prompt_lengths_G[:, None] + context.suffix_lengths_GN
-  positions_GN = start_GN + place
-  turns = rotary.turns(config, positions_GN)
+  positions_GN = context.lengths_GN + place
+  turns = jax.tree.map(
+    lambda array: jax.lax.dynamic_index_in_dim(array, place, 2, keepdims=False),
+    context.turns,
+  )
   platform = partitioning.platform()
   fused = architecture.attention_on(platform, config.attention) == 'splash'
   lengths = decode_attention.Lengths(
@@ -107,6 +110,7 @@ def step(
     place,
   )
   sight = attention.Sight(config, positions_GN)
+  parts = len(context.suffix)
   masks = {
     kind: [
       *_prefix_mask(sight, kind, context.prefix),
@@ -116,19 +120,26 @@ def step(
         context.question_lengths_G[:, None],
         places(context.question),
       ),
-      sight.mask(
-        kind,
-        context.prompt_lengths_G[:, None],
-        context.suffix_lengths_GN,
-        places(context.suffix),
+      *(
+        sight.mask(
+          kind,
+          context.prompt_lengths_G[:, None] + first,
+          context.suffix_lengths_GN - first,
+          places(part),
+        )
+        for first, part in zip(
+          starts(context.suffix), context.suffix, strict=True
+        )
       ),
-      sight.mask(kind, start_GN, place + 1, places(chunk)),
+      sight.mask(kind, context.lengths_GN, place + 1, places(chunk)),
     ]
     for kind in turns
     if not fused
   }
 
-  def layer(kind, x_GND, weights_here, question, suffix, chunk, *prefix):
+  def layer(kind, x_GND, weights_here, question, chunk, *rest):
+    suffix, prefix = rest[:parts], rest[parts:]
+
     def attend(q_GNKRE, k_GNKE, v_GNKE):
       # Written before it is read: a token attends to itself.
       write = jax.lax.dynamic_update_slice_in_dim
@@ -142,11 +153,11 @@ def step(
           kind,
           q_GNKRE,
           prefix[0] if prefix else None,
-          *(question, suffix, new, lengths),
+          *(question, *suffix, new, lengths),
         )
         return out_GNKRE, new
-      parts = [*prefix, question, suffix, new]
-      return attention.cached(config, q_GNKRE, parts, masks[kind]), new
+      seen = [*prefix, question, *suffix, new]
+      return attention.cached(config, q_GNKRE, seen, masks[kind]), new
 
     return _block(config, kind, weights_here, x_GND, turns, attend)
 
@@ -159,8 +170,8 @@ def step(
     x_GND,
     weights.layers,
     context.question,
-    context.suffix,
     chunk,
+    *context.suffix,
     *([context.prefix.cache] if context.prefix else []),
   )
   logits_GNV = network.Decoder(config).apply(

@@ -63,29 +63,30 @@ def scaled(plain: jax.Array, scaling: RopeScaling) -> jax.Array:
 
 
 class Turns(NamedTuple):
-  """Sine and cosine of each pair's angle, (B, L, head_dim / 2), float32."""
+  """Sine and cosine of each pair's angle, (…, head_dim / 2), float32."""
 
   sin: jax.Array
   cos: jax.Array
 
 
 def turns(
-  config: DecoderConfig, positions_BL: jax.Array
+  config: DecoderConfig, positions: jax.Array
 ) -> dict[LayerKind, Turns]:
   """The angles of all positions, for each kind of layer.
 
   Args:
     config: of the network.
-    positions_BL: in tokens from the start of the sequence.
+    positions: in tokens from the start of the sequence, of any shape.
   """
   # Float32 whatever the network's dtype is: bfloat16 cannot tell position 257
   # from 256, and an angle of some thousand radians needs all 24 bits. Positions
   # below 2**24 are exact.
-  positions_BL1 = positions_BL[..., None].astype(jnp.float32)
+  positions = positions[..., None].astype(jnp.float32)
 
   def of(kind: LayerKind) -> Turns:
-    angles_BLP = positions_BL1 * frequencies(config, kind)[None, None]
-    return Turns(jnp.sin(angles_BLP), jnp.cos(angles_BLP))
+    half = frequencies(config, kind)
+    angles = positions * half.reshape((1,) * (positions.ndim - 1) + (-1,))
+    return Turns(jnp.sin(angles), jnp.cos(angles))
 
   kinds = sorted(set(config.layer_pattern))
   if config.local_rope_theta is None:

@@ -180,12 +180,13 @@ class DecodePrograms:
       question = caches.empty(
         self.model, groups, length=length, kind=self._cache
       )
-      suffix = caches.empty(
+      suffix = caches.empty_suffix(
         self.model,
         groups,
         lanes,
         # The last token of a sample is never fed, but its prompt's last is.
-        length=-(-self.max_decode_length // self.chunk) * self.chunk,
+        length=self.max_decode_length,
+        chunk=self.chunk,
         kind=self._cache,
       )
       zeros_GN = jnp.zeros((groups, lanes), jnp.int32)
@@ -236,7 +237,7 @@ class DecodePrograms:
         question_lengths_G=groups.lengths_G,
         suffix=suffix,
         suffix_lengths_GN=lanes.lengths_GN,
-      )
+      ).with_turns(self.model, self.chunk)
       G, N = lanes.done_GN.shape
       C = self.chunk
       rows = jax.tree.map(

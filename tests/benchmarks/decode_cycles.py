@@ -167,7 +167,7 @@ def lowered(args: argparse.Namespace, model: DecoderConfig, mesh):
     weights,
     caches.Prefix(placed(prefix, mesh, shared), np.int32(args.prefix)),
     placed(empty[1], mesh, of_group),
-    placed(empty[2], mesh, of_lane),
+    [placed(empty[2], mesh, of_lane)],
     lanes,
     decode_programs.Groups.empty(args.groups, stream),
     jax.ShapeDtypeStruct((args.groups, args.lanes), jnp.int32, sharding=small),

@@ -52,19 +52,37 @@ def test_a_token_of_zeros_stays_one():
   assert np.isfinite(kept.key_scales).all()
 
 
+def test_suffixes_lie_in_parts_of_whole_chunks_with_room_for_all_tokens():
+  for length, chunk in ((1, 4), (31, 4), (33, 4), (100, 8), (4096, 32)):
+    parts = caches.empty_suffix(MODEL, 2, 3, length=length, chunk=chunk)
+    sizes = [caches.places(part) for part in parts]
+    assert caches.starts(parts) == [
+      sum(sizes[:index]) for index in range(len(sizes))
+    ]
+    assert all(size % chunk == 0 for size in sizes)
+    assert sum(sizes) == -(-length // chunk) * chunk
+    assert len(sizes) <= 8
+    assert min(sizes[:-1], default=32) >= 32
+
+
 @pytest.mark.parametrize('loop', ['unroll', 'scan'])
-def test_a_chunk_is_rounded_when_it_is_committed(loop):
+@pytest.mark.parametrize('parts', [(12,), (4, 8)])
+def test_a_chunk_is_rounded_when_it_is_committed(loop, parts):
   model = small_networks.network(num_layers=2, decode_loop=loop)
   leading = (2,) if loop == 'scan' else ()
-  suffix = caches.empty(model, 2, 3, length=12, kind='int8')
+  suffix = [
+    caches.empty(model, 2, 3, length=part, kind='int8') for part in parts
+  ]
   chunk = [
     drawn(layer, *leading, 2, 3, 2, places=4)
     for layer in range(1 if loop == 'scan' else 2)
   ]
   lengths = jnp.asarray([[0, 4, 8], [4, 0, 0]])
   suffix = caches.commit(model, suffix, lengths, chunk)
-  for entry, given in zip(suffix, chunk, strict=True):
-    for got, new, axis in zip(whole(entry), given[:2], (-1, -2), strict=True):
+  for given, *entries in zip(chunk, *suffix, strict=True):
+    keys, values = zip(*map(whole, entries), strict=True)
+    joined = np.concatenate(keys, axis=-1), np.concatenate(values, axis=-2)
+    for got, new, axis in zip(joined, given[:2], (-1, -2), strict=True):
       # Places first, and groups and lanes last.
       got, new = (np.moveaxis(np.asarray(a), axis, 0) for a in (got, new))
       first = 1 + len(leading)

@@ -55,9 +55,9 @@ def decode(model, params):
     prefix=caches.Prefix(prefix(model), jnp.int32(8)),
     question=caches.empty(model, 2, length=8),
     question_lengths_G=jnp.full(2, 8),
-    suffix=caches.empty(model, 2, 3, length=4),
+    suffix=[caches.empty(model, 2, 3, length=4)],
     suffix_lengths_GN=jnp.full((2, 3), 4),
-  )
+  ).with_turns(model, 4)
   chunk = caches.empty(model, 2, 3, length=4)
   newest = jnp.ones((2, 3), jnp.int32)
   weights = arranged(model, params)

@@ -377,7 +377,7 @@ def test_greedy_takes_one_lane_and_the_best_token():
 def test_another_temperature_compiles_nothing():
   streams = [
     dataclasses.replace(STREAM, temperature=t, top_k=k, top_p=p)
-    for t, k, p in ((1.0, 20, 1.0), (0.3, 3, 0.9), (2.0, 50, 0.5))
+    for t, k, p in ((1.0, 20, 1.0), (0.3, 3, 0.9), (2.0, 40, 0.5))
   ]
   results, sizes = [], []
   for stream in streams:
