@@ -9,13 +9,14 @@ Where another version of the grader gives the verdicts of the one before, the
 folder keeps its digest, and nothing that was made of it is made again.
 
 Several workers may grade the same folders, part by part, each on its own host.
+On a cluster the stage starts with that of sampling, and grades each part when
+it is there (rewards/early_verdicts.py).
 """
 
 import collections
+import os
 import time
 from collections.abc import Mapping, Sequence
-
-import pyarrow as pa
 
 from rest_jax.artifacts import (
   manifests,
@@ -28,7 +29,9 @@ from rest_jax.artifacts import (
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.rewards import (
+  early_verdicts,
   grading_progress,
+  part_grading,
   pool,
   registry,
   verdict_statistics,
@@ -38,7 +41,6 @@ from rest_jax.rewards import (
 _VERSION = 1
 _POLL_SECONDS = 0.2  # between two looks at what other workers are at
 _WHY = ('outcome', 'detail')
-_COLUMNS = ('problem_id', 'sample_index', 'stream', 'text', 'finish_reason')
 # What later stages read of a verdict. A person reads the others.
 _RESULT = (
   'problem_id',
@@ -62,6 +64,7 @@ def score(
   alarm_rate: float = 0.01,
   worker_index: int = 0,
   all_workers: int = 1,
+  await_samples: bool = False,
 ) -> None:
   """Grades samples; entry i of the three lists belongs to task i.
 
@@ -76,6 +79,8 @@ def score(
       printed and stands in the manifest.
     worker_index: which of the workers this is.
     all_workers: how many of them grade the same folders.
+    await_samples: whether folders of samples that are not done are waited for,
+      and their parts graded as they appear.
 
   Raises:
     ConfigurationError: an input is missing or is of another run.
@@ -98,6 +103,16 @@ def score(
       f'{all_workers - 1}, with {all_workers} workers.'
     )
   worker = workers.Worker(worker_index, all_workers)
+  if await_samples:
+    early_verdicts.grade(
+      [
+        early_verdicts.Folders(*dirs)
+        for dirs in zip(samples_dirs, problems_dirs, verdicts_dirs, strict=True)
+      ],
+      worker=worker,
+      num_workers=num_workers,
+      item_seconds=item_seconds,
+    )
   progress = grading_progress.Progress(samples_dirs)
   for dirs in zip(samples_dirs, problems_dirs, verdicts_dirs, strict=True):
     _score_task(
@@ -141,18 +156,17 @@ def _score_task(
       progress.part(sum(row['rows'] for row in samples.parts), kept=True)
       return
     registry.require(grader)
-    references = _references(problems, grader)
     with pool.Pool(
       grader, num_workers=num_workers, item_seconds=item_seconds
     ) as grading:
+      parts = part_grading.PartGrader(problems, grader, grading)
       left = _in_turn(samples.parts, worker)
       while left:
         row = left.pop(0)
         preemption.check(f'score: {verdicts_dir}')
         try:
-          kept = _score_part(
-            work, samples, row, references, grader, grading, progress
-          )
+          part = parts.read(samples.folder, row)
+          kept = _score_part(work, part, parts, progress)
         except registry.GraderError:
           # The mended grader is another version, whose verdicts cannot stand
           # beside these: without them the same command grades again.
@@ -169,6 +183,7 @@ def _score_task(
     _require_a_verdict(work, statistics)
     twin = twins.of(work, lambda one: _same_verdicts(one, work))
     work.finish(statistics=statistics, twin=twin)
+  early_verdicts.remove(verdicts_dir)
   verdict_statistics.show(verdicts_dir, statistics)
 
 
@@ -182,51 +197,22 @@ def _in_turn(parts: Sequence[Mapping], worker: workers.Worker) -> list[Mapping]:
 
 def _score_part(
   work: stage_work.Work,
-  samples: manifests.Manifest,
-  row: Mapping,
-  references: Mapping[str, str | None],
-  grader: registry.Grader,
-  grading: pool.Pool,
+  part: part_grading.Part,
+  grader: part_grading.PartGrader,
   progress: grading_progress.Progress,
 ) -> bool | None:
   """Grades one part; returns whether it was graded before.
 
   None: another worker is at it.
   """
-  name = row['name']
-  table = samples.table(part=name, columns=_COLUMNS)
-  ids = table['problem_id'].to_pylist()
-  missing = next((i for i in ids if i not in references), None)
-  if missing is not None:
-    raise configuration.ConfigurationError(
-      f'{samples.folder / name}: samples of the problem {missing!r}, which is '
-      'not among the problems. PROBLEMS_DIRS and SAMPLES_DIRS must be of one '
-      'run and in the same order.'
-    )
-  answers = {problem_id: references[problem_id] for problem_id in ids}
-  source = manifests.digest_of([row['content'], grader.label, answers])
-  if work.has(name, source=source):
+  if work.has(part.name, source=part.source):
     return True
-  if not work.claim(name, source=source):
+  if not work.claim(part.name, source=part.source):
     return None
-  items = [
-    pool.Item(
-      completion=text,
-      reference=references[problem_id],
-      finish_reason=finish_reason,
-      name=f'sample {index} of the problem {problem_id}',
-    )
-    for problem_id, index, text, finish_reason in zip(
-      ids,
-      table['sample_index'].to_pylist(),
-      table['text'].to_pylist(),
-      table['finish_reason'].to_pylist(),
-      strict=True,
-    )
-  ]
-  graded = grading.grade(items, progress.graded)
-  work.write_table(name, _to_table(table, graded, grader), source=source)
-  return False
+  early = early_verdicts.of_part(os.fspath(work.folder), part)
+  table = grader.grade(part, progress.graded) if early is None else early
+  work.write_table(part.name, table, source=part.source)
+  return early is not None
 
 
 def _require_a_verdict(work: stage_work.Work, statistics: Mapping) -> None:
@@ -276,33 +262,4 @@ def _same_verdicts(before: manifests.Manifest, work: stage_work.Work) -> bool:
       ).replace_schema_metadata(None)
     )
     for row in work.parts()
-  )
-
-
-def _to_table(
-  samples: pa.Table, graded: Sequence[pool.Graded], grader: registry.Grader
-) -> pa.Table:
-  found = [item.verdict for item in graded]
-  return pa.table(
-    {
-      'problem_id': samples['problem_id'],
-      'sample_index': samples['sample_index'],
-      'stream': samples['stream'],
-      'outcome': [verdict.outcome for verdict in found],
-      'reward': [verdict.reward for verdict in found],
-      'answer': [verdict.answer for verdict in found],
-      'detail': [verdict.detail for verdict in found],
-      'grader': [grader.label] * len(found),
-      'seconds': [item.seconds for item in graded],
-    },
-    schema=records.schema(records.Verdict),
-  )
-
-
-def _references(
-  problems: manifests.Manifest, grader: registry.Grader
-) -> dict[str, str | None]:
-  table = problems.table(columns=['id', grader.reads])
-  return dict(
-    zip(table['id'].to_pylist(), table[grader.reads].to_pylist(), strict=True)
   )

@@ -6,73 +6,14 @@ import subprocess
 import sys
 
 import pytest
+import sample_folders
 
 from rest_jax import score
-from rest_jax.artifacts import fingerprints, manifests, records, stage_work
+from rest_jax.artifacts import fingerprints, manifests
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.rewards import pool, registry, verdicts
 from rest_jax.rewards.code import program_grader, programs
-
-
-def problems(folder, answers, *, grader='number'):
-  """Writes {key: answer} as the problems of task t."""
-  with stage_work.work_on(
-    folder,
-    stage='prepare',
-    kind=records.Problem,
-    semantic={},
-    inputs={'answers': manifests.digest_of(answers)},
-    version=1,
-  ) as work:
-    rows = [
-      records.Problem(
-        id=f't/train/{key}',
-        prompt_parts=[[1], [7], [8]],
-        question='?',
-        **{'tests' if grader == 'program' else 'answer': answer},
-      )
-      for key, answer in answers.items()
-    ]
-    work.write(records.part_name(0, 1), rows, source=str(answers))
-    card = {'task': 't', 'split': 'train', 'grader': grader, 'eos_id': 2}
-    card |= {'vocabulary': 'bytes'}
-    work.finish(statistics={'task': card})
-  return os.fspath(folder)
-
-
-def samples(folder, parts, *, stream='e_step'):
-  """Writes [[(key, index, text[, finish reason])]], a list per part."""
-  with stage_work.work_on(
-    folder,
-    stage='sample',
-    kind=records.Sample,
-    semantic={'stream': {'name': stream, 'temperature': 1.0}},
-    inputs={'parts': manifests.digest_of(parts)},
-    version=1,
-  ) as work:
-    for number, part in enumerate(parts):
-      rows = [
-        records.Sample(
-          problem_id=f't/train/{key}',
-          sample_index=index,
-          stream=stream,
-          policy_digest='p',
-          prompt_digest='d',
-          token_ids=[3, 2],
-          target_length=1,
-          text=text,
-          logprobs=[0.0, 0.0],
-          sampling_logprobs=[0.0, 0.0],
-          finish_reason=reason[0] if reason else 'eos',
-          engine_fingerprint='e',
-        )
-        for key, index, text, *reason in part
-      ]
-      name = records.part_name(number, 8)
-      work.write(name, rows, source=manifests.digest_of(part))
-    work.finish()
-  return os.fspath(folder)
 
 
 @pytest.fixture
@@ -82,9 +23,11 @@ def run(tmp_path):
   def run(answers, parts, *, name='', grader='number', **arguments):
     target = os.fspath(tmp_path / f'verdicts{name}')
     score.score(
-      samples_dirs=[samples(tmp_path / f'samples{name}', parts)],
+      samples_dirs=[sample_folders.samples(tmp_path / f'samples{name}', parts)],
       problems_dirs=[
-        problems(tmp_path / f'problems{name}', answers, grader=grader)
+        sample_folders.problems(
+          tmp_path / f'problems{name}', answers, grader=grader
+        )
       ],
       verdicts_dirs=[target],
       num_workers=1,
@@ -348,9 +291,11 @@ def test_several_tasks_are_scored_side_by_side(tmp_path):
   folders = {'samples_dirs': [], 'problems_dirs': [], 'verdicts_dirs': []}
   for task, answer in (('x', '1'), ('y', '3')):
     part = [('a', 0, 'The answer is 1.')]
-    folders['samples_dirs'].append(samples(tmp_path / f's_{task}', [part]))
+    folders['samples_dirs'].append(
+      sample_folders.samples(tmp_path / f's_{task}', [part])
+    )
     folders['problems_dirs'].append(
-      problems(tmp_path / f'p_{task}', {'a': answer})
+      sample_folders.problems(tmp_path / f'p_{task}', {'a': answer})
     )
     folders['verdicts_dirs'].append(os.fspath(tmp_path / f'v_{task}'))
   score.score(**folders)
@@ -370,7 +315,7 @@ def test_the_last_line_is_short_and_says_the_reward(run, capsys):
 
 
 def test_problems_that_are_none_are_refused(tmp_path):
-  folder = samples(tmp_path / 'samples', PARTS)
+  folder = sample_folders.samples(tmp_path / 'samples', PARTS)
   with pytest.raises(configuration.ConfigurationError, match='PROBLEMS_DIRS'):
     score.score(
       samples_dirs=[folder],

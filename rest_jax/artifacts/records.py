@@ -127,6 +127,9 @@ def schema(kind: type) -> pa.Schema:
   )
 
 
+PART = 'part-'  # how the names of parts begin
+
+
 def part_name(part: int, parts: int, *, first_sample: int = 0) -> str:
   """The file name of part `part` of `parts`.
 
@@ -136,7 +139,7 @@ def part_name(part: int, parts: int, *, first_sample: int = 0) -> str:
     first_sample: the lowest sample index in it; parts that extend an earlier
       sampling carry it in their name.
   """
-  stem = f'part-{part:05d}-of-{parts:05d}'
+  stem = f'{PART}{part:05d}-of-{parts:05d}'
   return (
     f'{stem}.from-{first_sample:05d}.parquet'
     if first_sample

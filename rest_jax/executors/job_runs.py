@@ -49,6 +49,7 @@ class JobRun:
     self._console = means.console
     self._workers = [_Worker(means, job, i) for i in range(job.workers)]
     self._done: _Worker | None = None  # the first that said so
+    self._is_stopped = False
     self._is_open = False
     for worker in self._workers:
       self._start(worker)
@@ -59,6 +60,7 @@ class JobRun:
     Args:
       stopping: nothing is started again.
     """
+    stopping = stopping or self._is_stopped
     for worker in self._workers:
       ended = worker.poll()
       if ended is not None:
@@ -79,6 +81,11 @@ class JobRun:
       return None
     return self._failed()
 
+  @property
+  def is_first(self) -> bool:
+    """Whether nothing that it writes was done before: all is made now."""
+    return not any(self._standing.values())
+
   def leave(self) -> None:
     """Ends the job's line; the job itself goes on."""
     if self._is_open:
@@ -87,15 +94,19 @@ class JobRun:
       )
 
   def stop(self) -> None:
-    """Asks what runs to save its state."""
-    for worker in self._workers:
-      worker.stop()
+    """Asks what runs to save its state; nothing is started again."""
+    self._is_stopped = True
+    self._stop_workers()
 
   def kill(self) -> None:
     """Ends what runs at once."""
     for worker in self._workers:
       if worker.task is not None:
         worker.task.kill()
+
+  def _stop_workers(self) -> None:
+    for worker in self._workers:
+      worker.stop()
 
   def _start(self, worker: '_Worker') -> None:
     if not self._is_open:
@@ -110,7 +121,7 @@ class JobRun:
     if ended.exit_code == exit_codes.DONE:
       if self._done is None:
         self._done = worker
-        self.stop()  # the others, which find nothing more to do
+        self._stop_workers()  # the others find nothing more to do
       return
     if stopping or self._done is not None:
       return

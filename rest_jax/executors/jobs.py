@@ -28,6 +28,8 @@ class Resources(configuration.Configuration):
     workers: that share the work of sampling (docs/sampling.md), each with
       devices of its own.
     score_workers: that share the work of grading, each on a host of its own.
+    score_beside: whether grading may go on beside the sampling, where there is
+      room for both.
     retry: of all jobs, those on CPUs too.
   """
 
@@ -36,6 +38,7 @@ class Resources(configuration.Configuration):
   sample_topology: str | None = None
   workers: int = 1
   score_workers: int = 1
+  score_beside: bool = True
   retry: RetryPolicy = RetryPolicy()
 
   def check(self) -> None:
@@ -70,6 +73,8 @@ class Job:
     workers: processes that share its work, each with devices of its own.
     retry: how often it is started again.
     needs: names of the jobs that must be done before.
+    follows: those of them beside which it may run already: it waits for the
+      rest of what they write.
     inputs: folders that it reads.
     outputs: folders that it writes; each has a manifest when it is done.
   """
@@ -84,6 +89,7 @@ class Job:
   workers: int = 1
   retry: RetryPolicy = RetryPolicy()
   needs: tuple[str, ...] = ()
+  follows: tuple[str, ...] = ()
   inputs: tuple[str, ...] = ()
   outputs: tuple[str, ...] = ()
 

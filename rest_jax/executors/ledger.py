@@ -22,7 +22,7 @@ from rest_jax.executors import job_files
 from rest_jax.executors.jobs import Job
 
 # What a job makes does not depend on these.
-_WITHOUT_EFFECT = ('RUN_DIR', 'WORKERS', 'WORKER_INDEX')
+_WITHOUT_EFFECT = ('RUN_DIR', 'WORKERS', 'WORKER_INDEX', 'AWAIT_SAMPLES')
 FOLDER = 'ledger'  # of RUN_DIR: what is known of more than one job
 
 

@@ -1,7 +1,8 @@
 """Runs the jobs of a plan with an executor: which is started when.
 
-A job starts when the jobs that it needs are done and the executor has room;
-job_runs.py follows it from there to its end.
+A job starts when the jobs that it needs are done and the executor has room; one
+that can follow another starts beside it. job_runs.py looks after a job from
+there to its end.
 """
 
 import contextlib
@@ -88,6 +89,8 @@ class Scheduler:
           if ended is not None:
             self._running.remove(job)
             code = code or ended
+            if ended:
+              self._stop_followers(job)
         self._means.console.tick()
         if not self._stop_asked and self._requests.asked():
           self._means.console.say('rest-jax stop was called')
@@ -101,9 +104,7 @@ class Scheduler:
   ) -> None:
     """Starts what nothing stands against; skips what is done."""
     while True:
-      unfinished = {job.name for job in waiting}
-      unfinished |= {run.job.name for run in self._running}
-      ready = [job for job in waiting if unfinished.isdisjoint(job.needs)]
+      ready = [job for job in waiting if self._is_ready(job, waiting)]
       if not ready or len(self._running) >= self._means.executor.room:
         return
       job = ready[0]
@@ -117,6 +118,21 @@ class Scheduler:
       self._running.append(JobRun(self._means, job))
       if self._stop_asked:  # a signal came before there was a task
         self._running[-1].stop()
+
+  def _is_ready(self, job: Job, waiting: Sequence[Job]) -> bool:
+    if any(other.name in job.needs for other in waiting):
+      return False
+    return all(
+      run.job.name in job.follows and run.is_first
+      for run in self._running
+      if run.job.name in job.needs
+    )
+
+  def _stop_followers(self, failed: JobRun) -> None:
+    """Ends the jobs that wait for what a job would have written."""
+    for run in self._running:
+      if failed.job.name in run.job.follows:
+        run.stop()
 
   def _ask(self) -> None:
     """Asks what runs to save its state; the second time, ends it."""

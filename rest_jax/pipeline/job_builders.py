@@ -41,6 +41,7 @@ class PlanBuilder:
     bindings: Mapping[str, Any],
     inputs: Sequence[str],
     outputs: Sequence[str],
+    follows: Sequence[str] = (),
   ) -> Job:
     """Appends one job.
 
@@ -52,6 +53,7 @@ class PlanBuilder:
       bindings: gin macros of this job alone.
       inputs: folders that it reads.
       outputs: folders that it writes.
+      follows: names of jobs beside which it may run.
 
     Returns:
       The job, which needs the earlier jobs that write its inputs.
@@ -79,6 +81,7 @@ class PlanBuilder:
         }.get(stage, 1),
         retry=self.resources.retry,
         needs=tuple(dict.fromkeys(needs)),
+        follows=tuple(follows),
         inputs=tuple(inputs),
         outputs=tuple(outputs),
       )
@@ -188,7 +191,7 @@ class PlanBuilder:
     samples = [folder.replace('@', 'samples') for folder in to]
     verdicts = [folder.replace('@', 'verdicts') for folder in to]
     folders = {'PROBLEMS_DIRS': problems, 'SAMPLES_DIRS': samples}
-    self.add(
+    sampling = self.add(
       f'{model}/sample{name}',
       'sample',
       model=model,
@@ -202,9 +205,14 @@ class PlanBuilder:
       'score',
       model=model,
       iteration=iteration,
-      bindings={**folders, 'VERDICTS_DIRS': verdicts},
+      bindings={
+        **folders,
+        'VERDICTS_DIRS': verdicts,
+        'AWAIT_SAMPLES': self.resources.score_beside,
+      },
       inputs=[*dict.fromkeys(problems), *samples],
       outputs=verdicts,
+      follows=[sampling.name] if self.resources.score_beside else [],
     )
 
   def difficulty(self) -> None:

@@ -134,6 +134,7 @@ class Launch:
         'name': job.name,
         'stage': job.stage,
         'needs': list(job.needs),
+        'follows': list(job.follows),
         'accelerator': job.accelerator,
         'topology': job.topology,
         'slices': job.slices,

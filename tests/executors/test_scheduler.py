@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from rest_jax.artifacts import stage_work
 from rest_jax.executors import exit_codes
 from rest_jax.executors.console import Console
 from rest_jax.executors.executor import Ended
@@ -66,11 +67,13 @@ class _Task:
     self.code, self.left = -9, 1
 
 
-def job(name, *needs, workers=1, retries=1):
+def job(name, *needs, workers=1, retries=1, follows=(), outputs=()):
   return Job(
     name=name,
     stage='sample',
     needs=needs,
+    follows=follows,
+    outputs=outputs,
     workers=workers,
     retry=RetryPolicy(retries=retries, preemptions=1, backoff_seconds=0.0),
   )
@@ -112,6 +115,83 @@ def test_what_needs_nothing_of_each_other_runs_beside_each_other(tmp_path):
   stub = Stub(100, looks=lambda name: 5)
   run(tmp_path, jobs, stub)
   assert stub.events[:2] == [('start', 'a'), ('start', 'b')] and stub.most == 2
+
+
+def test_what_can_follow_a_job_starts_beside_it_and_what_needs_it_waits(
+  tmp_path,
+):
+  jobs = [
+    job('draw'),
+    job('grade', 'draw', follows=['draw']),
+    job('read', 'draw'),
+    job('count', 'grade'),
+  ]
+  stub = Stub(100, looks=lambda name: 5 if name == 'draw' else 1)
+  assert run(tmp_path, jobs, stub)[0] == 0
+  assert stub.events[:2] == [('start', 'draw'), ('start', 'grade')]
+  at = stub.events.index
+  assert at(('end', 'draw')) < at(('start', 'read'))
+  assert at(('end', 'grade')) < at(('start', 'count'))
+
+
+@pytest.mark.parametrize('room, needs', [(1, ()), (100, ('before',))])
+def test_what_can_follow_waits_for_room_and_for_its_other_needs(
+  tmp_path, room, needs
+):
+  jobs = [
+    job('draw'),
+    job('before'),
+    job('grade', 'draw', *needs, follows=['draw']),
+  ]
+  stub = Stub(room, looks=lambda name: 9 if name == 'before' else 5)
+  assert run(tmp_path, jobs, stub)[0] == 0
+  start = stub.events.index(('start', 'grade'))
+  assert stub.events.index(('end', 'before')) < start
+
+
+def test_nothing_follows_a_job_that_has_made_a_part_of_its_work_before(
+  tmp_path,
+):
+  """What stands may be extended: it says that it is done, and is not."""
+  with stage_work.work_on(
+    tmp_path / 'samples',
+    stage='sample',
+    kind=None,
+    semantic={},
+    inputs={},
+    version=1,
+  ) as work:
+    work.finish()
+  jobs = [
+    job('draw', outputs=[str(tmp_path / 'samples')]),
+    job('grade', 'draw', follows=['draw']),
+  ]
+  stub = Stub(100, looks=lambda name: 5)
+  assert run(tmp_path, jobs, stub)[0] == 0
+  at = stub.events.index
+  assert at(('end', 'draw')) < at(('start', 'grade'))
+
+
+def test_what_follows_a_job_that_fails_is_stopped_and_not_started_again(
+  tmp_path,
+):
+  jobs = [job('draw', retries=0), job('grade', 'draw', follows=['draw'])]
+  stub = Stub(100, ends={'draw': [2], 'grade': [None]}, looks=lambda name: 3)
+  code, text = run(tmp_path, jobs, stub)
+  assert code == exit_codes.CONFIGURATION
+  assert ('stop', 'grade') in stub.events
+  assert stub.events.count(('start', 'grade')) == 1
+  assert 'start the same command again' in text
+
+
+def test_what_follows_outlives_the_preemptions_of_both(tmp_path):
+  jobs = [job('draw'), job('grade', 'draw', follows=['draw'])]
+  stub = Stub(
+    100, ends={'draw': [42, 0], 'grade': [42, 0]}, looks=lambda name: 4
+  )
+  assert run(tmp_path, jobs, stub)[0] == 0
+  assert stub.events.count(('start', 'draw')) == 2
+  assert stub.events.count(('start', 'grade')) == 2
 
 
 def test_after_a_failure_nothing_starts_and_what_runs_is_finished(tmp_path):
