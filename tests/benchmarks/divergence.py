@@ -106,7 +106,10 @@ def requests(args: argparse.Namespace) -> list[Request]:
 def drawn(args: argparse.Namespace, layout: Layout, dtype: str) -> dict:
   """(tokens, log-probabilities) of each sample in this layout."""
   devices = jax.devices()[: layout.data * layout.fsdp * layout.tensor]
-  mesh = partitioning.make_mesh(partitioning.MeshConfig(*layout[2:]), devices)
+  split = partitioning.MeshConfig(
+    data=layout.data, fsdp=layout.fsdp, tensor=layout.tensor
+  )
+  mesh = partitioning.make_mesh(split, devices)
   if args.model:
     model = dataclasses.replace(
       described.network(args.model),
