@@ -29,7 +29,7 @@ STAGES = {
   'train': 'M-step: fine-tune the base model on them',
   'evaluate': 'pass@1, pass@k, maj@k; or all CHECKPOINTS on all TASKS',
   'report': 'one HTML page and results.json',
-  'preflight': 'compile the training step for a TPU that is not here',
+  'preflight': "compile a run's programs for TPUs that are not here",
 }
 _WORKER_FLAGS = {'worker_index': 'WORKER_INDEX', 'num_workers': 'WORKERS'}
 RUN = 'run'  # all stages, one after the other
@@ -94,6 +94,9 @@ def parser() -> argparse.ArgumentParser:
     ('num_workers', 'how many fill the same folders'),
   ):
     result.add_argument(f'--{name}', type=int, help=f'sample, score: {text}')
+  result.add_argument(
+    '--search', action='store_true', help='preflight: try other dials too'
+  )
   gin_flags.add(result)
   result.add_argument(
     '--dry_run', action='store_true', help='print what is bound and stop'
@@ -180,6 +183,10 @@ def run(arguments: Sequence[str]) -> int:
       if stage not in ('sample', 'score'):
         parser().error(f'--{name} belongs to sample and score')
       bindings.append(f'{dial}={getattr(flags, name)}')
+  if flags.search:
+    if stage != 'preflight':
+      parser().error('--search belongs to preflight')
+    bindings.append('PREFLIGHT_SEARCH=True')
   if stage == 'evaluate':
     from rest_jax.pipeline import launcher
 
@@ -196,7 +203,7 @@ def run(arguments: Sequence[str]) -> int:
     'search_paths': gin_flags.search_paths(flags),
   }
   try:
-    function, bound = gin_parser.parse(stage, **read)
+    function, bound = _parsed(stage, read)
   except configuration.ConfigurationError as error:
     if not str(error).startswith('--gin'):  # of what the user wrote
       _require_job(stage, read)
@@ -219,6 +226,24 @@ def run(arguments: Sequence[str]) -> int:
     text = memory_errors.told(stage, texts, str(error))
     raise configuration.ConfigurationError(text) from error
   return 0
+
+
+def _parsed(
+  stage: str, read: Mapping[str, Any]
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+  """The stage's function and its arguments.
+
+  Args:
+    stage: of the command line.
+    read: the arguments of gin_parser.parse.
+  """
+  if stage == 'preflight':  # no launcher has derived the dials that are 'auto'
+    from rest_jax.costs import foreseen
+
+    return foreseen.parse(**read)
+  from rest_jax.config import gin_parser
+
+  return gin_parser.parse(stage, **read)
 
 
 # What the plan of a run sets for each job: where a stage reads and writes.

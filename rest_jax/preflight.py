@@ -1,43 +1,36 @@
-"""Compiles the training step for a TPU that is not here, and says if it fits.
+"""Stage: compiles a run's programs for TPUs that are not here.
 
-libtpu holds the whole TPU compiler; given a topology's name it compiles ahead
-of time on a machine without TPUs (needs the extra 'tpu' and x86-64 Linux):
+    rest-jax preflight --gin_file=runs/math.gin \\
+      --gin.PREFLIGHT_TOPOLOGY=v5e:16x16 [--search]
 
-    rest-jax preflight --gin_file=models/llama3_8b.gin \\
-      --gin.PREFLIGHT_TOPOLOGY=v5e:16x16 --gin.BATCH_ROWS=256
+Says of sampling, training and D_val whether they fit, how fast they are and
+what to change, and what the whole run takes (docs/preflight.md). libtpu holds
+the TPU's whole compiler (the extra 'tpu', x86-64 Linux).
 
 Every figure here is the compiler's estimate, never a measurement.
 """
 
-import dataclasses
-import os
-import re
 import time
-from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
-# Before jax is imported: no TPU is here, and libtpu must not look for one.
-os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
-os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # none is locked
-os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
-os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5litepod-8')
-
-import jax  # noqa: E402
-
-from rest_jax.config import configuration
-from rest_jax.distributed import partitioning  # noqa: E402
-from rest_jax.executors import memory_errors, topologies  # noqa: E402
-from rest_jax.models.architecture import DecoderConfig  # noqa: E402
-from rest_jax.models.checkpoints import policies  # noqa: E402
-from rest_jax.training import (
-  batches,  # noqa: E402
-  collectives,  # noqa: E402
-  optimizers,  # noqa: E402
-  packing,  # noqa: E402
-  train_step,  # noqa: E402
+from rest_jax.costs import (  # isort: skip  # before what imports jax
+  tpu_compiler,  # noqa: F401
 )
-from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig  # noqa: E402
+from rest_jax.config import configuration
+from rest_jax.costs import fitting, report, search, whole_run
+from rest_jax.costs.compiled_run import CompiledRun
+from rest_jax.costs.figures import Sampling, Training
+from rest_jax.costs.foreseen import DVAL, SAMPLE, TRAIN, Foreseen
+from rest_jax.costs.sampling_costs import Sampled
+from rest_jax.distributed import partitioning
+from rest_jax.executors import memory_errors, topologies
+from rest_jax.models.architecture import DecoderConfig
+from rest_jax.sampling.streams import EngineConfig, Stream
+from rest_jax.training.hyperparameters import (
+  OptimizerConfig,
+  TrainConfig,
+  ValidationConfig,
+)
 
 
 @configuration.checked
@@ -45,236 +38,293 @@ def preflight(
   *,
   topology: str,
   slices: int,
+  programs: tuple[Literal['sample', 'train', 'dval'], ...],
   model: DecoderConfig,
   optimizer: OptimizerConfig,
   config: TrainConfig,
   mesh: partitioning.MeshConfig,
+  engine: EngineConfig,
+  sample_mesh: partitioning.MeshConfig,
+  stream: Stream,
+  dval_stream: Stream,
+  validation: ValidationConfig,
+  extent: whole_run.Extent,
+  search_config: search.SearchConfig,
+  foreseen: Foreseen | None = None,
 ) -> None:
-  """Compiles the training step, prints what it needs, and fails if too much.
+  """Compiles the programs, prints what they need, and fails if too much.
 
   Args:
     topology: such as v5e:16x16, v5p:4x4x4, v6e:16x16, v4:4x4x8, or a type of
       Google Cloud such as v5litepod-256.
     slices: of that topology.
+    programs: which to compile.
     model: the network.
     optimizer: whose state counts too.
     config: batch_rows, row_length, LoRA.
-    mesh: over all chips.
+    mesh: of training and D_val, over all chips.
+    engine: what is decoded at once.
+    sample_mesh: of a worker that samples.
+    stream: of the E-step.
+    dval_stream: of D_val.
+    validation: when D_val is sampled.
+    extent: how far the run goes.
+    search_config: whether other dials are tried.
+    foreseen: lengths, and the slice of a worker; of foreseen.parse, which no
+      gin file binds.
 
   Raises:
-    ConfigurationError: the program does not fit, or gathers activations.
+    ConfigurationError: a program does not fit, or gathers activations.
   """
-  named = topologies.parse(topology, 'PREFLIGHT_TOPOLOGY')
-  topology = str(named)
-  devices = topology_devices(topology, slices)
-  grid = partitioning.make_mesh(mesh, devices)
-  _require_divisible(model, config, grid, devices)
-  rows, length = config.batch_rows, config.row_length or model.max_length
-  started = time.monotonic()
-  try:
-    compiled = compile_step(model, optimizer, config, grid, length)
-  except Exception as error:
-    if not memory_errors.is_out_of_memory(error):
-      raise
-    raise configuration.ConfigurationError(
-      f'preflight: does not fit {topology}, {rows} rows of {length} tokens: '
-      f'{_needed(str(error))}. '
-      + _what_fits(model, optimizer, config, grid, length, named)
-    ) from None
-  print(
-    f'preflight: {topology} x {slices}, {len(devices)} chips, mesh '
-    + ' x '.join(f'{axis}={size}' for axis, size in grid.shape.items())
-    + f', {rows} rows of {length} tokens, '
-    f'{model.num_parameters / 1e9:.2f} G parameters, compiled in '
-    f'{time.monotonic() - started:.0f} s'
+  assert foreseen is not None
+  slice_ = topologies.parse(topology, 'PREFLIGHT_TOPOLOGY')
+  run = CompiledRun(
+    *(slice_, slices, model, optimizer, config, mesh, engine, sample_mesh),
+    foreseen,
   )
-  needed = memory_bytes(compiled)
-  limit = named.generation.hbm_bytes
-  for name, value in needed.items():
-    print(f'  {name:12}{value / 2**30:8.2f} GiB per chip')
-  found = list(collectives.read(compiled.as_text()))
-  for line in collectives.summary(found):
-    print(f'  {line}')
-  summed = [
-    shapes for name, shapes in found if name == collectives.GATHER_BY_SUM
-  ]
-  if any(dtype[0] not in 'su' for shapes in summed for dtype, _ in shapes):
+  chips = slice_.chips * slices
+  print(
+    f'preflight: {slice_} x {slices}, {chips} chips, '
+    f'{model.num_parameters / 1e9:.2f} G parameters. All figures are the '
+    "compiler's estimates; none is measured."
+  )
+  _say_what_is_foreseen(foreseen)
+  stage = _Preflight(run, stream, dval_stream)
+  found = {name: getattr(stage, name)() for name in programs}
+  size = _size(run, stream, dval_stream, validation, extent)
+  if all(found.get(name) for name in (SAMPLE, TRAIN, DVAL)):
+    hours = whole_run.hours(
+      size, found[TRAIN], found[SAMPLE], found[DVAL], foreseen.workers
+    )
+    where = slice_.generation.name
     print(
-      f'  {collectives.GATHER_BY_SUM} moves twice the bytes of an all-gather; '
-      'another split of MESH_DATA x MESH_FSDP may avoid it'
+      report.block(
+        'run',
+        report.run(hours, extent.iterations, len(extent.learning_rates), where),
+      )
     )
-  wrong = collectives.gathered_activations(found, model, rows, length, grid)
-  if wrong:
-    raise configuration.ConfigurationError(
-      'preflight: activations are gathered, so a sharding rule is missing:\n  '
-      + '\n  '.join(wrong)
-    )
-  if needed['total'] > limit:
-    raise configuration.ConfigurationError(
-      f'preflight: needs {needed["total"] / 2**30:.1f} GiB per chip, a '
-      f'{topology} chip has {limit / 2**30:.0f}. '
-      + _what_fits(model, optimizer, config, grid, length, named)
-    )
-  print(f'preflight: fits {topology} (compiler estimates, not measurements)')
+  if search_config.is_on:
+    stage.search(programs, size, search_config.compiles)
+  if stage.problems:
+    raise configuration.ConfigurationError('preflight: ' + stage.problems[0])
+  print(f'preflight: fits {slice_} (compiler estimates, not measurements)')
 
 
-def _needed(text: str) -> str:
-  """What XLA says of the memory that a program needs, in one clause."""
-  found = re.search(r'Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT])', text)
-  if not found:
-    return f'the compiler says: {" ".join(text.split())[:160]}'
-  used, unit, limit, of = found.groups()
-  return f'needs {used} {unit}iB per chip, a chip has {limit} {of}iB'
+def _say_what_is_foreseen(foreseen: Foreseen) -> None:
+  if foreseen.assumed:
+    print(f'assumed  {foreseen.assumed}')
+  derived = ', '.join(
+    f'{name} = {dial.value!r}'
+    for name, dial in foreseen.dials.items()
+    if name.isupper()
+  )
+  if derived:
+    print(f'derived  {derived}')
 
 
-def _what_fits(
-  model: DecoderConfig,
-  optimizer: OptimizerConfig,
-  config: TrainConfig,
-  mesh: jax.sharding.Mesh,
-  length: int,
-  topology: topologies.Topology,
-) -> str:
-  """The first change of dials that fits, found by compiling; in a sentence."""
-  print('preflight: does not fit; compiling with other dials', flush=True)
-  remat = '--gin.architecture.DecoderConfig.remat=full'
-  changed = [] if model.remat == 'full' else [remat]
-  model = dataclasses.replace(model, remat='full')
-  share = config.batch_rows // (mesh.shape['data'] * mesh.shape['fsdp'])
-  limit = topology.generation.hbm_bytes
-  now = config.microbatches
-  for microbatches in sorted({now, max(now, min(8 * now, share)), share}):
-    dials = [*changed]
-    if microbatches != now:
-      dials.append(f'--gin.MICROBATCHES={microbatches}')
-    if not dials:
-      continue
-    tried = dataclasses.replace(config, microbatches=microbatches)
+def _size(
+  run: CompiledRun,
+  stream: Stream,
+  dval_stream: Stream,
+  validation: ValidationConfig,
+  extent: whole_run.Extent,
+) -> whole_run.Size:
+  prompts, texts = run.foreseen.prompts, run.foreseen.texts
+  evaluated = prompts.largest_set or len(prompts.evaluated)
+  dval = max(0, len(prompts.evaluated) - evaluated)
+  return whole_run.Size(
+    extent=extent,
+    problems=len(prompts.train),
+    dval_problems=min(dval, validation.num_problems or dval),
+    eval_problems=evaluated,
+    num_samples=_most(stream),
+    dval_samples=_most(dval_stream),
+    completion=texts.solution,
+    longest=run.engine.max_decode_length,
+    kept=texts.kept,
+    steps=run.config.max_steps,
+    epochs=run.config.max_epochs,
+    dval_every=validation.every,
+  )
+
+
+def _most(stream: Stream) -> int:
+  """Samples of a problem, of the task that has most."""
+  number = stream.num_samples
+  return number if isinstance(number, int) else max(number.values())
+
+
+class _Preflight:
+  """Compiles one program after the other, and prints a block for each.
+
+  Attributes:
+    problems: what does not fit or is wrong, in sentences.
+  """
+
+  def __init__(self, run: CompiledRun, stream: Stream, dval_stream: Stream):
+    self._run, self._stream, self._dval_stream = run, stream, dval_stream
+    self.problems: list[str] = []
+
+  def train(self) -> Training | None:
+    """Of the M-step; None where it does not fit."""
+    run = self._run
+    config, mesh = run.config, run.training_mesh
+    length = run.rows.plan.row_length
+    what = f'{config.batch_rows} rows of {length} tokens'
+    started = time.monotonic()
     try:
-      compiled = compile_step(model, optimizer, tried, mesh, length)
+      found = run.training()
     except Exception as error:
       if not memory_errors.is_out_of_memory(error):
         raise
-      continue
-    needed = memory_bytes(compiled)['total']
-    if needed <= limit:
-      return f'With {" ".join(dials)} it fits: {needed / 2**30:.2f} GiB.'
-  return (
-    'Neither remat nor MICROBATCHES makes it fit: lower ROW_LENGTH, raise '
-    'MESH_FSDP or MESH_TENSOR, or set PREFLIGHT_TOPOLOGY to more chips or to '
-    'chips with more memory (v6e 32 GiB, v5p 95 GiB).'
-  )
-
-
-def _require_divisible(
-  model: DecoderConfig,
-  config: TrainConfig,
-  mesh: jax.sharding.Mesh,
-  devices: Sequence[Any],
-) -> None:
-  """Raises, naming a mesh that fits, where the mesh does not divide sizes."""
-  problem = _indivisible(model, config.batch_rows, mesh)
-  if problem is None:
-    return
-  total = len(devices)
-  advice = 'Set PREFLIGHT_TOPOLOGY to fewer chips.'
-  for fsdp in range(total, 0, -1):
-    if total % fsdp:
-      continue
-    split = partitioning.MeshConfig(data=total // fsdp, fsdp=fsdp, tensor=1)
-    try:
-      other = partitioning.make_mesh(split, devices)
-    except configuration.ConfigurationError:  # not on these chips' torus
-      continue
-    if _indivisible(model, total, other) is None:
-      rows = -(-config.batch_rows // total) * total
-      more = f' --gin.BATCH_ROWS={rows}' if rows != config.batch_rows else ''
-      advice = (
-        f'--gin.MESH_DATA={total // fsdp} --gin.MESH_FSDP={fsdp}{more} divides '
-        f'everything on {total} chips; or set PREFLIGHT_TOPOLOGY to fewer.'
-      )
-      break
-  raise configuration.ConfigurationError(f'preflight: {problem} {advice}')
-
-
-def _indivisible(
-  model: DecoderConfig, rows: int, mesh: jax.sharding.Mesh
-) -> str | None:
-  """What a mesh does not divide: a sentence, or None."""
-  try:
-    policies.abstract(model, mesh)
-    partitioning.sharding(mesh, ('batch',), (rows,), 'batch')
-  except configuration.ConfigurationError as error:
-    return str(error).partition(' Change ')[0]
-  return None
-
-
-def topology_devices(topology: str, slices: int) -> Sequence[Any]:
-  """The devices of a topology that is not here."""
-  from jax.experimental import topologies
-
-  try:
-    description = topologies.get_topology_desc(
-      topology, platform='tpu', **({'num_slices': slices} if slices > 1 else {})
+      needed = tpu_compiler.needed(str(error))
+      print(report.block('train', [f'does not fit: {what}: {needed}']))
+      self._refuse(f'training: does not fit {run.slice_}, {what}: {needed}')
+      return None
+    training = found.training
+    shared = (
+      f', {run.rows.prefix} of a shared prefix' if run.rows.prefix else ''
     )
+    first = (
+      f'mesh {_words(mesh)}; {what}{shared}; remat {run.model.remat}, '
+      f'{config.microbatches} micro-batches; compiled in '
+      f'{time.monotonic() - started:.0f} s'
+    )
+    print(report.block('train', [first, *report.training(training, run.model)]))
+    if found.summed:
+      print(
+        '         change: parameters are gathered by sums, which move twice '
+        'the bytes; another split of MESH_DATA x MESH_FSDP may avoid it'
+      )
+    if found.gathered:
+      self.problems.append(
+        'activations are gathered, so a sharding rule is missing:\n  '
+        + '\n  '.join(found.gathered)
+      )
+    if not training.step.fits:
+      total = training.step.memory['total'] / 2**30
+      limit = run.slice_.generation.hbm_bytes / 2**30
+      self._refuse(
+        f'training: needs {total:.1f} GiB per chip, a {run.slice_} chip has '
+        f'{limit:.0f}'
+      )
+      return None
+    return training
+
+  def _refuse(self, sentence: str) -> None:
+    run = self._run
+    limit = run.slice_.generation.hbm_bytes
+    advice = fitting.what_fits(
+      *(run.training_bytes, run.model, run.config, run.training_mesh, limit)
+    )
+    self.problems.append(f'{sentence}. {advice}')
+
+  def sample(self) -> Sampling | None:
+    """Of the E-step, on one worker; None where it does not fit."""
+    run = self._run
+    foreseen, mesh = run.foreseen, run.worker_mesh
+    groups, lanes = run.engine.layout(self._stream)
+    first = (
+      f'{foreseen.workers} workers on {foreseen.worker} each, mesh '
+      f'{_words(mesh)}; {groups} groups x {lanes} lanes'
+    )
+    advice = 'Lower GROUPS or LANES, or set SAMPLE_TOPOLOGY to more chips.'
+    return self._sampled(
+      'sample', first, lambda: run.sampling(self._stream), advice
+    )
+
+  def dval(self) -> Sampling | None:
+    """Of D_val, on the devices of the training; None where it does not fit."""
+    run = self._run
+    groups, lanes = run.engine.layout(self._dval_stream)
+    first = (
+      f'on the mesh of the training, {_words(run.training_mesh)}; {groups} '
+      f'groups x {lanes} lanes'
+    )
+    return self._sampled(
+      'D_val',
+      first,
+      lambda: run.validation(self._dval_stream),
+      'Lower GREEDY_GROUPS.',
+    )
+
+  def _sampled(self, name, first, compiled, advice) -> Sampling | None:
+    started = time.monotonic()
+    try:
+      found: Sampled = compiled()
+    except Exception as error:
+      if not memory_errors.is_out_of_memory(error):
+        raise
+      needed = tpu_compiler.needed(str(error))
+      print(report.block(name, [first, f'does not fit: {needed}']))
+      self.problems.append(f'{name}: does not fit: {needed}. {advice}')
+      return None
+    first += f'; compiled in {time.monotonic() - started:.0f} s'
+    depth = self._run.model.num_layers
+    lines = report.sampling(found.sampling, found.layers, depth)
+    print(report.block(name, [first, *lines]))
+    chip = self._run.slice_.generation
+    if found.sampling.memory['total'] > chip.hbm_bytes:
+      total = found.sampling.memory['total'] / 2**30
+      self.problems.append(
+        f'{name}: needs {total:.1f} GiB per chip, a chip has '
+        f'{chip.hbm_bytes / 2**30:.0f}. {advice}'
+      )
+      return None
+    return found.sampling
+
+  def search(
+    self, programs: tuple[str, ...], size: whole_run.Size, compiles: int
+  ) -> None:
+    """Tries other dials, and prints the best few.
+
+    Args:
+      programs: that were asked for.
+      size: of the run.
+      compiles: of training and of sampling each, at most.
+    """
+    run = self._run
+    loops = size.extent.iterations * len(size.extent.learning_rates)
+
+    def trained(step: search.Step) -> float | None:
+      other = run.with_step(step)
+      found = _or_none(other.training)
+      if found is None or not found.training.step.fits:
+        return None
+      of = found.training
+      # What an example costs: other meshes take other rows.
+      return loops * size.steps * of.step.seconds * of.chips / 3600
+
+    def sampled(decoding: search.Decoding) -> float | None:
+      other = run.with_decoding(decoding)
+      found = _or_none(lambda: other.sampling(self._stream))
+      if found is None:
+        return None
+      of = found.sampling
+      if of.memory['total'] > of.step.chip.hbm_bytes:
+        return None
+      return size.extent.iterations * of.chips * whole_run.sampling(size, of)
+
+    if TRAIN in programs:
+      moves = search.training_moves(run.config, run.devices, run.divides)
+      found = search.explore(run.step(), moves, trained, compiles)
+      print('\n'.join(search.lines('training', found)))
+    if SAMPLE in programs:
+      chips = run.worker_mesh.size
+      moves = search.sampling_moves(run.model, chips, size.num_samples)
+      found = search.explore(run.decoding(), moves, sampled, compiles)
+      print('\n'.join(search.lines('sampling', found)))
+
+
+def _or_none(compiled):
+  """What a function compiles; None where a chip has not the memory."""
+  try:
+    return compiled()
   except Exception as error:
-    text = ' '.join(str(error).split())[:300]
-    raise configuration.ConfigurationError(
-      f'PREFLIGHT_TOPOLOGY: cannot compile for {topology!r} ({text}). '
-      "It needs libtpu (pip install 'rest_jax[tpu]'); names look like "
-      'v5e:16x16, v5p:4x4x4, v6e:16x16, v4:4x4x8.'
-    ) from error
-  return description.devices
+    if not memory_errors.is_out_of_memory(error):
+      raise
+    return None
 
 
-def compile_step(
-  model: DecoderConfig,
-  optimizer: OptimizerConfig,
-  config: TrainConfig,
-  mesh: jax.sharding.Mesh,
-  length: int,
-) -> Any:
-  """The compiled training step of the train stage, for these devices."""
-  transform = optimizers.make(optimizer, config.max_steps)
-  abstract, shardings = train_step.shardings(
-    model, transform, mesh, config.lora
-  )
-  state = jax.tree.map(
-    lambda leaf, where: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=where
-    ),
-    abstract,
-    shardings,
-  )
-  plan = batches.Plan(packing.PLAIN_FIELDS, length)
-  places = batches.batch_shardings(mesh, config.batch_rows, plan)
-  batch = {
-    name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[name])
-    for name, leaf in plan.shapes(config.batch_rows).items()
-  }
-  step = train_step.make_step(
-    model,
-    transform,
-    mesh,
-    plan,
-    microbatches=config.microbatches,
-    lora=config.lora,
-  )
-  base = train_step.frozen(model, mesh, config.lora)
-  return (
-    jax.jit(step, donate_argnums=(0,), out_shardings=(shardings, None))
-    .lower(state, batch, base)
-    .compile()
-  )
-
-
-def memory_bytes(compiled: Any) -> dict[str, int]:
-  """What one chip holds: arguments, outputs that alias none, temporaries."""
-  analysis = compiled.memory_analysis()
-  parts = {
-    'arguments': analysis.argument_size_in_bytes,
-    'outputs': analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
-    'temporary': analysis.temp_size_in_bytes,
-    'code': analysis.generated_code_size_in_bytes,
-  }
-  return parts | {'total': sum(parts.values())}
+def _words(mesh) -> str:
+  return ' x '.join(f'{axis}={size}' for axis, size in mesh.shape.items())

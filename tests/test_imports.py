@@ -24,6 +24,7 @@ FOLDERS = (
   'integrations',
   'executors',
   'pipeline',
+  'costs',
 )
 STAGES = {
   'prepare',

@@ -1,186 +1,62 @@
-"""Preflight: what it advises where a step does not fit; a small compile."""
+"""Preflight: small compiles of all programs, and what it prints."""
 
-import dataclasses
-import importlib
 import importlib.util
 import os
 import subprocess
 import sys
-import types
 
-import jax
 import pytest
-import small_networks
 
-from rest_jax.config import configuration
-from rest_jax.distributed import partitioning
-from rest_jax.executors import topologies
-from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig
-
-GIB = 2**30
-MODEL = small_networks.network(embed_dim=256, num_heads=4, num_kv_heads=4)
-
-
-class XlaRuntimeError(Exception):
-  """What XLA raises, by its name."""
-
-
-@pytest.fixture
-def preflight(monkeypatch):
-  """The module; what it sets in the environment is taken back."""
-  for name in (
-    'JAX_PLATFORMS',
-    'TPU_SKIP_MDS_QUERY',
-    'ALLOW_MULTIPLE_LIBTPU_LOAD',
-    'TPU_WORKER_HOSTNAMES',
-    'TPU_ACCELERATOR_TYPE',
-  ):
-    monkeypatch.setenv(name, os.environ.get(name, '1'))
-  return importlib.import_module('rest_jax.preflight')
-
-
-@pytest.fixture
-def advised(preflight, monkeypatch):
-  """Gives the advice for a step of so many GiB with remat = 'full'.
-
-  A stub stands for the compiler: the memory falls with the microbatches, is ten
-  times as much without remat, and above 100 GiB the compiler gives up.
-  """
-  tried = []
-
-  def compiled(gib):
-    def compile_step(model, optimizer, config, mesh, length):
-      tried.append((model.remat, config.microbatches))
-      needed = gib / config.microbatches * (1 if model.remat == 'full' else 10)
-      if needed > 100:
-        raise XlaRuntimeError('RESOURCE_EXHAUSTED: Ran out of memory')
-      return needed * GIB
-
-    return compile_step
-
-  def advise(gib, remat='none'):
-    monkeypatch.setattr(preflight, 'compile_step', compiled(gib))
-    monkeypatch.setattr(preflight, 'memory_bytes', lambda it: {'total': it})
-    tried.clear()
-    text = preflight._what_fits(
-      dataclasses.replace(MODEL, remat=remat),
-      OptimizerConfig(learning_rate=1e-3),
-      train_config(batch_rows=256),
-      types.SimpleNamespace(shape={'data': 2, 'fsdp': 2, 'tensor': 2}),
-      384,
-      topologies.parse('v5e:2x4', 'PREFLIGHT_TOPOLOGY'),  # 16 GiB a chip
-    )
-    return text, list(tried)
-
-  return advise
-
-
-def train_config(batch_rows):
-  return TrainConfig(max_steps=1, batch_rows=batch_rows)
-
-
-REMAT = '--gin.architecture.DecoderConfig.remat=full'
-
-
-@pytest.mark.parametrize(
-  ('gib', 'remat', 'dials', 'left'),
-  [
-    (10, 'none', REMAT, 10.0),
-    (40, 'none', f'{REMAT} --gin.MICROBATCHES=8', 5.0),
-    (640, 'none', f'{REMAT} --gin.MICROBATCHES=64', 10.0),
-    (40, 'full', '--gin.MICROBATCHES=8', 5.0),
-  ],
-)
-def test_the_first_dials_that_fit_are_advised(advised, gib, remat, dials, left):
-  text, tried = advised(gib, remat)
-  assert text == f'With {dials} it fits: {left:.2f} GiB.'
-  # What was asked for has been compiled already.
-  assert (remat, 1) not in tried and len(tried) == len(set(tried))
-
-
-def test_where_no_dial_helps_other_chips_are_advised(advised):
-  text, tried = advised(64 * 17)  # one row of a chip at a time: 17 GiB
-  assert text.startswith('Neither remat nor MICROBATCHES makes it fit')
-  assert tried == [('full', 1), ('full', 8), ('full', 64)]
-
-
-def test_another_error_of_the_compiler_is_not_taken_for_too_little_memory(
-  advised,
-):
-  with pytest.raises(ZeroDivisionError):
-    advised(_Broken())
-
-
-class _Broken:
-  def __truediv__(self, other):
-    raise ZeroDivisionError
-
-
-@pytest.mark.parametrize(
-  ('embed_dim', 'rows', 'advice'),
-  [
-    (256, 8, '--gin.MESH_DATA=1 --gin.MESH_FSDP=8 divides'),
-    (60, 8, '--gin.MESH_DATA=2 --gin.MESH_FSDP=4 divides'),
-    (61, 8, '--gin.MESH_DATA=8 --gin.MESH_FSDP=1 divides'),
-    (256, 9, '--gin.MESH_DATA=1 --gin.MESH_FSDP=8 --gin.BATCH_ROWS=16 divides'),
-  ],
-)
-def test_a_mesh_that_divides_is_advised(preflight, embed_dim, rows, advice):
-  """The largest FSDP of the 8 devices that divides the embedding."""
-  devices = jax.devices()[:8]
-  model = dataclasses.replace(MODEL, embed_dim=embed_dim)
-  mesh = partitioning.MeshConfig(data=1, fsdp=1, tensor=8)  # of 4 heads
-  with pytest.raises(configuration.ConfigurationError) as error:
-    preflight._require_divisible(
-      model,
-      train_config(batch_rows=rows),
-      partitioning.make_mesh(mesh, devices),
-      devices,
-    )
-  assert 'is not divisible by 8' in str(error.value)
-  assert advice in str(error.value)
-
-
-def test_a_mesh_that_divides_everything_is_left_alone(preflight):
-  devices = jax.devices()[:8]
-  mesh = partitioning.MeshConfig(data=2, fsdp=2, tensor=2)
-  preflight._require_divisible(
-    MODEL,
-    train_config(batch_rows=8),
-    partitioning.make_mesh(mesh, devices),
-    devices,
-  )
-
-
-def test_the_compilers_figures_are_given_in_one_clause(preflight):
-  text = 'RESOURCE_EXHAUSTED: XLA:TPU ... Used 17.20G of 15.75G hbm. Exceeded'
-  assert preflight._needed(text) == (
-    'needs 17.20 GiB per chip, a chip has 15.75 GiB'
-  )
-  assert preflight._needed('out of\n  space') == (
-    'the compiler says: out of space'
-  )
-
-
-@pytest.mark.skipif(
+needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is None, reason='needs libtpu: extra tpu'
 )
-def test_a_small_training_step_compiles_for_a_tpu_that_is_not_here():
-  done = subprocess.run(
+
+
+def preflight(*bindings):
+  return subprocess.run(
     [
-      sys.executable,
-      '-m',
-      'rest_jax.main',
-      'preflight',
+      *(sys.executable, '-m', 'rest_jax.main', 'preflight'),
       '--gin_file=models/tiny.gin',
       '--gin.PREFLIGHT_TOPOLOGY=v5e:2x4',
+      '--gin.MAX_DECODE_LENGTH=64',
       '--gin.BATCH_ROWS=8',
-      '--gin.ROW_LENGTH=128',
+      *(f'--gin.{binding}' for binding in bindings),
     ],
     capture_output=True,
     text=True,
     env=os.environ,
   )
+
+
+@needs_libtpu
+def test_all_programs_of_a_small_run_compile_for_a_tpu_that_is_not_here():
+  done = preflight('ROW_LENGTH=384', 'GREEDY_GROUPS=8', 'GROUPS=8')
   assert done.returncode == 0, done.stderr
-  assert 'fits v5e:2x4' in done.stdout
-  assert 'all-gather' in done.stdout  # fsdp gathers its parameters
+  blocks = [line.split()[0] for line in done.stdout.splitlines()]
+  for name in ('assumed', 'derived', 'sample', 'train', 'D_val', 'run'):
+    assert name in blocks, done.stdout
+  for words in (
+    *('fits v5e:2x4', "All figures are the compiler's estimates", 'MFU'),
+    *('of the HBM bandwidth', 'tokens/s per chip', 'chip-hours'),
+    *('largest costs', 'all-gather'),  # fsdp gathers its parameters
+  ):
+    assert words in done.stdout
+
+
+@needs_libtpu
+def test_a_mesh_that_does_not_divide_the_model_is_refused_in_one_sentence():
+  done = preflight(
+    *('ROW_LENGTH=384', 'MESH_TENSOR=8', "PREFLIGHT_PROGRAMS=['train']")
+  )
+  assert done.returncode == 2
+  assert 'is not divisible by 8' in done.stderr
+  assert 'divides everything on 8 chips' in done.stderr
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec('libtpu') is not None, reason='libtpu is here'
+)
+def test_without_libtpu_it_says_what_to_install():
+  done = preflight()
+  assert done.returncode == 2
+  assert "pip install 'rest_jax[tpu]'" in done.stderr

@@ -23,6 +23,11 @@ class Generation:
     cloud_prefix: of Cloud's accelerator types.
     cores: what Cloud's number counts for each chip.
     hbm_bytes: memory of a chip.
+    clock_hertz: of a chip.
+    hbm_bandwidth: of a chip's memory, in bytes a second.
+    peak_flops: bfloat16 operations a second of a chip, at most.
+    link_bandwidth: bytes a second that a chip can send its neighbours in the
+      slice, over all links together.
     gke_label: the node label cloud.google.com/gke-tpu-accelerator.
     runtime: the image of a Cloud TPU VM, its --version.
     shapes: of the slices that Cloud's types name.
@@ -32,6 +37,10 @@ class Generation:
   cloud_prefix: str
   cores: int
   hbm_bytes: int
+  clock_hertz: float
+  hbm_bandwidth: float
+  peak_flops: float
+  link_bandwidth: float
   gke_label: str
   runtime: str
   shapes: tuple[str, ...]
@@ -46,14 +55,24 @@ _GIB = 2**30
 GENERATIONS = {
   row.name: row
   for row in (
+    # Speeds: Google's public specifications; links one way, from
+    # https://jax-ml.github.io/scaling-book/tpus (six links a chip, or four).
     Generation(
-      'v4', 'v4', 2, 32 * _GIB, 'tpu-v4-podslice', 'tpu-ubuntu2204-base', _CUBES
+      'v4',
+      'v4',
+      2,
+      32 * _GIB,
+      *(1.05e9, 1228e9, 275e12, 6 * 45e9),
+      'tpu-v4-podslice',
+      'tpu-ubuntu2204-base',
+      _CUBES,
     ),
     Generation(
       'v5e',
       'v5litepod',
       1,
       16 * _GIB,
+      *(1.5e9, 819e9, 197e12, 4 * 45e9),
       'tpu-v5-lite-podslice',
       'v2-alpha-tpuv5-lite',
       _FLAT,
@@ -63,6 +82,7 @@ GENERATIONS = {
       'v5p',
       2,
       95 * _GIB,
+      *(1.75e9, 2765e9, 459e12, 6 * 90e9),
       'tpu-v5p-slice',
       'v2-alpha-tpuv5',
       (*_CUBES, '4x4x12', '4x8x12', '8x8x12'),
@@ -72,6 +92,7 @@ GENERATIONS = {
       'v6e',
       1,
       32 * _GIB,
+      *(1.75e9, 1640e9, 918e12, 4 * 90e9),
       'tpu-v6e-slice',
       'v2-alpha-tpuv6e',
       _FLAT,

@@ -175,7 +175,8 @@ class Automatic:
         bindings=self.remaining,
         search_paths=self.search_paths,
       )
-    return sizes.sizes(**bound)
+    asked = sizes.sizes(**bound)
+    return dataclasses.replace(asked, derives_remat='MODEL' in self._asked)
 
   def after_prepare(self) -> dict[str, Dial]:
     """Derives what follows from the prepared problems too.
@@ -189,32 +190,24 @@ class Automatic:
     """
     if not self.pending:
       return {}
-    asked = dataclasses.replace(
-      self.asked(), derives_remat='MODEL' in self._asked
-    )
-    prompts = self._prompts()
+    asked, prompts = self.asked(), self.prompts()
     sizes.require_room(asked, prompts)
-    found = sampling_sizes.derive(asked, prompts, self.devices('sample'))
-    training = self.devices()
-    found |= training_sizes.derive(asked, prompts, training)
-    # D_val is sampled on the devices of the training.
-    greedy = found['GREEDY_GROUPS']
-    unit = math.lcm(training.devices, self.devices('sample').devices)
-    found['GREEDY_GROUPS'] = greedy._replace(
-      value=sizes.multiple(greedy.value, unit)
-    )
-    found |= own_defaults.schedule(asked, prompts, found)
+    found = derived(asked, prompts, self.devices('sample'), self.devices())
     self._work = asked, prompts, found['REMAT'].value
+    return self.take(found)
+
+  def take(self, found: Mapping[str, Dial]) -> dict[str, Dial]:
+    """Binds those of derived dials that are open; returns them."""
+    fields = {}
     if 'MODEL' in self._asked:
-      for field in ('remat', 'decode_loop'):
-        found[f'{_MODEL_FIELDS}{field}'] = found[field.upper()]
-    found = {
-      name: dial
-      for name, dial in found.items()
-      if name in self.pending or name.startswith(_MODEL_FIELDS)
-    }
-    self._add(found)
-    return found
+      fields = {
+        f'{_MODEL_FIELDS}{field}': found[field.upper()]
+        for field in ('remat', 'decode_loop')
+        if field.upper() in found
+      }
+    taken = {n: dial for n, dial in found.items() if n in self.pending}
+    self._add(taken | fields)
+    return taken | fields
 
   def needs(self) -> estimates.Needs | None:
     """What the run will need; None where nothing was derived by this launch.
@@ -291,8 +284,12 @@ class Automatic:
     )
     return gin_parser.bindings()
 
-  def _prompts(self) -> sizes.Prompts:
-    """The lengths of all prepared prompts of the run."""
+  def prompts(self) -> sizes.Prompts:
+    """The lengths of all prepared prompts of the run.
+
+    Raises:
+      ConfigurationError: they are not prepared yet.
+    """
     root = storage.path(self.context['RUN_DIR']) / 'problems'
     trained, tested = self.context['TASKS'], self.context.get('EVAL_TASKS', ())
     if self.stage == 'batch':  # its TASKS are evaluated, and nothing trains
@@ -315,6 +312,43 @@ class Automatic:
 
 
 _MODEL_FIELDS = 'architecture.DecoderConfig.'
+
+
+def derived(
+  asked: sizes.Asked,
+  prompts: sizes.Prompts,
+  sampling: machine.Machine,
+  training: machine.Machine,
+  *,
+  samples: bool = True,
+  trains: bool = True,
+) -> dict[str, Dial]:
+  """All sizes that follow from the model, the problems and the devices.
+
+  Args:
+    asked: the dials that are set.
+    prompts: of the run's problems.
+    sampling: the devices of one worker.
+    training: the devices of the M-step, and of D_val.
+    samples: whether the sizes of sampling are wanted.
+    trains: whether those of training are.
+
+  Raises:
+    ConfigurationError: the model does not fit into the devices' memory.
+  """
+  found = {}
+  if samples:
+    found |= sampling_sizes.derive(asked, prompts, sampling)
+    # D_val is sampled on the devices of the training.
+    greedy = found['GREEDY_GROUPS']
+    unit = math.lcm(training.devices, sampling.devices)
+    found['GREEDY_GROUPS'] = greedy._replace(
+      value=sizes.multiple(greedy.value, unit)
+    )
+  if trains:
+    found |= training_sizes.derive(asked, prompts, training)
+    found |= own_defaults.schedule(asked, prompts, found)
+  return found
 
 
 def _gin(name: str, value: Any) -> str:

@@ -51,7 +51,7 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
     if machine.kind != 'cpu':  # long rows waste less of them
       row = max(row, 2048)
     row = min(row, model.max_length)
-  kept = min(asked.num_samples, asked.solutions_kept) / 2  # a guess
+  kept = kept_solutions(asked)
   tokens = epoch_tokens(asked, prompts, kept)
   rows = asked.batch_rows
   if rows == AUTO:
@@ -75,6 +75,14 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
       'activations fit' if remat == 'none' else 'activations would not fit',
     ),
   }
+
+
+def kept_solutions(asked: Asked) -> float:
+  """Solutions of a problem that are learned, on average: a guess.
+
+  Half as many as there can be.
+  """
+  return min(asked.num_samples, asked.solutions_kept) / 2
 
 
 def epoch_tokens(asked: Asked, prompts: Prompts, kept: float) -> float:

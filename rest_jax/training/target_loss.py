@@ -62,6 +62,17 @@ def nll_sum(
   return _nll_sum(config, frozen, w_VD, h_BLD, targets_BL, weights_BL)
 
 
+def chunk_places(rows: int, length: int, vocabulary: int) -> int:
+  """Places of each row that get their scores together.
+
+  Args:
+    rows: on one device.
+    length: of a row.
+    vocabulary: on one device.
+  """
+  return max(1, min(length, _PLACES // rows, _SCORES // (rows * vocabulary)))
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _nll_sum(config, frozen, w_VD, h_BLD, targets_BL, weights_BL):
   return _forward(config, frozen, w_VD, h_BLD, targets_BL, weights_BL)[0]
@@ -116,7 +127,7 @@ def _on_one_device(
   if axes.embed:
     whole_VD = jax.lax.all_gather(whole_VD, axes.embed, axis=1, tiled=True)
   V = whole_VD.shape[0]
-  C = max(1, min(L, _PLACES // B, _SCORES // (B * V)))
+  C = chunk_places(B, L, V)
   # Stable, so that the places of weight come first in their own order.
   order_BL = jnp.argsort(weights_BL <= 0, axis=1, stable=True)
   # As many chunks as the row with the most targets needs.

@@ -262,9 +262,10 @@ def test_the_kernel_is_of_tpus():
 
 
 _COMPILED = """
-from rest_jax import preflight
+from rest_jax.costs import tpu_compiler, training_program
 import small_networks
 from rest_jax.distributed import partitioning
+from rest_jax.training import batches, packing
 from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig
 
 model = small_networks.network(
@@ -274,11 +275,12 @@ model = small_networks.network(
 )
 mesh = partitioning.make_mesh(
   partitioning.MeshConfig(data=2, fsdp=2, tensor=2),
-  preflight.topology_devices('v5e:2x4', 1),
+  tpu_compiler.devices('v5e:2x4'),
 )
 train = TrainConfig(max_steps=1, batch_rows=8)
-compiled = preflight.compile_step(
-  model, OptimizerConfig(learning_rate=1e-3), train, mesh, 600
+compiled = training_program.compile_step(
+  model, OptimizerConfig(learning_rate=1e-3), train, mesh,
+  batches.Plan(packing.PLAIN_FIELDS, 600),
 )
 for line in compiled.as_text().splitlines():
   if 'tpu_custom_call' in line:

@@ -2,8 +2,10 @@
 
 import types
 
+import pytest
+
+from rest_jax.costs import collectives
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.training import collectives
 
 HLO = """
 %all-reduce-scatter.7 (param_0: f32[4096,512]) -> f32[64,512] {
@@ -45,10 +47,29 @@ def test_collectives_are_read_with_the_shapes_that_they_give():
   ]
 
 
-def test_a_summary_counts_each_kind_and_names_its_largest_array():
-  lines = collectives.summary(list(collectives.read(HLO)))
-  assert lines[0].startswith('all-gather: 2 in')
-  assert 'bf16[4096, 14336]' in lines[0]
+@pytest.mark.parametrize(
+  ('groups', 'chips'),
+  [
+    ("mesh['a'=4,'b'=8] {'b'}", 8),
+    ("mesh['a'=4,'b'=8,'c'=2] {'a','c'}", 8),
+    ('[4,64]<=[256]', 64),
+    ('{{0,1,2},{3,4,5}}', 3),
+  ],
+)
+@pytest.mark.parametrize(
+  ('operation', 'times'),
+  [
+    ('all-gather', 1),
+    ('all-reduce', 2),  # a reduce-scatter and an all-gather
+    ('reduce-scatter', 1),
+    ('all-to-all', 1),
+  ],
+)
+def test_what_a_chip_sends_on_a_ring(groups, chips, operation, times):
+  line = f'  %x = bf16[8,128]{{1,0}} {operation}(%p), replica_groups={groups}'
+  found = collectives.parse(line, 'main')
+  assert found.chips == chips
+  assert found.sent_bytes == times * (chips - 1) / chips * 8 * 128 * 2
 
 
 def test_a_gathered_activation_is_named_and_a_parameter_is_not():
