@@ -13,11 +13,8 @@ Every figure here is the compiler's estimate, never a measurement.
 import time
 from typing import Literal
 
-from rest_jax.costs import (  # isort: skip  # before what imports jax
-  tpu_compiler,  # noqa: F401
-)
 from rest_jax.config import configuration
-from rest_jax.costs import fitting, report, search, whole_run
+from rest_jax.costs import fitting, report, search, tpu_compiler, whole_run
 from rest_jax.costs.compiled_run import CompiledRun
 from rest_jax.costs.figures import Sampling, Training
 from rest_jax.costs.foreseen import DVAL, SAMPLE, TRAIN, Foreseen

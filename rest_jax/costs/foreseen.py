@@ -96,9 +96,9 @@ def parse(
   sizes_found = automatic.derived(
     *(asked, prompts, _machine(worker), training), samples=samples
   )
-  if not samples:  # what the configuration needs to be whole
-    sizes_found |= {name: Dial(1, 'not asked for') for name in _OF_SAMPLING}
   derived |= found.take(sizes_found)
+  if not samples:  # what the configuration needs to be whole
+    found.take({name: Dial(1, 'not asked for') for name in _OF_SAMPLING})
   with found.readable() as files:
     function, bound = gin_parser.parse(
       'preflight',

@@ -11,15 +11,23 @@ from rest_jax.costs.hlo_program import Cost
 
 AGAIN = 'computed again (remat)'
 _PARTS = (
-  ('attention kernel', r'pallas_call|splash'),
+  ('attention kernel', r'pallas_call'),
   ('MLP products', r'[A-Z]D,DF->|[A-Z]F,FD->'),
   ('attention projections', r'[A-Z]D,DK[RE]*->|KRE,KRED->'),
-  ('logits and loss', r'V,VD->|D,VD->|TV,TD->|Decoder\.logits|shard_map/while'),
-  ('choice of a token', r'sort|top_k|argmax|threefry|random|cumsum|_choose'),
-  ('attention', r'KB[A-Z]|M[ES],|softmax|GNKRE|BKRLS|attend'),
-  ('embedding', r'embed'),
-  ('norms', r'norm'),
-  ('optimiser', r'^jit\(step\)/[\w.()]+$'),
+  ('embedding', r'Decoder\.embed'),
+  (
+    'logits and loss',
+    r'V,VD->|D,VD->|TV,TD->|logits|final_norm|jvp\(\)',
+  ),
+  ('choice of a token', r'_decode\)/while/body/closed_call/shard_map'),
+  (
+    'attention scores',
+    r'->K[A-Z]*MS|K[A-Z]*MS,|MS->|(blocks|Block)/(exp|select_n|reduce_max|max'
+    r'|sub|div|eq|lt|ge|and|or|iota|concatenate|jit\(_where\))',
+  ),
+  ('norms', r'_norm/'),
+  ('rotation, activation, residuals', r'blocks|Block'),
+  ('optimiser', r'^jit\(step\)/[^/]*$'),
 )
 _KNOWN = tuple((name, re.compile(pattern)) for name, pattern in _PARTS)
 

@@ -1,8 +1,8 @@
 """The compiler of TPUs on a machine that has none.
 
 libtpu holds all of it; given a topology's name it compiles ahead of time (needs
-the extra 'tpu' and x86-64 Linux). Import this module before anything that
-imports jax: it tells jax and libtpu not to look for a TPU.
+the extra 'tpu' and x86-64 Linux). A process that imports this module computes
+on the CPU: jax must not look for a TPU.
 """
 
 import os
@@ -10,16 +10,20 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
-os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # none is locked
-os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
-os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5litepod-8')
+import jax
+import numpy as np
 
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
+from rest_jax.config import configuration
 
-from rest_jax.config import configuration  # noqa: E402
+jax.config.update('jax_platforms', 'cpu')
+
+# For libtpu, which else asks a machine of Google Cloud's what it is.
+_ENVIRONMENT = {
+  'TPU_SKIP_MDS_QUERY': '1',
+  'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',  # no TPU is locked
+  'TPU_WORKER_HOSTNAMES': 'localhost',
+  'TPU_ACCELERATOR_TYPE': 'v5litepod-8',
+}
 
 
 def devices(topology: str, slices: int = 1) -> Sequence[Any]:
@@ -30,6 +34,8 @@ def devices(topology: str, slices: int = 1) -> Sequence[Any]:
   """
   from jax.experimental import topologies
 
+  for name, value in _ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
   try:
     description = topologies.get_topology_desc(
       topology, platform='tpu', **({'num_slices': slices} if slices > 1 else {})

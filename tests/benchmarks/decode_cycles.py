@@ -34,12 +34,8 @@ import math
 import re
 import time
 
-from rest_jax.costs import (  # isort: skip  # before what imports jax
-  hlo_program,
-  sampling_programs,
-  tpu_compiler,
-)
 from rest_jax.config import gin_parser
+from rest_jax.costs import hlo_program, sampling_programs, tpu_compiler
 from rest_jax.distributed import partitioning
 from rest_jax.executors import topologies
 from rest_jax.sampling import streams
