@@ -14,7 +14,14 @@ import time
 from typing import Literal
 
 from rest_jax.config import configuration
-from rest_jax.costs import fitting, report, search, tpu_compiler, whole_run
+from rest_jax.costs import (
+  fitting,
+  report,
+  run_search,
+  search,
+  tpu_compiler,
+  whole_run,
+)
 from rest_jax.costs.compiled_run import CompiledRun
 from rest_jax.costs.figures import Sampling, Training
 from rest_jax.costs.foreseen import DVAL, SAMPLE, TRAIN, Foreseen
@@ -101,7 +108,11 @@ def preflight(
       )
     )
   if search_config.is_on:
-    stage.search(programs, size, search_config.compiles)
+    compiles = search_config.compiles
+    if TRAIN in programs:
+      print('\n'.join(run_search.training(run, size, compiles)))
+    if SAMPLE in programs:
+      print('\n'.join(run_search.sampling(run, stream, size, compiles)))
   if stage.problems:
     raise configuration.ConfigurationError('preflight: ' + stage.problems[0])
   print(f'preflight: fits {slice_} (compiler estimates, not measurements)')
@@ -269,58 +280,6 @@ class _Preflight:
       )
       return None
     return found.sampling
-
-  def search(
-    self, programs: tuple[str, ...], size: whole_run.Size, compiles: int
-  ) -> None:
-    """Tries other dials, and prints the best few.
-
-    Args:
-      programs: that were asked for.
-      size: of the run.
-      compiles: of training and of sampling each, at most.
-    """
-    run = self._run
-    loops = size.extent.iterations * len(size.extent.learning_rates)
-
-    def trained(step: search.Step) -> float | None:
-      other = run.with_step(step)
-      found = _or_none(other.training)
-      if found is None or not found.training.step.fits:
-        return None
-      of = found.training
-      # What an example costs: other meshes take other rows.
-      return loops * size.steps * of.step.seconds * of.chips / 3600
-
-    def sampled(decoding: search.Decoding) -> float | None:
-      other = run.with_decoding(decoding)
-      found = _or_none(lambda: other.sampling(self._stream))
-      if found is None:
-        return None
-      of = found.sampling
-      if of.memory['total'] > of.step.chip.hbm_bytes:
-        return None
-      return size.extent.iterations * of.chips * whole_run.sampling(size, of)
-
-    if TRAIN in programs:
-      moves = search.training_moves(run.config, run.devices, run.divides)
-      found = search.explore(run.step(), moves, trained, compiles)
-      print('\n'.join(search.lines('training', found)))
-    if SAMPLE in programs:
-      chips = run.worker_mesh.size
-      moves = search.sampling_moves(run.model, chips, size.num_samples)
-      found = search.explore(run.decoding(), moves, sampled, compiles)
-      print('\n'.join(search.lines('sampling', found)))
-
-
-def _or_none(compiled):
-  """What a function compiles; None where a chip has not the memory."""
-  try:
-    return compiled()
-  except Exception as error:
-    if not memory_errors.is_out_of_memory(error):
-      raise
-    return None
 
 
 def _words(mesh) -> str:

@@ -48,23 +48,6 @@ class Figures:
       *(dict(parts.of(cost)), dict(waiting), dict(beside)),
     )
 
-  def times(self, number: float) -> 'Figures':
-    """Of a program that does the same so many times; temporaries apart."""
-
-    def each(sizes: dict[str, float]) -> dict[str, float]:
-      return {name: number * size for name, size in sizes.items()}
-
-    return dataclasses.replace(
-      self,
-      memory=self.memory
-      | {'outputs': number * self.memory.get('outputs', 0.0)},
-      cycles=number * self.cycles,
-      prefetched_bytes=number * self.prefetched_bytes,
-      parts=each(self.parts),
-      waiting=each(self.waiting),
-      beside=each(self.beside),
-    )
-
   @property
   def computing(self) -> float:
     """Seconds without any collective."""

@@ -101,7 +101,7 @@ def cost(
   """
   depths = _depths(model, whole)
   programs = Programs(model, mesh, layout, stream)
-  steps = []
+  steps, prefills = [], []
   for depth in depths:
     here = dataclasses.replace(model, num_layers=depth)
     of_depth = Programs(here, mesh, layout, stream)
@@ -109,13 +109,12 @@ def cost(
     picked = token_choice.road(stream) != token_choice.Road.LIMITED
     pick = min if picked else max
     steps.append(_figures(of_depth, chip, pick, decodes=True))
-    if depth == depths[0]:
-      prefill = _figures(of_depth, chip, max, decodes=False)
-  step = steps[0]
+    prefills.append(_figures(of_depth, chip, max, decodes=False))
   if len(depths) == 2:
-    step = figures.line(*steps, (*depths, model.num_layers))
-    # Nothing but layers: it gives keys and values, no scores.
-    prefill = prefill.times(model.num_layers / depths[0])
+    layers = (*depths, model.num_layers)
+    step, prefill = (figures.line(*of, layers) for of in (steps, prefills))
+  else:
+    [step], [prefill] = steps, prefills
   inputs = programs.inputs
   most = Programs(model, mesh, longest or layout, stream).inputs
   weights = Inputs(most.weights, most.prefix, [], [])

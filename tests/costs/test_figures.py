@@ -99,14 +99,6 @@ def test_a_line_through_two_depths_goes_through_a_third():
   )
 
 
-def test_a_program_of_layers_alone_takes_so_many_times_as_long():
-  one = figures_of(4e6, waiting=1e6, beside=2e6, prefetched=3e6)
-  all_layers = one.times(16)
-  assert all_layers.seconds == pytest.approx(16 * one.seconds)
-  assert all_layers.reading == pytest.approx(16 * one.reading)
-  assert all_layers.memory['arguments'] == 3  # counted elsewhere
-
-
 def size_of(**changes):
   extent = whole_run.Extent(
     iterations=3,
