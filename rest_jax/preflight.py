@@ -119,6 +119,8 @@ def preflight(
 
 
 def _say_what_is_foreseen(foreseen: Foreseen) -> None:
+  if foreseen.refused:
+    print(f'note     the launcher would refuse this run: {foreseen.refused}')
   if foreseen.assumed:
     print(f'assumed  {foreseen.assumed}')
   derived = ', '.join(

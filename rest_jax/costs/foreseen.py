@@ -39,6 +39,8 @@ class Foreseen:
     texts: of its training.
     full_rows: whether rows of one text each stand for those of its training.
     assumed: what of it was assumed, in words; '': nothing.
+    refused: why the launcher would not start it, by its own estimate; '': it
+      would.
     worker: the slice of a worker that samples.
     workers: how many.
     dials: that were derived, by name.
@@ -48,6 +50,7 @@ class Foreseen:
   texts: Texts = dataclasses.field(repr=False)
   full_rows: bool
   assumed: str
+  refused: str
   worker: topologies.Topology
   workers: int
   dials: dict[str, Dial]
@@ -93,7 +96,7 @@ def parse(
   samples = bool({SAMPLE, DVAL} & {*wanted})
   worker = _worker(asked, prompts, slice_, dials, samples)
   training = _machine(slice_, dials['SLICES'])
-  sizes_found = automatic.derived(
+  sizes_found, refused = _sizes(
     *(asked, prompts, _machine(worker), training), samples=samples
   )
   derived |= found.take(sizes_found)
@@ -118,6 +121,7 @@ def parse(
     ),
     full_rows=dials['PREFLIGHT_FULL_ROWS'],
     assumed=assumed,
+    refused=refused,
     worker=worker,
     workers=_workers(slice_, worker, dials),
     dials=derived,
@@ -129,6 +133,31 @@ _OF_SAMPLING = (
   *('SAMPLE_MESH_TENSOR', 'GROUPS', 'LANES', 'GREEDY_GROUPS'),
   *('PROMPT_BUCKET', 'DECODE_CHUNK', 'PROBLEMS_PER_PART'),
 )
+
+
+def _sizes(
+  asked: sizes.Asked,
+  prompts: sizes.Prompts,
+  sampling: Machine,
+  training: Machine,
+  *,
+  samples: bool,
+) -> tuple[dict[str, Dial], str]:
+  """The sizes that the launcher derives, and why it would refuse the training.
+
+  What it counts is an estimate. Here the compiler has the last word, so that a
+  training which it refuses is compiled as if there were memory enough.
+  """
+  devices = sampling, training
+  try:
+    found = automatic.derived(asked, prompts, *devices, samples=samples)
+    return found, ''
+  except configuration.ConfigurationError as error:
+    if not str(error).startswith('training:'):
+      raise
+    ample = dataclasses.replace(training, device_bytes=2**50)
+    found = automatic.derived(asked, prompts, sampling, ample, samples=samples)
+    return found, str(error)
 
 
 def _prompts(

@@ -1,8 +1,9 @@
 """What the E-step and D_val cost a chip.
 
-Decoding unrolls the layers, so that a deep network takes minutes to compile.
-Two shallow ones are compiled instead, and their figures drawn out to the whole
-depth by a line: layers are alike. Weights and caches are counted exactly.
+Decoding unrolls the layers, so that a deep network, or one whose weights are
+gathered, takes minutes to compile. Two shallow ones are compiled instead, and
+their figures drawn out to the whole depth by a line: layers are alike. Weights
+and caches are counted exactly.
 """
 
 import dataclasses
@@ -24,6 +25,10 @@ from rest_jax.sampling import token_choice
 from rest_jax.sampling.streams import EngineConfig, Stream
 
 _LEAST_LAYERS = 2  # of the shallower network
+# Up to here the whole depth takes no longer to compile than two shallow ones:
+# 63 against 61 CPU seconds for 32 layers of Llama-3.1-8B on v5e:2x2. What a
+# line gave was 3 % off for a decode step, and 0.5 % for reading prompts.
+_WHOLE_LAYERS = 48
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +89,6 @@ def cost(
   *,
   longest: Layout | None = None,
   held: int = 0,
-  whole: bool = False,
 ) -> Sampled:
   """Compiles the programs of a stream, and gives their figures.
 
@@ -97,17 +101,16 @@ def cost(
     longest: what is decoded at once where the questions are longest; their
       caches are what memory is needed for.
     held: bytes of a chip that are taken beside: a training's state.
-    whole: compiles the whole depth, whatever it takes.
   """
-  depths = _depths(model, whole)
+  depths = _depths(model, mesh)
   programs = Programs(model, mesh, layout, stream)
   steps, prefills = [], []
   for depth in depths:
     here = dataclasses.replace(model, num_layers=depth)
     of_depth = Programs(here, mesh, layout, stream)
     # Limits that nobody asks for cost nothing.
-    picked = token_choice.road(stream) != token_choice.Road.LIMITED
-    pick = min if picked else max
+    limited = token_choice.road(stream) == token_choice.Road.LIMITED
+    pick = max if limited else min
     steps.append(_figures(of_depth, chip, pick, decodes=True))
     prefills.append(_figures(of_depth, chip, max, decodes=False))
   if len(depths) == 2:
@@ -135,10 +138,13 @@ def cost(
   )
 
 
-def _depths(model: DecoderConfig, whole: bool) -> tuple[int, ...]:
+def _depths(model: DecoderConfig, mesh: jax.sharding.Mesh) -> tuple[int, ...]:
+  """The depths to compile: the model's own, or two that are shallow."""
   pattern = len(model.layer_pattern)
   small = pattern * -(-_LEAST_LAYERS // pattern)
-  if whole or model.decode_loop == 'scan' or model.num_layers <= 2 * small:
+  gathers = partitioning.shards(mesh, 'embed') > 1
+  few = model.num_layers <= (2 * small if gathers else _WHOLE_LAYERS)
+  if few or model.decode_loop == 'scan':
     return (model.num_layers,)
   return small, 2 * small
 

@@ -194,6 +194,6 @@ def lines(what: str, found: Sequence[Outcome]) -> list[str]:
   if not found:
     return [f'search   {what}: nothing that was tried fits']
   return [
-    f'search   {what}: {outcome.cost:,.0f} chip-hours with {outcome.candidate}'
+    f'search   {what}: {outcome.cost:.4g} chip-hours with {outcome.candidate}'
     for outcome in found[:_BEST]
   ]

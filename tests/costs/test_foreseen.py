@@ -73,6 +73,15 @@ def test_what_is_set_is_taken_at_its_word():
   assert 'GROUPS' not in ahead.dials and 'LANES' in ahead.dials
 
 
+def test_what_the_launcher_would_refuse_to_train_is_compiled_all_the_same():
+  """The compiler has the last word; the launcher's sentence is told."""
+  one_chip = ('PREFLIGHT_TOPOLOGY=v5e:2x2', "PREFLIGHT_PROGRAMS=['train']")
+  bound = parsed(*one_chip)
+  assert bound['foreseen'].refused.startswith('training: 8.03 G parameters')
+  assert bound['config'].microbatches == 1
+  assert parsed("PREFLIGHT_PROGRAMS=['train']")['foreseen'].refused == ''
+
+
 def test_a_model_that_no_worker_holds_can_still_be_trained():
   large = ['models/llama3_70b.gin']
   with pytest.raises(configuration.ConfigurationError, match='sampling: 70'):

@@ -8,6 +8,7 @@ import small_networks
 
 from rest_jax.costs import sampling_costs, sampling_programs
 from rest_jax.distributed import partitioning
+from rest_jax.executors.topologies import GENERATIONS
 from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import sampling_engine
 from rest_jax.sampling.streams import EngineConfig, Stream
@@ -83,3 +84,20 @@ def test_a_step_reads_weights_and_caches_at_least(mesh):
   weights = least - caches
   assert weights > 4 * c.num_parameters / 4
   assert weights < 4 * c.num_parameters / 4 * 1.15
+
+
+def test_a_network_that_compiles_fast_is_compiled_at_its_own_depth(mesh):
+  """Gathered weights or many layers: two depths, and a line through them."""
+  chip = GENERATIONS['v5e']
+  whole = partitioning.make_mesh(
+    partitioning.MeshConfig(data=4, fsdp=1, tensor=2), jax.devices()[:8]
+  )
+  for of, layers in ((whole, (6,)), (mesh, (2, 4))):
+    layout = sampling_costs.layout(
+      ENGINE, STREAM, 40, 10, shards=sampling_costs.shards(of)
+    )
+    found = sampling_costs.cost(MODEL, of, layout, STREAM, chip)
+    assert found.layers == layers
+    total = found.sampling.step.memory['total']
+    held = sampling_costs.cost(MODEL, of, layout, STREAM, chip, held=1000)
+    assert held.sampling.step.memory['total'] == total + 1000
