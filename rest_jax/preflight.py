@@ -93,6 +93,8 @@ def preflight(
     "compiler's estimates; none is measured."
   )
   _say_what_is_foreseen(foreseen)
+  if {TRAIN, DVAL} & {*programs}:
+    _ = run.training_mesh  # raises at once where it does not divide the model
   stage = _Preflight(run, stream, dval_stream)
   found = {name: getattr(stage, name)() for name in programs}
   size = _size(run, stream, dval_stream, validation, extent)
@@ -140,13 +142,12 @@ def _size(
   extent: whole_run.Extent,
 ) -> whole_run.Size:
   prompts, texts = run.foreseen.prompts, run.foreseen.texts
-  evaluated = prompts.largest_set or len(prompts.evaluated)
-  dval = max(0, len(prompts.evaluated) - evaluated)
+  dval = run.foreseen.dval_problems
   return whole_run.Size(
     extent=extent,
     problems=len(prompts.train),
     dval_problems=min(dval, validation.num_problems or dval),
-    eval_problems=evaluated,
+    eval_problems=len(prompts.evaluated) - dval,
     num_samples=_most(stream),
     dval_samples=_most(dval_stream),
     completion=texts.solution,
@@ -200,7 +201,8 @@ class _Preflight:
       f'{config.microbatches} micro-batches; compiled in '
       f'{time.monotonic() - started:.0f} s'
     )
-    print(report.block('train', [first, *report.training(training, run.model)]))
+    lines = report.training(training, run.model)
+    print(report.block('train', [first, *lines]), flush=True)
     if found.summed:
       print(
         '         change: parameters are gathered by sums, which move twice '
@@ -272,7 +274,7 @@ class _Preflight:
     first += f'; compiled in {time.monotonic() - started:.0f} s'
     depth = self._run.model.num_layers
     lines = report.sampling(found.sampling, found.layers, depth)
-    print(report.block(name, [first, *lines]))
+    print(report.block(name, [first, *lines]), flush=True)
     chip = self._run.slice_.generation
     if found.sampling.memory['total'] > chip.hbm_bytes:
       total = found.sampling.memory['total'] / 2**30

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from rest_jax.artifacts import storage
+from rest_jax.artifacts import manifests, storage
 from rest_jax.config import configuration, gin_parser
 from rest_jax.costs.training_rows import Texts, lengths
 from rest_jax.executors import topologies
 from rest_jax.executors.machine import Machine
 from rest_jax.pipeline import automatic, sampling_sizes, sizes, training_sizes
 from rest_jax.pipeline.sizes import AUTO, Dial
+from rest_jax.tasks import problem_sets
 
 SAMPLE, TRAIN, DVAL = 'sample', 'train', 'dval'
 _ASSUMED = (
@@ -36,6 +37,7 @@ class Foreseen:
 
   Attributes:
     prompts: of its problems.
+    dval_problems: how many of the evaluated ones are D_val's.
     texts: of its training.
     full_rows: whether rows of one text each stand for those of its training.
     assumed: what of it was assumed, in words; '': nothing.
@@ -47,6 +49,7 @@ class Foreseen:
   """
 
   prompts: sizes.Prompts = dataclasses.field(repr=False)  # thousands
+  dval_problems: int
   texts: Texts = dataclasses.field(repr=False)
   full_rows: bool
   assumed: str
@@ -91,7 +94,7 @@ def parse(
   found = automatic.Automatic('rest_em', gin_files, on, search_paths)
   derived = found.before_plan()
   asked = found.asked()
-  prompts, assumed = _prompts(found, asked, dials)
+  prompts, dval_problems, assumed = _prompts(found, asked, dials)
   sizes.require_room(asked, prompts)
   samples = bool({SAMPLE, DVAL} & {*wanted})
   worker = _worker(asked, prompts, slice_, dials, samples)
@@ -112,6 +115,7 @@ def parse(
   longest = asked.max_decode_length
   bound['foreseen'] = Foreseen(
     prompts=prompts,
+    dval_problems=dval_problems,
     texts=Texts(
       prompts=prompts.train,
       prefix=prompts.shared,
@@ -162,11 +166,18 @@ def _sizes(
 
 def _prompts(
   found: automatic.Automatic, asked: sizes.Asked, dials: dict[str, Any]
-) -> tuple[sizes.Prompts, str]:
-  """The lengths of prompts, and what of them was assumed."""
+) -> tuple[sizes.Prompts, int, str]:
+  """(lengths of prompts, problems of D_val, what of them was assumed)."""
   run_dir = found.context.get('RUN_DIR')
   if run_dir and (storage.path(run_dir) / 'problems').exists():
-    return found.prompts(), ''
+    problems = storage.path(run_dir) / 'problems'
+    dval = sum(
+      manifests.load(problems / task / problem_sets.DVAL, stage='prepare')
+      .table(columns=['id'])
+      .num_rows
+      for task in found.context['TASKS']
+    )
+    return found.prompts(), dval, ''
   problems, evaluated, prefix, question = (dials[name] for name in _ASSUMED)
   dval = round(dials['DVAL_SHARE'] * problems)
   # A small model's context holds less.
@@ -188,7 +199,7 @@ def _prompts(
     largest_set=evaluated,
     shared=prefix,
   )
-  return prompts, words
+  return prompts, dval, words
 
 
 def _machine(slice_: topologies.Topology, slices: int = 1) -> Machine:

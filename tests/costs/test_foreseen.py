@@ -28,6 +28,7 @@ def test_lengths_are_assumed_where_no_problems_are_prepared():
   assert '1000 training and 300 test problems' in ahead.assumed
   assert len(ahead.prompts.train) == 800
   assert len(ahead.prompts.evaluated) == 200 + 300
+  assert ahead.dval_problems == 200
   assert ahead.prompts.shared == 500
   # Of 800 draws with a standard deviation of 0.8 x the mean: 4 s.
   own = statistics.fmean(ahead.prompts.train) - 500
@@ -52,6 +53,7 @@ def test_prepared_problems_are_counted_instead(tmp_path):
   ahead = bound['foreseen']
   assert ahead.assumed == ''
   assert len(ahead.prompts.train) == 9 and len(ahead.prompts.evaluated) == 18
+  assert ahead.dval_problems == 9
 
 
 def test_workers_are_the_smallest_slices_of_whole_hosts_that_sample():
