@@ -174,6 +174,30 @@ def test_full_rows_need_what_the_field_counts():
   assert rows.flops(MODEL, 3) == 3 * (6 * weights * 512 + scores)
 
 
+def test_padding_prompts_and_windows_need_what_they_need():
+  """Scores of targets alone; a prefix once; a window's pairs in its layer."""
+  model = dataclasses.replace(
+    MODEL, layer_pattern=('global', 'local'), window=4
+  )
+  rows = training_rows.Rows(
+    plan=None,
+    examples=2,
+    tokens=100,
+    targets=40,
+    most_targets=50,
+    pairs={'global': 3000.0, 'local': 350.0},
+    prefix=10,
+  )
+  layers = MODEL.num_parameters - 2 * 1000 * 64
+  # The prefix: 1 + 2 + … + 10 pairs, and 1 + 2 + 3 + 7 x 4 in the window.
+  pairs = 5 * (3000 + 350) + 55 + 34
+  needed = layers * (5 * 100 + 10) + 1000 * 64 * 5 * 40
+  scores = 12 * 4 * 16 * pairs
+  assert rows.flops(model, 5) == 6 * needed + scores
+  # Frozen weights have no gradients of their own.
+  assert rows.flops(model, 5, trained=0.25) == 4.5 * needed + scores
+
+
 @pytest.mark.parametrize('share', [True, False])
 def test_packed_rows_count_every_token_target_and_pair(share):
   texts = training_rows.Texts(
