@@ -49,7 +49,7 @@ class Inputs(NamedTuple):
   weights: Any
   prefix: caches.Prefix | None
   question: caches.Cache
-  suffix: caches.Cache
+  suffix: list[caches.Cache]
 
   @property
   def chip_bytes(self) -> int:
@@ -140,7 +140,7 @@ class Programs:
 
   def _caches(
     self,
-  ) -> tuple[caches.Prefix | None, caches.Cache, caches.Cache]:
+  ) -> tuple[caches.Prefix | None, caches.Cache, list[caches.Cache]]:
     layout, model = self.layout, self.model
     first = ('layers',) if model.decode_loop == 'scan' else ()
     make = functools.partial(caches.empty, model, kind=layout.cache)
@@ -163,7 +163,7 @@ class Programs:
     return (
       read if layout.prefix else None,
       self._placed(question, of_group),
-      self._placed(suffix, of_lane),
+      [self._placed(suffix, of_lane)],  # in one part on TPUs
     )
 
   def _placed(self, tree: Any, names: tuple[str | None, ...]) -> Any:
