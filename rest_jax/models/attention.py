@@ -10,7 +10,7 @@ and a sum of many small weights stops growing.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,13 @@ def scale(config: DecoderConfig) -> float:
   """What the products of queries and keys are multiplied by."""
   scalar = config.query_pre_attn_scalar or config.head_dim
   return float(scalar) ** -0.5
+
+
+def kernel_precision(config: DecoderConfig, dtype: Any) -> str:
+  """Of a kernel's products, as jax.default_matmul_precision names it."""
+  # The products of bfloat16 have one precision; the TPU's compiler refuses a
+  # kernel that asks for more.
+  return 'default' if dtype == jnp.bfloat16 else config.matmul_precision
 
 
 class Sight:

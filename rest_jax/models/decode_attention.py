@@ -196,7 +196,7 @@ def _on_one_device(
       parts=len(shared) + 1,
       window=config.window if kind == 'local' else None,
       cap=config.attention_soft_cap,
-      precision=_precision(config, q_GNKRE.dtype),
+      precision=attention.kernel_precision(config, q_GNKRE.dtype),
     ),
     grid_spec=pltpu.PrefetchScalarGridSpec(
       num_scalar_prefetch=len(scalars),
@@ -238,13 +238,6 @@ def _vmem_bytes(specs: Sequence[Any], arrays: Sequence[jax.Array]) -> int:
   return 2 * total + (4 << 20)
 
 
-def _precision(config: DecoderConfig, dtype: Any) -> jax.lax.Precision:
-  # The products of bfloat16 have one precision, as in splash.py.
-  if dtype == jnp.bfloat16:
-    return jax.lax.Precision.DEFAULT
-  return jax.lax.Precision(config.matmul_precision)
-
-
 def _kernel(
   prefix_ref,
   question_ref,
@@ -259,7 +252,7 @@ def _kernel(
   parts: int,
   window: int | None,
   cap: float | None,
-  precision: jax.lax.Precision,
+  precision: str,
 ):
   """One group and key head with one block of suffixes.
 
@@ -289,7 +282,7 @@ def _kernel(
       a,
       b.astype(a.dtype),
       (contracted, ((), ())),
-      precision=precision,
+      precision=jax.lax.Precision(precision),
       preferred_element_type=jnp.float32,
     )
 

@@ -14,13 +14,13 @@ Dimensions as in network.py, and H = K x R query heads.
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rest_jax.distributed import partitioning
+from rest_jax.models import attention
 from rest_jax.models.architecture import DecoderConfig, LayerKind
 
 LANES = 128  # the kernel's blocks are multiples of a TPU's vector width
@@ -94,7 +94,7 @@ def causal(
     window=config.window if kind == 'local' else None,
     cap=config.attention_soft_cap,
     scale=scale,
-    precision=_precision(config, q_BLKRE.dtype),
+    precision=attention.kernel_precision(config, q_BLKRE.dtype),
     interpret=interpret,
   )
   mesh = partitioning.in_use()
@@ -121,13 +121,6 @@ def causal(
       check_vma=False,
     )
   return attend(segment_ids_BL, q_BLKRE, k_BLKE, v_BLKE)
-
-
-def _precision(config: DecoderConfig, dtype: Any) -> str:
-  """Of the kernel's products, as jax.default_matmul_precision names it."""
-  # The products of bfloat16 have one precision; the TPU's compiler refuses a
-  # kernel that asks for more.
-  return 'default' if dtype == jnp.bfloat16 else config.matmul_precision
 
 
 def _on_one_device(
