@@ -192,6 +192,13 @@ def platform(mesh: Mesh | None = None) -> str:
   return mesh.devices.flat[0].platform
 
 
+def device_kind() -> str:
+  """What jax calls the devices of the mesh in use, such as 'TPU v4'."""
+  mesh = _MESH.get()
+  devices = jax.devices() if mesh is None else mesh.devices.flat
+  return devices[0].device_kind
+
+
 def spec(
   names: Sequence[str | None], shape: Sequence[int], mesh: Mesh, what: str
 ) -> PartitionSpec:

@@ -1,11 +1,12 @@
 """Attention over packed rows: in training, and where a prefix is read.
 
-On TPUs a fused kernel attends in rows that share nothing (splash.py); it has no
-mask for parents and prefixes. All other rows are cut into blocks of queries. A
-block is multiplied with the part of its row that its segments can reach, with
-the parents that its segments continue, and with the row's prefix; the three
-share one softmax. So the scores of a whole row never exist at once where rows
-are long, and little is computed that no token of a block can see.
+On TPUs fused kernels attend: splash.py in rows that share nothing, and
+tree_attention.py in those that share prompts. All other rows are cut into
+blocks of queries. A block is multiplied with the part of its row that its
+segments can reach, with the parents that its segments continue, and with the
+row's prefix; the three share one softmax. So the scores of a whole row never
+exist at once where rows are long, and little is computed that no token of a
+block can see.
 
 Dimensions as in segments.py; T places of a block, S places that it sees.
 """
@@ -20,7 +21,7 @@ import numpy as np
 
 from rest_jax.distributed import partitioning
 from rest_jax.distributed.partitioning import constrain
-from rest_jax.models import architecture, attention, splash
+from rest_jax.models import architecture, attention, splash, tree_attention
 from rest_jax.models.architecture import DecoderConfig, LayerKind
 from rest_jax.models.segments import BLOCK, Segments, SharedPrefix, Spans
 
@@ -75,21 +76,14 @@ def attend(
 
   Raises:
     ConfigurationError: config.attention names a kernel that these devices do
-      not have.
+      not have, or the mesh does not divide what the kernel is given.
   """
   length = q_BLKRE.shape[1]
-  # A block of the fused kernel has 128 tokens or more, nearly all of them
-  # padding in a shorter row; fresh weights are made from rows of one token.
-  if length >= splash.LANES and prefix is None and segments.parents_BL is None:
-    platform = partitioning.platform()
-    if architecture.attention_on(platform, config.attention) == 'splash':
-      return splash.causal(
-        segments.ids_BL,
-        config,
-        kind,
-        attention.scale(config),
-        *(q_BLKRE, k_BLKE, v_BLKE),
-      )
+  kernel = _kernel(segments, prefix, config, q_BLKRE)
+  if kernel is not None:
+    return kernel(
+      config=config, kind=kind, q_BLKRE=q_BLKRE, k_BLKE=k_BLKE, v_BLKE=v_BLKE
+    )
   if _is_split():
     whole = ('batch', None, 'kv_heads', 'head_dim')
     k_BLKE, v_BLKE = constrain(k_BLKE, *whole), constrain(v_BLKE, *whole)
@@ -106,6 +100,28 @@ def attend(
     made = [row.block(block.start, block.size, block.width) for block in blocks]
     return jnp.concatenate(made, axis=1)
   return _looped(row, row.blocks(BLOCK))
+
+
+def _kernel(
+  segments: Segments,
+  prefix: SharedPrefix | None,
+  config: DecoderConfig,
+  q_BLKRE: jax.Array,
+) -> Callable[..., jax.Array] | None:
+  """The fused kernel for some rows; None: they take einsum."""
+  platform = partitioning.platform()
+  fused = architecture.attention_on(platform, config.attention) == 'splash'
+  # A block of a kernel has 128 tokens or more, nearly all of them padding in a
+  # shorter row; fresh weights are made from rows of one token. Where the places
+  # of a row lie on several devices, no device has the keys that it needs.
+  if not fused or q_BLKRE.shape[1] < splash.LANES or _is_split():
+    return None
+  if prefix is None and segments.parents_BL is None:
+    scale = attention.scale(config)
+    return functools.partial(splash.causal, segments.ids_BL, scale=scale)
+  if tree_attention.fits(prefix, q_BLKRE):
+    return functools.partial(tree_attention.attend, segments, prefix)
+  return None
 
 
 def _looped(row: '_Row', blocks: Sequence['_Block']) -> jax.Array:

@@ -5,7 +5,7 @@ rounding alone: queries are scaled before the product, and rounded to the
 network's dtype then; scores and sums are float32 in both. The scores are never
 written to memory, forward or backward, and a prefix is never copied for a row.
 
-tree_blocks.py says what is multiplied with what, tree_kernels.py how. Jax's own
+tree_blocks.py says what is multiplied with what, tree_grids.py how. Jax's own
 kernel (splash.py) has no mask for parents and prefixes.
 
 Dimensions as in segments.py.
@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from rest_jax.distributed import partitioning
-from rest_jax.models import attention, splash, tree_blocks, tree_kernels
+from rest_jax.models import attention, splash, tree_blocks, tree_grids
 from rest_jax.models.architecture import DecoderConfig, LayerKind
 from rest_jax.models.segments import OfRows, Segments, SharedPrefix
-from rest_jax.models.tree_kernels import KeysValues, Settings
+from rest_jax.models.tree_grids import KeysValues
+from rest_jax.models.tree_kernels import Settings
 
 
 def attend(
@@ -100,6 +101,24 @@ def attend(
   return run(*inputs)
 
 
+# On-chip memory of a core, by jax's name of the device, less what the program
+# around the kernel needs; a chip that is not named has as much as v5p's.
+_CHIP_BYTES = {'TPU v4': 14 << 20, 'TPU v5': 56 << 20}
+
+
+def fits(prefix: SharedPrefix | None, q_BLKRE: jax.Array) -> bool:
+  """Whether the chips in use can hold what the kernel keeps of a row there.
+
+  That is the gradients of a row's keys and values, and of its prefix's.
+  """
+  block, length = splash.block_size(q_BLKRE.shape[1])
+  shared = 0 if prefix is None else -(-prefix.keys.shape[1] // block) * block
+  queries = jax.eval_shape(lambda x: jnp.moveaxis(x, 1, 3), q_BLKRE)
+  needed = tree_grids.chip_bytes(block, queries, length, shared)
+  kind = partitioning.device_kind()
+  return needed <= _CHIP_BYTES.get(kind, _CHIP_BYTES['TPU v5'])
+
+
 def _on_one_device(
   segments: Segments,
   prefix: tuple[jax.Array, jax.Array] | None,
@@ -148,13 +167,11 @@ def _on_one_device(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(settings, seen, q_BKRLE, own, shared):
-  return tree_kernels.forward(settings, *seen, q_BKRLE, own, shared)[0]
+  return tree_grids.forward(settings, *seen, q_BKRLE, own, shared)[0]
 
 
 def _attend_forward(settings, seen, q_BKRLE, own, shared):
-  o_BKRLE, sums_BKRL = tree_kernels.forward(
-    settings, *seen, q_BKRLE, own, shared
-  )
+  o_BKRLE, sums_BKRL = tree_grids.forward(settings, *seen, q_BKRLE, own, shared)
   return o_BKRLE, (seen, q_BKRLE, own, shared, o_BKRLE, sums_BKRL)
 
 
@@ -166,7 +183,7 @@ def _attend_backward(settings, kept, do_BKRLE):
     do_BKRLE.astype(jnp.float32),
     precision='highest',
   )
-  dq, d_own, d_shared = tree_kernels.backward(
+  dq, d_own, d_shared = tree_grids.backward(
     *(settings, *seen, q_BKRLE, own, shared, do_BKRLE, sums_BKRL, di_BKRL)
   )
   if shared is not None:

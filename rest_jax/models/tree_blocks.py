@@ -82,7 +82,7 @@ def _of_parents(segments: Segments) -> tuple[jax.Array, jax.Array, jax.Array]:
   L = ids_BL.shape[1]
   is_parent_BLL = parents_BL[:, :, None] == ids_BL[:, None]
   places_L = jnp.arange(L, dtype=jnp.int32)[None, None]
-  most = jnp.iinfo(jnp.int32).max
+  most = 2**30  # less the window, still an int32
   return (
     jnp.where(is_parent_BLL, places_L, L).min(axis=2),
     jnp.where(is_parent_BLL, places_L + 1, 0).max(axis=2),

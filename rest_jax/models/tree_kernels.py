@@ -1,29 +1,23 @@
-"""The kernels of tree_attention.py, forward and backward.
+"""The programs of tree_attention.py's kernels: one step of their grids.
 
-A step of their grids is one key head and one pair of blocks (tree_blocks.py),
-with all R query heads of the key head: what a query sees is the same for all.
-Scores are transposed, places by queries, so that what each query has of its own
-(its intervals, its greatest score, its sum) lies along a vector register.
-
-The grid is as long as the list of pairs, which depends on the rows: what no
-query sees costs nothing.
+A step is one key head and one pair of blocks (tree_blocks.py), with all R query
+heads of the key head: what a query sees is the same for all. Scores are
+transposed, places by queries, so that what each query has of its own (its
+intervals, its greatest score, its sum) lies along a vector register.
 
 Forward, the pairs of a block of queries follow each other, and share a running
 softmax. Backward, the same list in the same order gives all gradients at once:
 that of a block of queries is summed over its pairs, and those of the keys and
 values of a whole row and of its prefix stay on the chip meanwhile.
 
-Dimensions as in network.py; T queries of a block, S places of a block, N blocks
-of a row or a prefix.
+Dimensions as in network.py; T queries of a block, S places of a block.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import pallas as pl
 
 from rest_jax.models import attention, tree_blocks
@@ -44,236 +38,6 @@ class Settings(NamedTuple):
   cap: float | None
   precision: str
   interpret: bool
-
-
-class KeysValues(NamedTuple):
-  """Keys and values in blocks.
-
-  Attributes:
-    keys: (B, K, N, S, E), of rows or of prefixes.
-    values: of the same shape.
-  """
-
-  keys: jax.Array
-  values: jax.Array
-
-
-def forward(
-  settings: Settings,
-  pairs: Pairs,
-  intervals_B6L: jax.Array,
-  q_BKRLE: jax.Array,
-  own: KeysValues,
-  shared: KeysValues | None,
-) -> tuple[jax.Array, jax.Array]:
-  """(o_BKRLE, the logarithm of each query's sum of weights (B, K, R, L)).
-
-  Args:
-    settings: of the kernel.
-    pairs: of blocks.
-    intervals_B6L: which places the queries see.
-    q_BKRLE: queries, scaled.
-    own: of the rows.
-    shared: of the prefixes; None: there are none.
-  """
-  from jax.experimental.pallas import tpu as pltpu
-
-  B, K, R, L, E = q_BKRLE.shape
-  specs = _Specs(settings, q_BKRLE, own, shared)
-  inputs = [intervals_B6L, q_BKRLE, *own, *(shared or ())]
-  sums = jax.ShapeDtypeStruct((B, K, R, L), jnp.float32)
-  return specs.call(
-    _forward,
-    pairs,
-    inputs,
-    [specs.intervals, specs.queries, *specs.keys_values],
-    [q_BKRLE, sums],
-    [specs.queries, specs.sums],
-    [
-      pltpu.VMEM((R, settings.block), jnp.float32),
-      pltpu.VMEM((R, settings.block), jnp.float32),
-      pltpu.VMEM((R, E, settings.block), jnp.float32),
-    ],
-    products=2,
-  )
-
-
-def backward(
-  settings: Settings,
-  pairs: Pairs,
-  intervals_B6L: jax.Array,
-  q_BKRLE: jax.Array,
-  own: KeysValues,
-  shared: KeysValues | None,
-  do_BKRLE: jax.Array,
-  sums_BKRL: jax.Array,
-  di_BKRL: jax.Array,
-) -> tuple[jax.Array, KeysValues, KeysValues | None]:
-  """The gradients of queries, of own and of shared keys and values.
-
-  Those of what is shared are float32, and meaningless for a prefix that no row
-  has.
-
-  Args:
-    settings, pairs, intervals_B6L, q_BKRLE, own, shared: as of `forward`.
-    do_BKRLE: gradient of the output.
-    sums_BKRL: as `forward` gives them.
-    di_BKRL: the sum of output times gradient over E.
-  """
-  from jax.experimental.pallas import tpu as pltpu
-
-  R, E = q_BKRLE.shape[2], q_BKRLE.shape[4]
-  specs = _Specs(settings, q_BKRLE, own, shared)
-  inputs = [intervals_B6L, q_BKRLE, do_BKRLE, sums_BKRL, di_BKRL]
-  inputs += [*own, *(shared or ())]
-  of_row = pltpu.VMEM(own.keys.shape[2:], jnp.float32)
-  summed = [
-    jax.ShapeDtypeStruct(array.shape, jnp.float32) for array in shared or ()
-  ]
-  dq, *rest = specs.call(
-    _backward,
-    pairs,
-    inputs,
-    [
-      *(specs.intervals, specs.queries, specs.queries),
-      *(specs.sums, specs.sums, *specs.keys_values),
-    ],
-    [q_BKRLE, *own, *summed],
-    [specs.queries, *specs.whole],
-    [pltpu.VMEM((R, E, settings.block), jnp.float32), of_row, of_row],
-    products=5,
-  )
-  return dq, KeysValues(*rest[:2]), KeysValues(*rest[2:]) if shared else None
-
-
-class _Specs:
-  """Which block of each array belongs to a step of the grid (head, pair)."""
-
-  def __init__(
-    self,
-    settings: Settings,
-    q_BKRLE: jax.Array,
-    own: KeysValues,
-    shared: KeysValues | None,
-  ):
-    self._settings = settings
-    B, self._heads, R, self._length, E = q_BKRLE.shape
-    block = settings.block
-    self._shared = shared.keys.shape[2] if shared else 0
-    self._scores = B * self._heads * R * self._length
-    self._head_dim = E
-
-    def spec(shape, index):
-      return pl.BlockSpec(
-        shape, lambda head, t, *refs: index(head, t, Pairs(*refs, None))
-      )
-
-    self.intervals = spec(
-      (1, 6, block), lambda head, t, p: (p.row_T[t], 0, p.query_T[t])
-    )
-    self.queries = spec(
-      (1, 1, R, block, E),
-      lambda head, t, p: (p.row_T[t], head, 0, p.query_T[t], 0),
-    )
-    self.sums = spec(
-      (1, 1, R, block), lambda head, t, p: (p.row_T[t], head, 0, p.query_T[t])
-    )
-    place = (1, 1, 1, block, E)
-    of_row = spec(
-      place, lambda head, t, p: (p.row_T[t], head, p.own_T[t], 0, 0)
-    )
-    # Where a pair has none of the two, its block is there already.
-    of_prefix = spec(
-      place,
-      lambda head, t, p: (
-        p.prefix_B[p.row_T[t]],
-        head,
-        jnp.minimum(p.key_T[t], self._shared - 1),
-        *(0, 0),
-      ),
-    )
-    self.keys_values = [of_row] * 2 + [of_prefix] * (2 if shared else 0)
-    whole_row = spec(
-      (1, 1, *own.keys.shape[2:]),
-      lambda head, t, p: (p.row_T[t], head, 0, 0, 0),
-    )
-    self.whole = [whole_row] * 2
-    if shared:
-      whole_prefix = spec(
-        (1, 1, *shared.keys.shape[2:]),
-        lambda head, t, p: (p.prefix_B[p.row_T[t]], head, 0, 0, 0),
-      )
-      self.whole += [whole_prefix] * 2
-
-  def call(
-    self,
-    kernel: Callable[..., None],
-    pairs: Pairs,
-    inputs: Sequence[jax.Array],
-    in_specs: Sequence[Any],
-    outputs: Sequence[Any],
-    out_specs: Sequence[Any],
-    scratch: Sequence[Any],
-    products: int,
-  ) -> Sequence[jax.Array]:
-    """Runs a kernel over all heads and pairs.
-
-    Args:
-      kernel: of the references to scalars, inputs, outputs and scratch.
-      pairs: of blocks.
-      inputs, in_specs: what it reads.
-      outputs, out_specs: arrays of the shape of what it writes.
-      scratch: what it keeps between steps.
-      products: of matrices, for each score.
-    """
-    from jax.experimental.pallas import tpu as pltpu
-
-    *scalars, number = pairs
-    blocks = self._length // self._settings.block
-    seen = (self._shared + (blocks + 1) / 2) * self._settings.block
-    moved = [*inputs, *outputs]
-    return pl.pallas_call(
-      functools.partial(kernel, settings=self._settings, shared=self._shared),
-      grid_spec=pltpu.PrefetchScalarGridSpec(
-        num_scalar_prefetch=len(scalars),
-        grid=(self._heads, number),
-        in_specs=in_specs,
-        out_specs=out_specs,
-        scratch_shapes=scratch,
-      ),
-      out_shape=[
-        jax.ShapeDtypeStruct(array.shape, array.dtype) for array in outputs
-      ],
-      # As if all places of a row up to itself were seen: what is seen depends
-      # on the rows.
-      cost_estimate=pl.CostEstimate(
-        flops=int(products * 2 * self._scores * seen * self._head_dim),
-        bytes_accessed=sum(a.size * a.dtype.itemsize for a in moved),
-        transcendentals=int(self._scores * seen),
-      ),
-      compiler_params=pltpu.CompilerParams(
-        dimension_semantics=('parallel', 'arbitrary'),
-        vmem_limit_bytes=self._vmem_bytes(
-          zip([*in_specs, *out_specs], moved, strict=True), scratch
-        ),
-      ),
-      interpret=self._settings.interpret,
-    )(*scalars, *inputs)
-
-  def _vmem_bytes(self, blocks, scratch: Sequence[Any]) -> int:
-    """Room for two of each block, what is kept, and the scores of a head."""
-    total = 8 * 4 * self._settings.block**2
-    for spec, array in blocks:
-      total += 2 * _tiled_bytes(spec.block_shape, array.dtype)
-    return total + sum(_tiled_bytes(s.shape, s.dtype) for s in scratch)
-
-
-def _tiled_bytes(shape: Sequence[int], dtype: Any) -> int:
-  """Of an array on the chip: in tiles of 4 KiB."""
-  *leading, rows, columns = shape
-  rows = -(-rows // 8) * 8
-  columns = -(-columns // 128) * 128
-  return int(np.prod(leading)) * rows * columns * jnp.dtype(dtype).itemsize
 
 
 def _product(a, b, contracted, settings: Settings) -> jax.Array:
@@ -340,7 +104,7 @@ class _Step:
     return attention.capped(scores_ST, self._settings.cap)
 
 
-def _forward(*refs, settings: Settings, shared: int):
+def tree_forward(*refs, settings: Settings, shared: int):
   scalars, refs = refs[: len(Pairs._fields) - 1], refs[len(Pairs._fields) - 1 :]
   intervals_ref, q_ref, *keys_values, o_ref, sums_ref, top, total, acc = refs
   step = _Step(scalars, settings, shared)
@@ -378,7 +142,7 @@ def _forward(*refs, settings: Settings, shared: int):
     sums_ref[0, 0] = top[...] + jnp.log(total[...])
 
 
-def _backward(*refs, settings: Settings, shared: int):
+def tree_backward(*refs, settings: Settings, shared: int):
   scalars, refs = refs[: len(Pairs._fields) - 1], refs[len(Pairs._fields) - 1 :]
   intervals_ref, q_ref, do_ref, sums_ref, di_ref, *refs = refs
   number = 4 if shared else 2

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_networks
+import tree_rows
 
 from rest_jax.models import row_attention
-from rest_jax.models.segments import OfRows, Segments, SharedPrefix, Spans
+from rest_jax.models.segments import Segments, SharedPrefix, Spans
 
 # (segment, its parent, places): two problems, the second without a question.
 TREE = [(1, -1, 70), (2, 1, 150), (3, 1, 40), (4, 1, 131), (5, -1, 90)]
@@ -23,49 +24,8 @@ def config(**changes):
 
 def rows(prefix_of_row):
   """Two rows: TREE, and TREE with its parents cut off."""
-  ids, parents, positions = (np.zeros((2, PLACES), np.int32) for _ in range(3))
-  at, length = 0, {-1: 0}
-  for segment, parent, places in TREE:
-    here = slice(at, at + places)
-    ids[:, here] = segment
-    parents[0, here], parents[1, here] = parent, -1
-    positions[:, here] = length[parent] + np.arange(places)
-    length[segment] = length[parent] + places
-    at += places
-  of_rows = OfRows(jnp.asarray([13, 7]), jnp.asarray(prefix_of_row))
-  return Segments(*map(jnp.asarray, (ids, parents, positions)), of_rows)
-
-
-def brute_force(segments, prefix, c, kind, q, k, v):
-  """Token by token, in float64."""
-  ids, parents, positions = map(np.asarray, segments[:3])
-  lengths, of_row = map(np.asarray, segments.of_rows)
-  out = np.zeros(q.shape)
-  for row in range(len(ids)):
-    before = 0 if prefix is None or of_row[row] < 0 else lengths[of_row[row]]
-    for place in range(PLACES):
-      segment = ids[row, place]
-      keys, values, at = [], [], []
-      for other in range(place + 1):
-        if ids[row, other] in (segment, parents[row, place]):
-          keys.append(k[row, other])
-          values.append(v[row, other])
-          at.append(positions[row, other])
-      if segment and before:
-        keys += list(prefix.keys[of_row[row], :before])
-        values += list(prefix.values[of_row[row], :before])
-        at += range(before)
-      keys, values, at = map(np.float64, (keys, values, at))
-      scores = np.einsum('kre,ske->krs', np.float64(q[row, place]), keys)
-      scores *= c.head_dim**-0.5
-      if c.attention_soft_cap:
-        scores = c.attention_soft_cap * np.tanh(scores / c.attention_soft_cap)
-      if kind == 'local':
-        scores[..., positions[row, place] - at >= c.window] = -np.inf
-      weights = np.exp(scores - scores.max(-1, keepdims=True))
-      weights /= weights.sum(-1, keepdims=True)
-      out[row, place] = np.einsum('krs,ske->kre', weights, values)
-  return out
+  alone = [(segment, -1, places) for segment, _, places in TREE]
+  return tree_rows.segments([TREE, alone], [13, 7], prefix_of_row)
 
 
 @functools.cache
@@ -95,13 +55,8 @@ def test_each_token_sees_its_segment_its_parent_and_the_prefix(name):
   c, kind, of_row = CASES[name]
   segments = rows(of_row)
   (q, k, v), keys_values, _ = numbers()
-  # As the windows count them, tokens of a row stand behind its prefix.
-  before = [0 if i < 0 else int(segments.of_rows.lengths_F[i]) for i in of_row]
-  segments = segments._replace(
-    positions_BL=segments.positions_BL + jnp.asarray(before)[:, None]
-  )
   prefix = SharedPrefix(segments.of_rows, *keys_values)
-  expected = brute_force(segments, prefix, c, kind, q, k, v)
+  expected = tree_rows.brute_force(segments, prefix, c, kind, q, k, v)
   for spans in (None, Spans(segment=150, parents=73)):
     got = jax.jit(
       functools.partial(row_attention.attend, spans=spans, config=c, kind=kind)

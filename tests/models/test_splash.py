@@ -189,9 +189,9 @@ def on_tpu(monkeypatch):
   """The network believes that it runs on a TPU; counts the kernel's uses."""
   used = []
 
-  def causal(*args):
+  def causal(*args, **named):
     used.append(args)
-    return interpreted(*args, interpret=True)
+    return interpreted(*args, **named, interpret=True)
 
   interpreted = splash.causal
   monkeypatch.setattr(splash, 'causal', causal)

@@ -1,0 +1,96 @@
+"""Rows whose segments have parents, and what their tokens attend to."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from rest_jax.models.segments import OfRows, Segments
+
+
+def row(pieces: Sequence[tuple[int, int, int]], first: int = 0):
+  """(ids, parents, positions) of one row.
+
+  Args:
+    pieces: (segment, its parent or -1, places), in order.
+    first: position of a text's first token in the row.
+  """
+  ids, parents, positions = [], [], []
+  length = {-1: first}
+  for segment, parent, places in pieces:
+    ids += [segment] * places
+    parents += [parent] * places
+    positions += range(length[parent], length[parent] + places)
+    length[segment] = length[parent] + places
+  return ids, parents, positions
+
+
+def segments(rows, lengths: Sequence[int], of_row: Sequence[int]) -> Segments:
+  """Rows behind prefixes.
+
+  Args:
+    rows: the pieces of each, as `row` takes them, all of one length.
+    lengths: of the prefixes.
+    of_row: the prefix of each row, -1: none.
+  """
+  made = [
+    row(pieces, 0 if prefix < 0 else lengths[prefix])
+    for pieces, prefix in zip(rows, of_row, strict=True)
+  ]
+  arrays = (jnp.asarray(np.array(x, np.int32)) for x in zip(*made, strict=True))
+  of_rows = OfRows(*(jnp.asarray(x, jnp.int32) for x in (lengths, of_row)))
+  return Segments(*arrays, of_rows)
+
+
+def mask(given: Segments, window: int | None, places: int):
+  """What each token of each row sees, (B, L, places + L), by its definition.
+
+  Args:
+    given: the rows; without prefixes where of_rows is None.
+    window: sees the last so many positions; None: all.
+    places: of a prefix, which stand in front of the row's own.
+  """
+  ids, parents, positions = (
+    None if x is None else np.asarray(x) for x in given[:3]
+  )
+  B, L = ids.shape
+  sees = np.zeros((B, L, places + L), bool)
+  for b in range(B):
+    before = 0
+    if given.of_rows is not None and given.of_rows.index_B[b] >= 0:
+      before = int(given.of_rows.lengths_F[given.of_rows.index_B[b]])
+    for t in range(L):
+      wanted = [ids[b, t]] + ([] if parents is None else [parents[b, t]])
+      sees[b, t, places : places + t + 1] = np.isin(ids[b, : t + 1], wanted)
+      sees[b, t, :before] = ids[b, t] > 0
+    if window is not None:
+      at = np.concatenate([np.arange(places), positions[b]])
+      sees[b] &= positions[b][:, None] - at[None] < window
+  return sees
+
+
+def brute_force(given: Segments, prefix, c, kind, q, k, v):
+  """Attention in float64, of all scores at once.
+
+  Args:
+    given: the rows.
+    prefix: segments.SharedPrefix, or None.
+    c, kind, q, k, v: as row_attention.attend has them.
+  """
+  q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+  places = 0
+  if prefix is not None:
+    places = prefix.keys.shape[1]
+    of_row = np.maximum(np.asarray(given.of_rows.index_B), 0)
+    k, v = (
+      np.concatenate([np.asarray(shared, np.float64)[of_row], own], axis=1)
+      for shared, own in ((prefix.keys, k), (prefix.values, v))
+    )
+  scores = np.einsum('blkre,bske->bkrls', q, k) * c.head_dim**-0.5
+  if c.attention_soft_cap:
+    scores = c.attention_soft_cap * np.tanh(scores / c.attention_soft_cap)
+  sees = mask(given, c.window if kind == 'local' else None, places)
+  scores = np.where(sees[:, None, None], scores, -np.inf)
+  weights = np.exp(scores - scores.max(-1, keepdims=True))
+  weights /= weights.sum(-1, keepdims=True)
+  return np.einsum('bkrls,bske->blkre', weights, v)
