@@ -109,12 +109,13 @@ def _kernel(
   q_BLKRE: jax.Array,
 ) -> Callable[..., jax.Array] | None:
   """The fused kernel for some rows; None: they take einsum."""
-  platform = partitioning.platform()
-  fused = architecture.attention_on(platform, config.attention) == 'splash'
   # A block of a kernel has 128 tokens or more, nearly all of them padding in a
   # shorter row; fresh weights are made from rows of one token. Where the places
   # of a row lie on several devices, no device has the keys that it needs.
-  if not fused or q_BLKRE.shape[1] < splash.LANES or _is_split():
+  if q_BLKRE.shape[1] < splash.LANES or _is_split():
+    return None
+  platform = partitioning.platform()
+  if architecture.attention_on(platform, config.attention) != 'splash':
     return None
   if prefix is None and segments.parents_BL is None:
     scale = attention.scale(config)

@@ -203,7 +203,7 @@ def on_tpu(monkeypatch):
   return used
 
 
-NETWORK = config(max_length=300, embed_dim=32, attention='auto')
+NETWORK = config(num_layers=2, max_length=300, embed_dim=32, attention='auto')
 
 
 def gradients(c, mesh=None):
