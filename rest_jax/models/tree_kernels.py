@@ -119,8 +119,13 @@ def tree_forward(*refs, settings: Settings, shared: int):
   k_SE, v_SE = step.keys_values(keys_values)
   v_ES = v_SE.T
   mask_ST = step.mask_ST(intervals_ref)
+  # A head's scores are multiplied while the weights of the one before are made:
+  # a tenth fewer instructions. Backward, nearly all are products in any order.
+  ahead_ST = step.scores_ST(k_SE, q_ref[0, 0, 0])
   for r in range(heads):
-    scores_ST = step.scores_ST(k_SE, q_ref[0, 0, r])
+    scores_ST = ahead_ST
+    if r + 1 < heads:
+      ahead_ST = step.scores_ST(k_SE, q_ref[0, 0, r + 1])
     # Where a query sees nothing of a block, its weights are 1, and then 0
     # beside those of the block that has its own place, which it does see.
     scores_ST = jnp.where(mask_ST, scores_ST, attention.NEVER)
