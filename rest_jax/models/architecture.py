@@ -146,8 +146,8 @@ class DecoderConfig(configuration.Configuration):
       'full' keeps each block's input, 'dots' keeps matrix products.
     decode_loop: whether decoding unrolls the layers or scans over them.
     attention: how training and decode steps attend: 'einsum' runs anywhere,
-      'splash' is the fused kernels of TPUs (splash.py, decode_attention.py),
-      'auto' is 'splash' on TPUs and 'einsum' elsewhere.
+      'splash' is the fused kernels of TPUs (splash.py, tree_attention.py,
+      decode_attention.py), 'auto' is 'splash' on TPUs and 'einsum' elsewhere.
   """
 
   vocab_size: int

@@ -86,6 +86,7 @@ class Segments(NamedTuple):
     parents_BL: the segment that a token's segment continues; -1: none. None:
       no segment has a parent.
     positions_BL: of the tokens in their texts; windows are counted in them.
+      Within a segment they grow by one.
     of_rows: the rows' prefixes; None: there are none.
   """
 

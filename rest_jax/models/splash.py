@@ -3,7 +3,8 @@
 The kernel is jax's own (jax.experimental.pallas.ops.tpu.splash_attention). It
 never writes the scores to memory, and passes over the blocks that the causal
 mask or a local layer's window leaves empty. Einsum attention (attention.py)
-writes length x length scores for each head.
+writes length x length scores for each head. Rows that share prompts have a
+kernel of their own (tree_attention.py).
 
 It differs from einsum attention by rounding alone: queries are scaled before
 the product, and rounded to the network's dtype then; scores and sums are

@@ -102,8 +102,13 @@ def attend(
 
 
 # On-chip memory of a core, by jax's name of the device, less what the program
-# around the kernel needs; a chip that is not named has as much as v5p's.
-_CHIP_BYTES = {'TPU v4': 14 << 20, 'TPU v5': 56 << 20}
+# around the kernel needs. The others (v5p, v7x) have 64 MiB.
+_CHIP_BYTES = {
+  'TPU v4': 14 << 20,
+  'TPU v5 lite': 112 << 20,
+  'TPU v6 lite': 112 << 20,
+}
+_OTHER_CHIP_BYTES = 56 << 20
 
 
 def fits(prefix: SharedPrefix | None, q_BLKRE: jax.Array) -> bool:
@@ -116,7 +121,7 @@ def fits(prefix: SharedPrefix | None, q_BLKRE: jax.Array) -> bool:
   queries = jax.eval_shape(lambda x: jnp.moveaxis(x, 1, 3), q_BLKRE)
   needed = tree_grids.chip_bytes(block, queries, length, shared)
   kind = partitioning.device_kind()
-  return needed <= _CHIP_BYTES.get(kind, _CHIP_BYTES['TPU v5'])
+  return needed <= _CHIP_BYTES.get(kind, _OTHER_CHIP_BYTES)
 
 
 def _on_one_device(

@@ -262,7 +262,8 @@ def test_rows_that_a_chip_cannot_hold_take_einsum(monkeypatch):
     ('TPU v5 lite', q.shape, True),
     ('TPU v6 lite', (1, 8192, 8, 8, 128), True),
     ('TPU v4', q.shape, False),
-    ('TPU v5', (1, 65536, 8, 4, 128), False),
+    ('TPU v5', (1, 32768, 8, 4, 128), False),
+    ('TPU v5 lite', (1, 32768, 8, 4, 128), True),
   ):
     monkeypatch.setattr(partitioning, 'device_kind', lambda kind=kind: kind)
     q = jax.ShapeDtypeStruct(shape, jnp.bfloat16)
