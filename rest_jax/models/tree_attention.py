@@ -12,6 +12,7 @@ Dimensions as in segments.py.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -70,35 +71,53 @@ def attend(
   )
   if prefix is None:
     segments = segments._replace(of_rows=None)
-  inputs = segments, prefix and tuple(prefix[1:]), q_BLKRE, k_BLKE, v_BLKE
+  shared = prefix and (prefix.keys, prefix.values)
+  inputs = segments, shared, q_BLKRE, k_BLKE, v_BLKE
   mesh = partitioning.in_use()
   if mesh is not None and mesh.size > 1:
-
-    def spec(what, array, *names):
-      return partitioning.spec(names, array.shape, mesh, what)
-
-    of_place = spec('segment ids', segments.ids_BL, 'batch', None)
-    none = jax.sharding.PartitionSpec(None)
-    places = Segments(
-      ids_BL=of_place,
-      parents_BL=None if segments.parents_BL is None else of_place,
-      positions_BL=of_place,
-      of_rows=prefix and OfRows(none, jax.sharding.PartitionSpec(of_place[0])),
-    )
-    heads = ('batch', None, 'kv_heads')
-    queries = spec('queries', q_BLKRE, *heads, None, 'head_dim')
-    keys = spec('keys', k_BLKE, *heads, 'head_dim')
-    of_prefix = prefix and spec(
-      'prefix', prefix.keys, None, None, 'kv_heads', 'head_dim'
-    )
-    run = jax.shard_map(
-      run,
-      mesh=mesh,
-      in_specs=(places, prefix and (of_prefix,) * 2, queries, keys, keys),
-      out_specs=queries,
-      check_vma=False,  # as in splash.py
-    )
+    run = _on_each_device(run, mesh, *inputs)
   return run(*inputs)
+
+
+def _on_each_device(
+  run: Callable[..., jax.Array],
+  mesh: jax.sharding.Mesh,
+  segments: Segments,
+  shared: tuple[jax.Array, jax.Array] | None,
+  q_BLKRE: jax.Array,
+  k_BLKE: jax.Array,
+  v_BLKE: jax.Array,
+) -> Callable[..., jax.Array]:
+  """`run` of these arrays, split over a mesh; every device has all prefixes."""
+
+  def spec(what, array, *names):
+    return partitioning.spec(names, array.shape, mesh, what)
+
+  of_place = spec('segment ids', segments.ids_BL, 'batch', None)
+  of_row = jax.sharding.PartitionSpec(of_place[0])
+  places = Segments(
+    ids_BL=of_place,
+    parents_BL=None if segments.parents_BL is None else of_place,
+    positions_BL=of_place,
+    of_rows=shared and OfRows(jax.sharding.PartitionSpec(None), of_row),
+  )
+  heads = ('batch', None, 'kv_heads')
+  queries = spec('queries', q_BLKRE, *heads, None, 'head_dim')
+  keys, values = (
+    spec(what, array, *heads, 'head_dim')
+    for what, array in (('keys', k_BLKE), ('values', v_BLKE))
+  )
+  prefixes = shared and tuple(
+    spec('prefix', array, None, None, 'kv_heads', 'head_dim')
+    for array in shared
+  )
+  return jax.shard_map(
+    run,
+    mesh=mesh,
+    in_specs=(places, prefixes, queries, keys, values),
+    out_specs=queries,
+    check_vma=False,  # as in splash.py
+  )
 
 
 # On-chip memory of a core, by jax's name of the device, less what the program
