@@ -136,7 +136,7 @@ def cached(
 
   Args:
     config: of the network.
-    q_GNKRE: queries: N lanes of G groups, or L tokens of B rows.
+    q_GNKRE: queries: N lanes of G groups.
     parts: keys and values, (K, E, S) and (K, S, E) where all share them, with
       G in front where a group does, with G and N in front of a lane's own.
       Products with int8 numbers are of the queries' dtype.

@@ -15,6 +15,7 @@ from rest_jax.models import (
   decode_attention,
   network,
   rotary,
+  row_attention,
 )
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.attention import KeysValues
@@ -32,6 +33,7 @@ from rest_jax.models.caches import (
   starts,
 )
 from rest_jax.models.layered import Weights, over_layers
+from rest_jax.models.segments import OfRows, Segments, Spans
 
 
 def read_prefix(
@@ -199,22 +201,28 @@ def _read(
   length = tokens_BL.shape[1]
   positions_BL = start_B[:, None] + jnp.arange(length)[None]
   turns = rotary.turns(config, positions_BL)
-  sight = attention.Sight(config, positions_BL)
-  masks = {
-    kind: [
-      *_prefix_mask(sight, kind, prefix),
-      sight.mask(kind, start_B[:, None], length, length),
-    ]
-    for kind in turns
-  }
+  of_rows = None
+  if prefix is not None:
+    lengths_F = jnp.reshape(prefix.length, 1)
+    of_rows = OfRows(lengths_F, jnp.zeros_like(start_B))
+  # Padding stands behind the text, and each token looks only back.
+  segments = Segments(jnp.ones_like(tokens_BL), None, positions_BL, of_rows)
+  spans = Spans(segment=length, parents=0)
 
   def layer(kind, x_BLD, weights_here, *prefix):
     def attend(q_BLKRE, k_BLKE, v_BLKE):
+      out_BLKRE = row_attention.attend(
+        segments,
+        spans,
+        segments.prefix(_as_of_rows(*prefix, k_BLKE.dtype) if prefix else None),
+        config,
+        kind,
+        *(q_BLKRE, k_BLKE, v_BLKE),
+      )
       own = KeysValues(
         k_BLKE.transpose(0, 2, 3, 1), v_BLKE.transpose(0, 2, 1, 3)
       )
-      out = attention.cached(config, q_BLKRE, [*prefix, own], masks[kind])
-      return out, own
+      return out_BLKRE, own
 
     return _block(config, kind, weights_here, x_BLD, turns, attend)
 
@@ -224,6 +232,16 @@ def _read(
   shared = [prefix.cache] if prefix else []
   _, cache = over_layers(config, layer, x_BLD, weights.layers, *shared)
   return cache
+
+
+def _as_of_rows(entry: KeysValues, dtype: Any) -> tuple[jax.Array, jax.Array]:
+  """The keys and values of a cached prefix as (1, P, K, E)."""
+  keys_KEP, values_KPE = entry.keys.astype(dtype), entry.values.astype(dtype)
+  if entry.key_scales is not None:
+    keys_KEP = (keys_KEP * entry.key_scales).astype(dtype)
+    scales_KP1 = entry.value_scales.swapaxes(-1, -2)
+    values_KPE = (values_KPE * scales_KP1).astype(dtype)
+  return keys_KEP.transpose(2, 0, 1)[None], values_KPE.transpose(1, 0, 2)[None]
 
 
 def _block(config, kind, weights_here, x, turns, attend):

@@ -1,5 +1,7 @@
 """Caches in int8: what is kept of keys and values, and where it is written."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import small_networks
 import tiny_run
 
 from rest_jax.distributed import partitioning
-from rest_jax.models import caches
+from rest_jax.models import caches, decoding, layered
 from rest_jax.models.attention import KeysValues
 from rest_jax.sampling import sampling_engine
 from rest_jax.sampling.requests import Request, Text
@@ -93,6 +95,33 @@ def test_a_chunk_is_rounded_when_it_is_committed(loop, parts):
         expected = np.zeros(got.shape[:-2])
         expected[lengths[g, n] : lengths[g, n] + 4] = new[..., g, n]
         np.testing.assert_allclose(got[..., g, n], expected, atol=0.02)
+
+
+@pytest.mark.parametrize('loop', ['unroll', 'scan'])
+def test_questions_read_a_prefix_of_int8_as_the_numbers_it_stands_for(loop):
+  model = small_networks.network(
+    num_layers=2, vocab_size=64, max_length=64, decode_loop=loop
+  )
+  params = tiny_run.fresh(model, seed=0)
+  weights = layered.arrange(model, params)
+  kept = caches.rounded(
+    model,
+    jax.jit(functools.partial(decoding.read_prefix, model), static_argnums=2)(
+      weights, jnp.arange(2, 14), 1
+    ),
+    caches.PREFIX,
+  )
+  meant = [KeysValues(*map(jnp.asarray, whole(entry))) for entry in kept]
+  read = jax.jit(functools.partial(decoding.read_questions, model))
+  tokens_BQ = jnp.arange(20, 36).reshape(2, 8)
+  got, expected = (
+    read(weights, caches.Prefix(cache, jnp.int32(11)), tokens_BQ)
+    for cache in (kept, meant)
+  )
+  for one, other in zip(
+    jax.tree.leaves(got), jax.tree.leaves(expected), strict=True
+  ):
+    np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize('axes', [(1, 1, 1), (2, 2, 2)])
