@@ -60,6 +60,7 @@ def train(
   validation: ValidationConfig,
   dval_stream: Stream,
   engine: EngineConfig,
+  dval_mesh: partitioning.MeshConfig | None = None,
 ) -> None:
   """Trains, chooses, and writes the manifest that names the chosen step.
 
@@ -78,6 +79,7 @@ def train(
     validation: when to validate and to stop.
     dval_stream: how D_val is sampled.
     engine: the sampling engine's layout.
+    dval_mesh: of the same devices, while D_val is sampled; None: `mesh`.
   """
   multihost.initialize()
   preemption.watch()  # after it: jax has a handler of its own
@@ -127,7 +129,8 @@ def train(
         if dvals:
           validator = Validator(
             *(dvals, model, engine, grid.mesh),
-            *(dval_stream, validation, iteration),
+            *(partitioning.make_mesh(dval_mesh or mesh), dval_stream),
+            *(validation, iteration),
           )
           stack.enter_context(validator)
         rates = [

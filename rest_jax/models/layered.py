@@ -75,9 +75,36 @@ def _unstacked(array: jax.Array) -> list[jax.Array]:
   """The layers of a stacked array, split over the devices as it is."""
   where = array.sharding
   if isinstance(where, jax.sharding.NamedSharding):
-    spec = jax.sharding.PartitionSpec(*where.spec[1:])
-    where = jax.sharding.NamedSharding(where.mesh, spec)
+    where = _of_a_layer(where)
   return jax.jit(list, out_shardings=where)(array)
+
+
+def shardings(config: DecoderConfig, stacked: Any) -> Weights:
+  """Where `arrange` leaves arrays that are split as given.
+
+  Args:
+    config: of the network.
+    stacked: its variables' tree, a NamedSharding in each array's place.
+  """
+  if config.decode_loop == 'scan':
+    return arrange(config, stacked)
+  layers: list[Any] = [None] * config.num_layers
+  for stack in config.stacks:
+    for place in range(len(stack.kinds)):
+      one = jax.tree.map(
+        _of_a_layer, network.block_weights(stacked, stack, place)
+      )
+      for layer in stack.layers(place):
+        layers[layer] = one
+  return Weights(_outer(config, stacked), layers)
+
+
+def _of_a_layer(
+  where: jax.sharding.NamedSharding,
+) -> jax.sharding.NamedSharding:
+  """The sharding of one layer of a stacked array."""
+  spec = jax.sharding.PartitionSpec(*where.spec[1:])
+  return jax.sharding.NamedSharding(where.mesh, spec)
 
 
 def over_layers(

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rest_jax.distributed import partitioning
 from rest_jax.models import matrices
@@ -95,9 +95,27 @@ def quantize_on(mesh: Mesh, params: Any) -> dict[str, Any]:
   return _each(params, consumed)
 
 
+def shardings(abstract: Any) -> dict[str, Any]:
+  """Where `quantize` leaves what it makes: numbers and scales.
+
+  Args:
+    abstract: {'params': …} of arrays or their shapes, each with a
+      NamedSharding.
+  """
+
+  def places(name, leaf):
+    where, channels = leaf.sharding, _channels(name, len(leaf.shape))
+    if channels is None:
+      return where, None
+    kept = [i for i in range(len(leaf.shape)) if i not in channels.inputs]
+    spec = PartitionSpec(*(where.spec[i] for i in kept))
+    return where, NamedSharding(where.mesh, spec)
+
+  return _each(abstract, places)
+
+
 def _each(
-  params: Any,
-  quantized: Callable[[str, jax.Array], tuple[jax.Array, jax.Array | None]],
+  params: Any, quantized: Callable[[str, Any], tuple[Any, Any | None]]
 ) -> dict[str, Any]:
   """The variables, each parameter replaced by what `quantized` gives."""
   weights, scales = {}, {}

@@ -1,4 +1,4 @@
-"""D_val inside the M-step: the same engine and grader, on the same mesh."""
+"""D_val inside the M-step: the engine of sampling, and the same graders."""
 
 import functools
 import itertools
@@ -10,12 +10,13 @@ import jax
 
 from rest_jax.artifacts import manifests, records, storage, task_card
 from rest_jax.config import configuration
-from rest_jax.distributed import multihost, partitioning
+from rest_jax.distributed import multihost
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.rewards import pool, registry
 from rest_jax.sampling import requests, sampling_engine, sampling_progress
 from rest_jax.sampling.requests import Completion
 from rest_jax.sampling.streams import EngineConfig, Stream
+from rest_jax.training import policy_view
 from rest_jax.training.hyperparameters import ValidationConfig
 
 _COMPLETIONS_PER_CHECK = 64  # between two looks at SIGTERM
@@ -59,6 +60,7 @@ class Validator:
     model: DecoderConfig,
     engine: EngineConfig,
     mesh: jax.sharding.Mesh,
+    dval_mesh: jax.sharding.Mesh,
     stream: Stream,
     config: ValidationConfig,
     iteration: int,
@@ -68,6 +70,7 @@ class Validator:
     model: the network.
     engine: its sampling layout.
     mesh: of the training.
+    dval_mesh: that D_val is sampled on: the same devices.
     stream: how D_val is sampled.
     config: how much of it, and when.
     iteration: part of the samples' identity.
@@ -86,15 +89,10 @@ class Validator:
       grader = registry.get(name)  # process 0 alone grades
       multihost.from_writer(functools.partial(registry.require, grader))
       self._pools[name] = pool.Pool(grader)
-
-    def view(params):
-      with partitioning.use(mesh):
-        return sampling_engine.variables(params, model, engine)
-
-    self._view = jax.jit(view)
+    self._view = policy_view.PolicyView(model, engine, mesh, dval_mesh)
     self._engines = [
       sampling_engine.Engine(
-        model, None, engine, mesh, requests.text_of(manifest)
+        model, None, engine, dval_mesh, requests.text_of(manifest)
       )
       for manifest in problem_sets
     ]
@@ -118,14 +116,21 @@ class Validator:
     Raises:
       Preempted: SIGTERM has come; nothing was written.
     """
-    view = self._view(params)
+    drawn = self._draw(params)
+    self.tell(f'D_val: grading {len(drawn)} samples')
+    drawn.sort(key=lambda one: (one.problem.id, one.completion.sample_index))
+    return multihost.from_writer(lambda: self._grade(drawn, folder))
+
+  def _draw(self, params: Any) -> list[_Drawn]:
+    """The completions; the engine's weights are gone when it returns."""
+    weights = self._view.of(params)
     drawn: list[_Drawn] = []
     total = sum(
       len(problems) * self._stream.of_task(card.task).num_samples
       for problems, card in self._sets
     )
     for engine, (problems, card) in zip(self._engines, self._sets, strict=True):
-      engine.weights = view
+      engine.weights = weights
       by_id = {problem.id: problem for problem in problems}
       stream = self._stream.of_task(card.task)
       shared = requests.shares_prefix(
@@ -147,9 +152,7 @@ class Validator:
         problem = by_id[completion.problem_id]
         drawn.append(_Drawn(completion, problem, card))
       engine.weights = None
-    self.tell(f'D_val: grading {len(drawn)} samples')
-    drawn.sort(key=lambda one: (one.problem.id, one.completion.sample_index))
-    return multihost.from_writer(lambda: self._grade(drawn, folder))
+    return drawn
 
   def _grade(self, drawn: Sequence[_Drawn], folder: storage.Path) -> float:
     verdicts = []

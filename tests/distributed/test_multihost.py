@@ -40,7 +40,9 @@ def run():
       mesh=mesh, dval_dirs=[str(folder / '../problems')],
       validation=ValidationConfig(every=3),
       dval_stream=Stream(name='dval', num_samples=1, temperature=0.0),
-      engine=tiny_run.ENGINE)
+      engine=tiny_run.ENGINE,
+      # As rows over the hosts: the weights go from one mesh to the other.
+      dval_mesh=partitioning.MeshConfig(data=-1, fsdp=1))
   else:
     sample.sample(
       problems_dirs=[str(folder / '../problems')],
