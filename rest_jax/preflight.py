@@ -50,6 +50,7 @@ def preflight(
   engine: EngineConfig,
   sample_mesh: partitioning.MeshConfig,
   stream: Stream,
+  dval_mesh: partitioning.MeshConfig,
   dval_stream: Stream,
   validation: ValidationConfig,
   extent: whole_run.Extent,
@@ -70,6 +71,7 @@ def preflight(
     engine: what is decoded at once.
     sample_mesh: of a worker that samples.
     stream: of the E-step.
+    dval_mesh: of D_val, over all chips.
     dval_stream: of D_val.
     validation: when D_val is sampled.
     extent: how far the run goes.
@@ -84,7 +86,7 @@ def preflight(
   slice_ = topologies.parse(topology, 'PREFLIGHT_TOPOLOGY')
   run = CompiledRun(
     *(slice_, slices, model, optimizer, config, mesh, engine, sample_mesh),
-    foreseen,
+    *(dval_mesh, foreseen),
   )
   chips = slice_.chips * slices
   print(
@@ -250,14 +252,14 @@ class _Preflight:
     run = self._run
     groups, lanes = run.engine.layout(self._dval_stream)
     first = (
-      f'on the mesh of the training, {_words(run.training_mesh)}; {groups} '
-      f'groups x {lanes} lanes'
+      f'on the chips of the training, mesh {_words(run.validation_mesh)}; '
+      f'{groups} groups x {lanes} lanes'
     )
     return self._sampled(
       'D_val',
       first,
       lambda: run.validation(self._dval_stream),
-      'Lower GREEDY_GROUPS.',
+      'Lower GREEDY_GROUPS or raise DVAL_MESH_TENSOR.',
     )
 
   def _sampled(self, name, first, compiled, advice) -> Sampling | None:

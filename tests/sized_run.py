@@ -2,7 +2,12 @@
 
 from rest_jax.executors.machine import Machine
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.pipeline import sampling_sizes, sizes, training_sizes
+from rest_jax.pipeline import (
+  sampling_sizes,
+  sizes,
+  training_sizes,
+  validation_sizes,
+)
 
 GIB = 2**30
 SMOLLM2 = DecoderConfig(
@@ -44,12 +49,15 @@ def asked(model=SMOLLM2, **changes):
   )
 
 
-def prompts(train=(50,) * 45, evaluated=(50,) * 15):
-  return sizes.Prompts(train=train, evaluated=evaluated)
+def prompts(train=(50,) * 45, evaluated=(50,) * 15, validated=5):
+  return sizes.Prompts(train=train, evaluated=evaluated, validated=validated)
 
 
 def values(asked, prompts, machine):
   """{dial: value} of all sizes that are derived."""
   work = asked, prompts, machine
   found = sampling_sizes.derive(*work) | training_sizes.derive(*work)
+  found['DVAL_MESH_TENSOR'] = validation_sizes.tensor(
+    asked, machine, found['GREEDY_GROUPS'].value
+  )
   return {name: dial.value for name, dial in found.items()}

@@ -32,6 +32,7 @@ class CompiledRun:
     slice_, slices: of training and D_val.
     model, optimizer, config, mesh: of training.
     engine, sample_mesh: of sampling.
+    dval_mesh: of D_val, over the devices of the training.
     foreseen: lengths, and the slice of a worker that samples.
   """
 
@@ -43,6 +44,7 @@ class CompiledRun:
   mesh: partitioning.MeshConfig
   engine: EngineConfig
   sample_mesh: partitioning.MeshConfig
+  dval_mesh: partitioning.MeshConfig
   foreseen: Foreseen
 
   @functools.cached_property
@@ -52,7 +54,7 @@ class CompiledRun:
 
   @functools.cached_property
   def training_mesh(self) -> jax.sharding.Mesh:
-    """Of training and D_val.
+    """Of training.
 
     Raises:
       ConfigurationError: it does not divide the network or the rows.
@@ -60,6 +62,11 @@ class CompiledRun:
     mesh = partitioning.make_mesh(self.mesh, self.devices)
     fitting.require_divisible(self.model, self.config, mesh, self.devices)
     return mesh
+
+  @functools.cached_property
+  def validation_mesh(self) -> jax.sharding.Mesh:
+    """Of D_val."""
+    return partitioning.make_mesh(self.dval_mesh, self.devices)
 
   @functools.cached_property
   def worker_mesh(self) -> jax.sharding.Mesh:
@@ -107,7 +114,7 @@ class CompiledRun:
       self.model, self.optimizer, self.config, self.training_mesh
     )
     held = tpu_compiler.chip_bytes(state)
-    return self._sampled(stream, self.training_mesh, held)
+    return self._sampled(stream, self.validation_mesh, held)
 
   def _sampled(
     self, stream: Stream, mesh: jax.sharding.Mesh, held: int

@@ -28,6 +28,7 @@ from rest_jax.pipeline import (
   sampling_sizes,
   sizes,
   training_sizes,
+  validation_sizes,
 )
 from rest_jax.pipeline.sizes import AUTO, Dial
 from rest_jax.sampling import requests
@@ -43,8 +44,8 @@ from rest_jax.models import architecture
 """
 _DIALS_OF_NEEDS = (
   *('GROUPS', 'LANES', 'GREEDY_GROUPS', 'PROMPT_BUCKET'),
-  *('SAMPLE_MESH_TENSOR', 'BATCH_ROWS', 'ROW_LENGTH', 'MICROBATCHES'),
-  'MAX_STEPS',
+  *('SAMPLE_MESH_TENSOR', 'DVAL_MESH_TENSOR', 'BATCH_ROWS', 'ROW_LENGTH'),
+  *('MICROBATCHES', 'MAX_STEPS', 'DVAL_EVERY', 'DVAL_PROBLEMS'),
 )
 # Read before anything is derived.
 _CONTEXT = (
@@ -297,11 +298,17 @@ class Automatic:
     train = [_prompts(root / t / problem_sets.TRAIN) for t in trained]
     asked = [run_paths.eval_split(task) for task in tested]
     asked += [(task, problem_sets.DVAL) for task in trained]
-    evaluated = [_prompts(root / t / s) for t, s in dict.fromkeys(asked)]
+    found = {(t, s): _prompts(root / t / s) for t, s in dict.fromkeys(asked)}
+    evaluated = [*found.values()]
     return sizes.Prompts(
       train=[n for lengths, _ in train for n in lengths],
       evaluated=[n for lengths, _ in evaluated for n in lengths],
       largest_set=max((len(lengths) for lengths, _ in evaluated), default=0),
+      validated=sum(
+        len(lengths)
+        for (_, s), (lengths, _) in found.items()
+        if s == problem_sets.DVAL
+      ),
       shared=min((shared for _, shared in train + evaluated), default=0),
     )
 
@@ -339,16 +346,36 @@ def derived(
   found = {}
   if samples:
     found |= sampling_sizes.derive(asked, prompts, sampling)
-    # D_val is sampled on the devices of the training.
-    greedy = found['GREEDY_GROUPS']
-    unit = math.lcm(training.devices, sampling.devices)
-    found['GREEDY_GROUPS'] = greedy._replace(
-      value=sizes.multiple(greedy.value, unit)
-    )
+    found |= _validation(asked, prompts, sampling, training, found)
   if trains:
     found |= training_sizes.derive(asked, prompts, training)
     found |= own_defaults.schedule(asked, prompts, found)
   return found
+
+
+def _validation(
+  asked: sizes.Asked,
+  prompts: sizes.Prompts,
+  sampling: machine.Machine,
+  training: machine.Machine,
+  found: Mapping[str, Dial],
+) -> dict[str, Dial]:
+  """The sizes of D_val, which is sampled on the devices of the training."""
+  greedy = found['GREEDY_GROUPS']
+  unit = math.lcm(training.devices, sampling.devices)
+  rows = sizes.multiple(greedy.value, unit)
+  tensor = validation_sizes.tensor(asked, training, rows)
+  fitting = validation_sizes.fitting_rows(
+    *(asked, training),
+    split=tensor.value,
+    rows=rows,
+    prompts=prompts,
+    bucket=found['PROMPT_BUCKET'].value,
+  )
+  return {
+    'GREEDY_GROUPS': greedy._replace(value=max(unit, fitting // unit * unit)),
+    'DVAL_MESH_TENSOR': tensor,
+  }
 
 
 def _gin(name: str, value: Any) -> str:

@@ -17,18 +17,14 @@ from typing import NamedTuple
 from rest_jax.artifacts import storage
 from rest_jax.config import configuration
 from rest_jax.executors.machine import Machine
-from rest_jax.pipeline import sampling_sizes, sizes
+from rest_jax.pipeline import (
+  decoding_time,
+  sampling_sizes,
+  sizes,
+  validation_sizes,
+)
 
 _GIB = 2**30
-# By kind of device: floating-point operations and bytes of memory a second
-# that are reached, and seconds to choose a token, by ids of the vocabulary. A
-# CPU's are those of one core with AVX2 and of its socket's share; a GPU's were
-# measured on an H100 (tests/benchmarks), a TPU's are guessed for a v5e.
-_FLOPS = {'cpu': 15e9, 'gpu': 75e12, 'tpu': 80e12}
-_BYTES = {'cpu': 8e9, 'gpu': 1e12, 'tpu': 0.6e12}
-_CHOICE = {'cpu': 6e-9, 'gpu': 0.4e-9, 'tpu': 0.1e-9}
-# Of max_decode_length, for the longest sample of a batch.
-_LONGEST = 0.9
 
 
 class Needs(NamedTuple):
@@ -39,6 +35,8 @@ class Needs(NamedTuple):
     training_seconds: of all M-steps, where half of the samples are right.
     sampling_bytes: memory of one device in sampling.
     training_bytes: memory of one device in training.
+    validation_seconds: of all validations on D_val.
+    validation_bytes: memory of one device in one of them.
     disk_bytes: below RUN_DIR, at most.
   """
 
@@ -46,6 +44,8 @@ class Needs(NamedTuple):
   training_seconds: float
   sampling_bytes: float
   training_bytes: float
+  validation_seconds: float
+  validation_bytes: float
   disk_bytes: float
 
 
@@ -80,7 +80,8 @@ def of_run(
     prompts: of the run's problems.
     devices: that the run has.
     dials: GROUPS, LANES, GREEDY_GROUPS, PROMPT_BUCKET, SAMPLE_MESH_TENSOR,
-      BATCH_ROWS, ROW_LENGTH, MICROBATCHES, MAX_STEPS.
+      DVAL_MESH_TENSOR, DVAL_PROBLEMS, DVAL_EVERY, BATCH_ROWS, ROW_LENGTH,
+      MICROBATCHES, MAX_STEPS.
     remat: what the backward pass recomputes.
     iterations: of the loop.
     cores: of a CPU.
@@ -88,19 +89,16 @@ def of_run(
   asked = dataclasses.replace(asked, sample_tensor=dials['SAMPLE_MESH_TENSOR'])
   model = asked.model
   machine = devices.sampling
-  kind, number = machine.kind, machine.devices
-  flops = _flops(machine, cores)
-  reading = sampling_sizes.weights_bytes(asked) / (_BYTES[kind] * number)
-  choice = _CHOICE[kind] / number * model.vocab_size
-  steps = _LONGEST * asked.max_decode_length
 
   def decoding(number: int, rows: int, prompt: float) -> float:
     """Seconds for `number` samples, `rows` of them at once."""
-    batches = math.ceil(number / rows / devices.workers)
-    step = max(reading, 2 * model.num_parameters * rows / flops)
-    step += choice * rows
-    prefill = 2 * model.num_parameters * prompt * rows / flops
-    return batches * (steps * step + prefill)
+    return decoding_time.seconds(
+      *(asked, machine),
+      number=math.ceil(number / devices.workers),
+      rows=rows,
+      prompt=prompt,
+      cores=cores,
+    )
 
   mean = statistics.fmean([*prompts.train, *prompts.evaluated, 1])
   lanes = dials['GROUPS'] * dials['LANES']
@@ -110,10 +108,7 @@ def of_run(
   greedy = decoding(len(prompts.evaluated), dials['GREEDY_GROUPS'], mean)
   tokens = dials['BATCH_ROWS'] * dials['ROW_LENGTH']
   trained = sizes.trained_parameters(model, asked.adapters)
-  # A multiplication and an addition each: forward, for the gradients of the
-  # activations, and for those of what is trained.
-  step = (4 * model.num_parameters + 2 * trained) * tokens
-  step /= _flops(devices.training, cores)
+  step = decoding_time.training_step(asked, devices.training, tokens, cores)
   weights = 4 * trained
   layouts = ((lanes, dials['LANES']), (dials['GREEDY_GROUPS'], 1))
   sampling_bytes = max(
@@ -127,9 +122,22 @@ def of_run(
     )
     for rows, width in layouts
   )
+  steps = dials['MAX_STEPS'] / 2
+  validation = validation_sizes.needs(
+    *(asked, devices.training),
+    split=dials['DVAL_MESH_TENSOR'],
+    problems=dials['DVAL_PROBLEMS'] or prompts.validated,
+    rows=dials['GREEDY_GROUPS'],
+    prompts=prompts,
+    bucket=dials['PROMPT_BUCKET'],
+    cores=cores,
+  )
+  validations = iterations * (1 + steps // dials['DVAL_EVERY'])
   return Needs(
-    sampling_seconds=iterations * e_step + (1 + 4 * iterations) * greedy,
-    training_seconds=iterations * dials['MAX_STEPS'] / 2 * step,
+    sampling_seconds=iterations * e_step + (1 + iterations) * greedy,
+    training_seconds=iterations * steps * step,
+    validation_seconds=validations * validation.seconds,
+    validation_bytes=validation.device_bytes,
     sampling_bytes=sampling_bytes,
     training_bytes=sizes.training_bytes(
       model,
@@ -145,19 +153,15 @@ def of_run(
   )
 
 
-def _flops(machine: Machine, cores: int) -> float:
-  """A second, of all devices."""
-  number = cores if machine.kind == 'cpu' else machine.devices
-  return _FLOPS[machine.kind] * number
-
-
 def lines(needs: Needs, machine: Machine) -> list[str]:
   """For a person; `machine` trains."""
   return [
     f'need  sampling {_time(needs.sampling_seconds)}, training '
-    f'{_time(needs.training_seconds)} (a rough guess, for {machine})',
-    f'need  memory for sampling {needs.sampling_bytes / _GIB:.1f} and for '
-    f'training {needs.training_bytes / _GIB:.1f} GiB of '
+    f'{_time(needs.training_seconds)}, validation '
+    f'{_time(needs.validation_seconds)} (a rough guess, for {machine})',
+    f'need  memory for sampling {needs.sampling_bytes / _GIB:.1f}, for '
+    f'training {needs.training_bytes / _GIB:.1f} and for validation '
+    f'{needs.validation_bytes / _GIB:.1f} GiB of '
     f'{machine.device_bytes / _GIB:.1f}; disk up to '
     f'{needs.disk_bytes / _GIB:.1f} GiB',
   ]
@@ -198,6 +202,13 @@ def require_memory(
       needs.training_bytes,
       ('BATCH_ROWS', 'ROW_LENGTH', 'MICROBATCHES'),
       "Leave MICROBATCHES 'auto', or set it to a multiple.",
+    )
+    refuse(
+      'validation beside the state of the training',
+      devices.training,
+      needs.validation_bytes,
+      ('GREEDY_GROUPS', 'DVAL_MESH_TENSOR'),
+      'Lower GREEDY_GROUPS, or set DVAL_MESH_TENSOR to more devices.',
     )
 
 

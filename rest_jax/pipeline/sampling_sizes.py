@@ -19,7 +19,7 @@ from rest_jax.pipeline.sizes import (
 # By kind of device: rows decoded at once at most on one device (beyond them
 # the matrix products, not the weights' bandwidth, take the time); multiples of
 # a prompt's padded length.
-_ROWS = {'cpu': 32, 'gpu': 256, 'tpu': 256}
+ROWS = {'cpu': 32, 'gpu': 256, 'tpu': 256}
 _BUCKET = {'cpu': 16, 'gpu': 64, 'tpu': 128}
 # Decode steps between two looks of the host. A sample that has ended holds its
 # lane for one and a half chunks; a look costs a fraction of a step on a CPU and
@@ -49,7 +49,7 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
   padded = _padded(bucket.value, prompts)
   tensor = asked.sample_tensor
   if tensor == AUTO:
-    tensor = _tensor(asked, machine)
+    tensor = fewest_devices(asked, machine)
   asked = dataclasses.replace(asked, sample_tensor=tensor)
   lanes = asked.lanes
   if lanes == AUTO:
@@ -116,7 +116,7 @@ def _bucket(asked: Asked, prompts: Prompts, machine: Machine) -> Dial:
   # Another program is worth it where most questions are less than half as long.
   # Each ends with its last sample alone: few problems have one program, unless
   # the longest question is far longer than the others.
-  many = len(lengths) > 8 * _ROWS[machine.kind] * machine.devices
+  many = len(lengths) > 8 * ROWS[machine.kind] * machine.devices
   parts = (
     4 if 4 * median < longest else 2 if many and 2 * median < longest else 1
   )
@@ -133,24 +133,35 @@ def _bucket(asked: Asked, prompts: Prompts, machine: Machine) -> Dial:
 _WEIGHTS_SHARE = 0.6  # of a device's memory, so that caches find room
 
 
-def _tensor(asked: Asked, machine: Machine) -> int:
-  """The fewest devices that hold the weights; each such group samples alone."""
-  model, fits = asked.model, 1
-  for tensor in range(1, machine.devices + 1):
-    divided = (
-      model.num_heads,
-      model.num_kv_heads,
-      model.mlp_dim,
-      model.vocab_size,
-      machine.devices,
-    )
-    if any(size % tensor for size in divided):
-      continue
-    fits = tensor
-    share = weights_bytes(asked) / tensor
-    if share <= _WEIGHTS_SHARE * machine.device_bytes:
-      break
-  return fits
+def splits(asked: Asked, machine: Machine) -> list[int]:
+  """Numbers of devices that the network's matrices divide over, growing."""
+  model = asked.model
+  divided = (
+    model.num_heads,
+    model.num_kv_heads,
+    model.mlp_dim,
+    model.vocab_size,
+    machine.devices,
+  )
+  return [
+    number
+    for number in range(1, machine.devices + 1)
+    if not any(size % number for size in divided)
+  ]
+
+
+def fewest_devices(asked: Asked, machine: Machine, beside: float = 0.0) -> int:
+  """The fewest devices that hold the weights; each such group samples alone.
+
+  Args:
+    asked: the dials that are set.
+    machine: the devices.
+    beside: bytes of each device that are taken.
+  """
+  room = _WEIGHTS_SHARE * machine.device_bytes - beside
+  found = splits(asked, machine)
+  fits = (n for n in found if weights_bytes(asked) / n <= room)
+  return next(fits, found[-1])
 
 
 def _lanes(num_samples: int) -> int:
@@ -246,7 +257,7 @@ def _rows(
   prefix = machine.devices * shared * token_bytes(model, asked.sample_cache)
   copies = machine.devices // asked.sample_tensor
   left = total - copies * weights_bytes(asked) - prefix
-  most = machine.devices * _ROWS[machine.kind]
+  most = machine.devices * ROWS[machine.kind]
   rows = min(most, int(left // row)) // lanes * lanes
   # Weights are read in dtype, and only then rounded to int8.
   read = model.num_parameters * width

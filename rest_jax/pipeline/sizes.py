@@ -127,12 +127,14 @@ class Prompts:
     evaluated: of those that are answered once: evaluation and D_val.
     largest_set: how many of those are answered together, at most: a task's test
       problems, or its D_val; 0: all of them are.
+    validated: problems of D_val, of all tasks.
     shared: tokens at the start of all of them, at most, which are read once.
   """
 
   train: Sequence[int]
   evaluated: Sequence[int]
   largest_set: int = 0
+  validated: int = 0
   shared: int = 0
 
   @property
@@ -186,13 +188,9 @@ def training_bytes(
     adapters: what LoRA trains; off: all weights are trained.
   """
   width = 2 if model.dtype == 'bfloat16' else 4
-  stored = 2 if model.param_dtype == 'bfloat16' else 4
-  frozen = 0
-  if adapters.is_on:  # float32, beside weights in the arithmetic's dtype
-    stored, frozen = 4, model.num_parameters * width / machine.devices
-  each = 2 * stored + 4 * _OPTIMIZER_COPIES  # parameters, gradients, state
-  trained = trained_parameters(model, adapters)
-  state = frozen + trained * each / machine.devices
+  stored = 2 if model.param_dtype == 'bfloat16' and not adapters.is_on else 4
+  gradients = trained_parameters(model, adapters) * stored / machine.devices
+  state = state_bytes(model, machine, adapters) + gradients
   heads = model.num_heads * model.head_dim
   block = width * (6 * model.embed_dim + 4 * heads + 4 * model.mlp_dim)
   if architecture.attention_on(machine.kind, model.attention) == 'einsum':
@@ -206,6 +204,27 @@ def training_bytes(
   layers = together * block + model.num_layers * kept
   logits = 3 * 4 * model.vocab_size
   return state + tokens * (layers + logits)
+
+
+def state_bytes(
+  model: DecoderConfig,
+  machine: Machine,
+  adapters: lora.LoraConfig = _NO_ADAPTERS,
+) -> float:
+  """Memory of one device between two training steps, estimated.
+
+  Args:
+    model: the network.
+    machine: whose devices the parameters are split over.
+    adapters: what LoRA trains; off: all weights are trained.
+  """
+  width = 2 if model.dtype == 'bfloat16' else 4
+  stored = 2 if model.param_dtype == 'bfloat16' else 4
+  frozen = 0
+  if adapters.is_on:  # float32, beside weights in the arithmetic's dtype
+    stored, frozen = 4, model.num_parameters * width
+  each = stored + 4 * _OPTIMIZER_COPIES
+  return (frozen + trained_parameters(model, adapters) * each) / machine.devices
 
 
 def multiple(number: float, unit: int) -> int:

@@ -9,6 +9,7 @@ sampling, whose devices hold whole matrices, or the parts that a step can use:
 All of it is done by the devices; nothing passes the host.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -88,6 +89,50 @@ def _moved(array: jax.Array, place: jax.sharding.NamedSharding) -> jax.Array:
 
 def _itself(array: jax.Array) -> jax.Array:
   return array
+
+
+def compiled_bytes(
+  model: DecoderConfig,
+  engine: EngineConfig,
+  training: jax.sharding.Mesh,
+  sampling: jax.sharding.Mesh,
+) -> dict[str, int]:
+  """Memory of one device while a view is made, by the compiler.
+
+  The devices need not be here. Those of sampling are taken in the order of the
+  training's, which leaves sizes as they are.
+
+  Args:
+    model, engine, training, sampling: as for PolicyView.
+
+  Returns:
+    'cast': the device's own part of the weights in the model's dtype, and what
+    the cast takes beside it; 'copy': the view; 'moving': what the largest move
+    takes beside the arrays.
+  """
+  devices = training.devices.reshape(sampling.devices.shape)
+  sampling = jax.sharding.Mesh(devices, sampling.axis_names)
+  view = PolicyView(model, engine, training, sampling)._view
+  abstract = policies.abstract(model, training)
+  cast = view.lower(abstract).compile().memory_analysis()
+  shapes = jax.tree.leaves(jax.eval_shape(view, abstract))
+  before = jax.tree.leaves(_shardings(model, engine, training))
+  after = jax.tree.leaves(_shardings(model, engine, sampling))
+  copy, moves = 0, set()
+  for leaf, source, place in zip(shapes, before, after, strict=True):
+    shard = place.shard_shape(leaf.shape)
+    copy += math.prod(shard) * leaf.dtype.itemsize
+    moves.add((leaf.shape, leaf.dtype, source, place))
+  moving = 0
+  for shape, dtype, source, place in moves:
+    array = jax.ShapeDtypeStruct(shape, dtype, sharding=source)
+    move = jax.jit(_itself, out_shardings=place).lower(array).compile()
+    moving = max(moving, move.memory_analysis().temp_size_in_bytes)
+  return {
+    'cast': cast.output_size_in_bytes + cast.temp_size_in_bytes,
+    'copy': copy,
+    'moving': moving,
+  }
 
 
 def _shardings(

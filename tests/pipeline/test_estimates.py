@@ -30,7 +30,9 @@ def needs(
     sized_run.asked(**changes),
     sized_run.prompts(),
     estimates.Devices(sampler or machine, machine, workers),
-    dials | {'MAX_STEPS': 50} | (given or {}),
+    dials
+    | {'MAX_STEPS': 50, 'DVAL_EVERY': 5, 'DVAL_PROBLEMS': 0}
+    | (given or {}),
     remat=dials['REMAT'],
     iterations=iterations,
     cores=2,
@@ -118,3 +120,33 @@ def test_the_memory_of_sampling_grows_by_what_each_row_keeps():
 def test_lines_say_what_is_there():
   text = '\n'.join(estimates.lines(needs(), sized_run.LAPTOP))
   assert 'of 8.0' in text and 'min' in text
+
+
+def test_a_validation_of_500_problems_costs_little_of_an_m_step_of_8b():
+  """On v5e-256, 1,000 steps of 256 rows at most, D_val every 100."""
+  found = needs(
+    sized_run.POD,
+    model=sized_run.LLAMA_8B,
+    max_decode_length=1024,
+    given={
+      'MAX_STEPS': 1000,
+      'DVAL_EVERY': 100,
+      'DVAL_PROBLEMS': 500,
+      'GREEDY_GROUPS': 512,
+      'BATCH_ROWS': 256,
+      'ROW_LENGTH': 2048,
+    },
+  )
+  assert 0 < found.validation_seconds < 0.1 * found.training_seconds
+
+
+def test_a_validation_is_counted_beside_the_state_of_the_training():
+  given = {'DVAL_MESH_TENSOR': 4, 'GREEDY_GROUPS': 512}
+  pod, model = sized_run.POD, sized_run.LLAMA_8B
+  found = needs(pod, model=model, given=given)
+  state = 12 * model.num_parameters / pod.devices
+  weights = 2 * model.num_parameters * (1 / 4 + 1 / pod.devices)
+  token = 2 * model.num_layers * model.num_kv_heads * model.head_dim * 2
+  bucket = derived(pod, model=model)['PROMPT_BUCKET']
+  rows = 2 * (token * (96 + bucket) + 24 * model.vocab_size)
+  assert found.validation_bytes == pytest.approx(state + weights + rows)

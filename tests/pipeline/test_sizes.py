@@ -18,7 +18,7 @@ from sized_run import (
 
 from rest_jax.config import configuration
 from rest_jax.models import lora
-from rest_jax.pipeline import sampling_sizes, sizes
+from rest_jax.pipeline import sampling_sizes, sizes, validation_sizes
 
 
 @pytest.mark.parametrize('machine', [LAPTOP, GPU, POD], ids=lambda m: m.kind)
@@ -222,6 +222,29 @@ def test_sampling_splits_weights_over_as_few_devices_as_hold_them():
   assert values(asked(), prompts(), POD)['SAMPLE_MESH_TENSOR'] == 1
   given = asked(LLAMA_8B, sample_tensor=8)
   assert values(given, prompts(), POD)['SAMPLE_MESH_TENSOR'] == 8
+
+
+def test_a_validation_splits_weights_over_more_devices_where_rows_are_few():
+  """Reading them takes the time; beside the state of the training they fit."""
+  few = prompts(train=(300,) * 7000, evaluated=(300,) * 500)
+  model = asked(LLAMA_8B)
+  assert values(model, few, POD)['DVAL_MESH_TENSOR'] == 8
+  assert validation_sizes.tensor(model, POD, 512).value == 8
+  many = validation_sizes.tensor(model, POD, 64 * 256)
+  assert many.value == 4  # 256 rows a copy and device
+  small = dataclasses.replace(POD, devices=16, name='v5e:4x4')
+  assert sampling_sizes.fewest_devices(model, small) == 2
+  crowded = validation_sizes.tensor(model, small, 16 * 256)
+  assert crowded.value == 4  # 5.6 GiB of state are beside them
+  layout = {'split': 4, 'prompts': few, 'bucket': 512}
+  for rows, fitting in ((64, 64), (16 * 256, None)):
+    found = validation_sizes.fitting_rows(model, small, rows=rows, **layout)
+    needed = validation_sizes.needs(
+      model, small, problems=500, rows=found, cores=1, **layout
+    )
+    assert needed.device_bytes <= sizes.USABLE * small.device_bytes
+    assert found == (fitting or found) <= rows and found % 16 == 0
+  assert values(asked(), prompts(), LAPTOP)['DVAL_MESH_TENSOR'] == 1
 
 
 def test_lanes_are_fewer_than_samples_where_there_are_problems_enough():

@@ -132,3 +132,15 @@ def test_a_validation_draws_what_the_stage_sample_would_and_leaves_nothing(
     *map(jax.tree.leaves, (params, on(TRAINING, MODEL))), strict=True
   ):
     assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_the_compilers_figures_of_a_view_are_its_sizes():
+  model = dataclasses.replace(MODEL, dtype='bfloat16')
+  where = OTHERS['tensor']
+  told = policy_view.compiled_bytes(model, engine_of(), TRAINING, where)
+  view = as_sampling_loads_them(model, engine_of(), where)
+  here = [leaf.addressable_shards[0].data for leaf in jax.tree.leaves(view)]
+  assert told['copy'] == sum(shard.nbytes for shard in here)
+  # The largest is split by vocabulary instead of embedding: gathered for it.
+  assert told['moving'] >= model.vocab_size * model.embed_dim * 2 / 8
+  assert told['cast'] >= told['copy'] / 8
