@@ -8,9 +8,9 @@ Every method of `Service` that is marked collective must be called by every
 process, in the same order. Values are numbered by these calls, which are the
 same everywhere, and are deleted a generation of calls later.
 
-A process that has died is noticed by the service itself, which ends the others
-and names its number. A process that lives but does not answer is named here:
-whoever waits for it longer than `limit` seconds raises PeerError.
+A process that has died is noticed by the others' watchdogs (watchdog.py). A
+process that lives but does not answer is named here: whoever waits for it
+longer than `limit` seconds raises PeerError.
 """
 
 import atexit
@@ -18,19 +18,16 @@ import functools
 import json
 import os
 import socket
-import sys
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jax._src import distributed
 
 from rest_jax.config import configuration
-from rest_jax.distributed import failures
+from rest_jax.distributed import failures, watchdog
 
 _GENERATION = 1000  # calls after which values of an older one are deleted
-_CALLS = 'rest_jax/calls'
 _POLL_MS = 2000  # between two looks at whether another process has failed
 # The longest that a sound process is silent between two calls is a compilation
 # of minutes, the loading of a large checkpoint, or the grading of D_val.
@@ -75,6 +72,7 @@ class Service:
     self._client, self.index, self._count = client, index, count
     self._limit = limit
     self._calls = 0
+    self._hosts: dict[str, str] = {}
     client.key_value_set(_host_key(index), socket.gethostname())
 
   def failed(self) -> dict[str, Any] | None:
@@ -84,9 +82,15 @@ class Service:
         return json.loads(told)
     return None
 
-  def all_failed(self) -> bool:
-    """Whether every process has called `fail`."""
-    return len(self._folder('rest_jax/failed/')) == self._count
+  def others(self) -> list[int]:
+    """The other processes that have neither failed nor ended in order."""
+    gone = {self.index}
+    for key, _ in self._folder('rest_jax/failed/'):
+      gone.add(int(key.rpartition('/')[2]))
+    for index, pulse in watchdog.pulses(self._client).items():
+      if watchdog.has_ended(pulse):
+        gone.add(index)
+    return [index for index in range(self._count) if index not in gone]
 
   @property
   def calls(self) -> int:
@@ -101,14 +105,14 @@ class Service:
     """
     key = self._next()
     if self.index == 0:
-      self._client.key_value_set(key, json.dumps(value))
+      self._set(key, json.dumps(value))
       return value
     return json.loads(self._wait_for(key, lambda: [0]))
 
   def vote(self, value: Any) -> int:
     """Gives this process's value; returns the ballot's number. Collective."""
     key = self._next()
-    self._client.key_value_set(f'{key}/{self.index}', json.dumps(value))
+    self._set(f'{key}/{self.index}', json.dumps(value))
     return self._calls
 
   def votes(self, ballot: int) -> list[Any]:
@@ -123,9 +127,9 @@ class Service:
     """Tells the others what ends this process: they end with it too."""
     told = failures.encode(error, self.index) | {'exit_code': exit_code}
     key = f'rest_jax/failed/{self.index}'
-    self._client.key_value_set(key, json.dumps(told))
+    self._set(key, json.dumps(told))
 
-  def named(self, indices: list[int]) -> str:
+  def named(self, indices: Sequence[int]) -> str:
     """The processes' numbers and hosts, for a message."""
     return ', '.join(
       f'process {index} on host {self._host(index)}' for index in indices
@@ -137,7 +141,7 @@ class Service:
         self._wait_for(f'{key}/{index}', lambda: self._missing(key))
         for index in range(self._count)
       ]
-      self._client.key_value_set(f'{key}/all', json.dumps(votes))
+      self._set(f'{key}/all', json.dumps(votes))
     else:
       votes = json.loads(
         # All have voted, and process 0 alone is late, where none is missing.
@@ -153,8 +157,25 @@ class Service:
     return self._client.key_value_dir_get(key)
 
   def _host(self, index: int) -> str:
-    found = dict(self._folder('rest_jax/host/'))
-    return found.get(_host_key(index), '(unknown)')
+    key = _host_key(index)
+    if key not in self._hosts:  # kept: the service may be gone later
+      try:
+        self._hosts = dict(self._folder('rest_jax/host/'))
+      except Exception:  # it is
+        pass
+    return self._hosts.get(key, '(unknown)')
+
+  def _set(self, key: str, value: str) -> None:
+    try:
+      self._client.key_value_set(key, value)
+    except Exception as error:
+      raise self._lost(error) from error
+
+  def _lost(self, error: Exception) -> failures.PeerError:
+    return failures.PeerError(
+      f'{self.named([0])}, which keeps the coordination service, has ended or '
+      f'cannot be reached: {error}'
+    )
 
   def _next(self) -> str:
     self._calls += 1
@@ -162,7 +183,7 @@ class Service:
       # Once all have come this far, none waits for a call of a generation ago.
       generation = self._calls // _GENERATION
       key = f'rest_jax/generation/{generation}'
-      self._client.key_value_set(f'{key}/{self.index}', 'true')
+      self._set(f'{key}/{self.index}', 'true')
       self._collect(key)
       if self.index == 0 and generation > 1:
         self._client.key_value_delete(f'rest_jax/{generation - 2}/')
@@ -186,9 +207,7 @@ class Service:
         return self._client.blocking_key_value_get(key, left)
       except Exception as error:
         if 'DEADLINE_EXCEEDED' not in str(error):
-          raise failures.PeerError(
-            f'the coordination service failed: {error}'
-          ) from error
+          raise self._lost(error) from error
       told = self.failed()
       if told is not None:
         raise failures.decode(told)
@@ -202,92 +221,6 @@ class Service:
 
 def _host_key(index: int) -> str:
   return f'rest_jax/host/{index}'
-
-
-class Watchdog:
-  """Ends this process where the job as a whole cannot go on.
-
-  A process that waits inside a device's collective can look neither at the time
-  nor at what others say, so that a thread does both:
-
-  * where another process has failed, and this one makes no calls, it ends with
-    the same exit code;
-  * where this process has made no call for the limit, it names the processes
-    that made the fewest, and ends.
-  """
-
-  EXIT_CODE = 1  # may be retried
-
-  def __init__(
-    self,
-    service: Service,
-    client: Any,
-    limit: float,
-    *,
-    poll: float = 3.0,
-    end: Callable[[int], Any] = os._exit,
-  ):
-    """Does nothing until `start`.
-
-    Args:
-      service: whose calls are watched.
-      client: of the coordination service.
-      limit: seconds without a call.
-      poll: seconds between two looks.
-      end: ends the process; a test's own returns.
-    """
-    self._service, self._client = service, client
-    self._limit, self._poll, self._end = limit, poll, end
-    self._thread = threading.Thread(target=self._watch, daemon=True)
-    self._stop = threading.Event()
-
-  def start(self) -> None:
-    """Watches from now on, until `stop` or the end of the process."""
-    self._thread.start()
-
-  def stop(self) -> None:
-    """Watches no longer.
-
-    To be called before the interpreter ends: it kills threads, and one that is
-    within the client then takes the process along, whatever its exit code.
-    """
-    self._stop.set()
-    self._thread.join()
-
-  def _watch(self) -> None:
-    seen, since = -1, time.monotonic()
-    while not self._stop.is_set():
-      calls = self._service.calls
-      silent = time.monotonic() - since
-      if calls != seen:
-        seen, since = calls, time.monotonic()
-        self._client.key_value_set(
-          f'{_CALLS}/{self._service.index}', str(calls), allow_overwrite=True
-        )
-      elif silent > 3 * self._poll and (told := self._service.failed()):
-        # The main thread would have raised it by now, were it not stuck.
-        print(f'{told["who"]}: {told["text"]}', file=sys.stderr, flush=True)
-        self._end(told['exit_code'])
-        return
-      elif silent > self._limit:
-        print(self._message(seen), file=sys.stderr, flush=True)
-        self._end(self.EXIT_CODE)
-        return
-      self._stop.wait(self._poll)
-
-  def _message(self, calls: int) -> str:
-    """Says which processes made the fewest calls."""
-    found = {
-      int(key.rpartition('/')[2]): int(value)
-      for key, value in self._client.key_value_dir_get(f'{_CALLS}/')
-    }
-    fewest = min(found.values(), default=calls)
-    behind = [index for index, value in found.items() if value == fewest]
-    return (
-      f'nothing has moved for {self._limit:.0f} s. Furthest behind, after '
-      f'{fewest} exchanges: {self._service.named(sorted(behind))}. This '
-      f'process ends, to be started again; {LIMIT_NAME} sets the limit.'
-    )
 
 
 def size() -> tuple[int, int]:
@@ -309,9 +242,15 @@ def service() -> Service:
   result = Service(client, index, count, limit)
   failures.session = result
   # Whoever waits in `Service` can say more: it comes first.
-  watchdog = Watchdog(result, client, limit + 60.0)
-  watchdog.start()
-  atexit.register(watchdog.stop)
+  thread = watchdog.Watchdog(
+    result,
+    client,
+    limit + 60.0,
+    silent=watchdog.SILENT_SECONDS,
+    poll=watchdog.POLL_SECONDS,
+  )
+  thread.start()
+  atexit.register(thread.stop)
   if distributed.global_state.service is not None:
     server = _Lingering(distributed.global_state.service)
     distributed.global_state.service = server

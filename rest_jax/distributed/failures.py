@@ -26,8 +26,8 @@ class Session(Protocol):
   def fail(self, error: BaseException, exit_code: int) -> None:
     """Tells the others what ends this process."""
 
-  def all_failed(self) -> bool:
-    """Whether every process has told that it ends."""
+  def others(self) -> list[int]:
+    """The other processes that have neither failed nor ended."""
 
 
 # The processes of this job, where there are several: set when they are joined.
@@ -35,6 +35,9 @@ session: Session | None = None
 # Process 0 keeps the coordination service: it leaves after the others, who look
 # for failures every few seconds (coordination.py).
 SECONDS_TO_BE_HEARD = 20.0
+# An error that nobody expected may be the echo of a process that was killed,
+# which the watchdog names when it has waited long enough (watchdog.py).
+SECONDS_TO_BE_EXPLAINED = 55.0
 
 
 def share(error: BaseException) -> BaseException:
@@ -56,14 +59,15 @@ def leave(error: BaseException, exit_code: int | None) -> None:
   """
   if session is None or getattr(error, 'is_shared', False):
     return
+  wait = SECONDS_TO_BE_HEARD
   if exit_code is None:
     traceback.print_exception(error)
-    exit_code = 1
+    exit_code, wait = 1, SECONDS_TO_BE_EXPLAINED
   try:
     session.fail(error, exit_code)
-    end = time.monotonic() + SECONDS_TO_BE_HEARD
+    end = time.monotonic() + wait
     while session.index == 0 and time.monotonic() < end:
-      if session.all_failed():
+      if not session.others():
         break
       time.sleep(0.2)
   except Exception as failed:

@@ -15,13 +15,17 @@ from collections.abc import Iterator, Sequence
 import jax
 
 from rest_jax.config import configuration
-from rest_jax.distributed import coordination, failures, pods
+from rest_jax.distributed import coordination, failures, pods, watchdog
 
 _NAMES = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
 _SWITCH = 'REST_JAX_DISTRIBUTED'
 # For which a process waits until all have started: a pod's hosts start within
 # minutes of each other, and each first imports and may pull an image.
 JOIN_SECONDS = 600
+_LIMITS = {
+  'initialization_timeout': JOIN_SECONDS,
+  'heartbeat_timeout_seconds': watchdog.HEARTBEAT_SECONDS,
+}
 
 
 def join() -> None:
@@ -69,9 +73,7 @@ def _join_named(found: Sequence[str | None]) -> None:
     # another order elsewhere, would wait for ever. A TPU runs them in order.
     jax.config.update('jax_cpu_enable_async_dispatch', False)
     with _waiting(f'process {index} of {count} waits for {found[0]}'):
-      jax.distributed.initialize(
-        found[0], count, index, initialization_timeout=JOIN_SECONDS
-      )
+      jax.distributed.initialize(found[0], count, index, **_LIMITS)
 
 
 def _join_found(pod: pods.Pod | None) -> None:
@@ -79,7 +81,7 @@ def _join_found(pod: pods.Pod | None) -> None:
   source = pod.source if pod else f'{_SWITCH}=1'
   try:
     with _waiting(f'a host of a pod ({source}) waits for the others'):
-      jax.distributed.initialize(initialization_timeout=JOIN_SECONDS)
+      jax.distributed.initialize(**_LIMITS)
   except ValueError as error:  # jax found no cluster that it knows
     raise configuration.ConfigurationError(
       f'{source}: this is one of several hosts, but jax finds no TPU on it '

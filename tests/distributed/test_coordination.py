@@ -2,48 +2,15 @@
 
 import concurrent.futures
 import random
-import threading
 import time
 from unittest import mock
 
 import pytest
+from coordination_store import Store
 
 from rest_jax.artifacts import leases
 from rest_jax.config import configuration
 from rest_jax.distributed import coordination, failures, preemption
-
-
-class Store:
-  """What a coordination service's client does, within one process."""
-
-  def __init__(self):
-    self.values, self.changed = {}, threading.Condition()
-    self.largest = 0
-
-  def key_value_set(self, key, value, allow_overwrite=False):
-    with self.changed:
-      assert allow_overwrite or key not in self.values
-      self.values[key] = value
-      self.largest = max(self.largest, len(self.values))
-      self.changed.notify_all()
-
-  def blocking_key_value_get(self, key, timeout_ms):
-    with self.changed:
-      there = self.changed.wait_for(
-        lambda: key in self.values, timeout=timeout_ms / 1000
-      )
-      if not there:  # as jaxlib 0.10 says it
-        raise RuntimeError(f'DEADLINE_EXCEEDED: GetKeyValue() timed out: {key}')
-      return self.values[key]
-
-  def key_value_dir_get(self, key):
-    with self.changed:
-      return [(k, v) for k, v in self.values.items() if k.startswith(key)]
-
-  def key_value_delete(self, key):
-    with self.changed:
-      for k in [k for k in self.values if k.startswith(key)]:
-        del self.values[k]
 
 
 def together(count, run, limit=20.0):
@@ -163,40 +130,6 @@ def test_an_error_keeps_its_class_or_the_nearest_that_it_can(error, kind):
   assert getattr(made, 'errno', None) == getattr(error, 'errno', None)
 
 
-def ends(service, store, limit, poll=0.01):
-  """The exit codes with which a watchdog ends its process."""
-  codes, done = [], threading.Event()
-
-  def end(code):
-    codes.append(code)
-    done.set()
-
-  coordination.Watchdog(service, store, limit, poll=poll, end=end).start()
-  return codes, done
-
-
-def test_a_job_that_stands_still_is_ended_and_the_last_named(capfd):
-  # Both main threads are stuck in a device's collective, one of them earlier.
-  store = Store()
-  services = [coordination.Service(store, i, 2, 20.0) for i in range(2)]
-  services[0].vote(True)
-  codes, done = zip(*(ends(s, store, 0.3) for s in services), strict=True)
-  assert all(event.wait(20) for event in done)
-  assert codes == ([1], [1])
-  told = capfd.readouterr().err
-  assert 'after 0 exchanges: process 1 on host' in told
-  assert 'process 0 on host' not in told
-
-
-def test_a_watchdog_that_was_stopped_calls_the_client_no_more():
-  store = Store()
-  service = coordination.Service(store, 0, 1, 20.0)
-  watchdog = coordination.Watchdog(service, store, 20.0, poll=60.0)
-  watchdog.start()
-  watchdog.stop()  # though it sleeps
-  assert not watchdog._thread.is_alive()
-
-
 def test_the_service_outlives_its_own_processs_end_for_a_moment(monkeypatch):
   ended, now = [], [0.0]
   monkeypatch.setattr(
@@ -205,25 +138,6 @@ def test_the_service_outlives_its_own_processs_end_for_a_moment(monkeypatch):
   real = mock.Mock(shutdown=lambda: ended.append(now[0]))
   coordination._Lingering(real).shutdown()
   assert ended == [coordination.LINGER_SECONDS] and ended[0] > 0
-
-
-def test_a_process_that_makes_calls_is_not_ended():
-  store = Store()
-  service = coordination.Service(store, 0, 1, 20.0)
-  codes, _ = ends(service, store, 0.5)
-  for _ in range(40):
-    service.vote(True)
-    time.sleep(0.03)
-  assert codes == []
-
-
-def test_a_stuck_process_ends_with_the_exit_code_of_the_one_that_failed(capfd):
-  store = Store()
-  services = [coordination.Service(store, i, 2, 20.0) for i in range(2)]
-  codes, done = ends(services[0], store, 1e6)
-  services[1].fail(configuration.ConfigurationError('no such file'), 2)
-  assert done.wait(20) and codes == [2]
-  assert 'process 1 on host' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize('text', ['', 'x', '0', '-1', 'nan'])

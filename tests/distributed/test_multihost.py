@@ -13,7 +13,7 @@ import tiny_run
 
 from rest_jax.artifacts import manifests, records, stage_work
 from rest_jax.config import configuration
-from rest_jax.distributed import coordination, multihost
+from rest_jax.distributed import coordination, multihost, watchdog
 
 # One line per stage: what each of the processes runs.
 SCRIPT = """
@@ -64,15 +64,19 @@ sys.path.insert(0, root)
 from rest_jax import main
 from rest_jax.config import configuration
 from rest_jax.distributed import (
-  coordination, failures, multihost, preemption)
+  coordination, failures, multihost, preemption, watchdog)
 
 def fail(error):
   raise error
 
 def run():
+  if 'killed' in what or 'stopped' in what:
+    watchdog.SILENT_SECONDS, watchdog.POLL_SECONDS = 4.0, 0.5
   multihost.initialize()
-  index, _ = coordination.size()
+  index, count = coordination.size()
   multihost.from_writer(lambda: 'all have started')
+  preemption.watch()
+  print('started', flush=True)
   if what == 'a store that does not answer':
     multihost.from_writer(lambda: fail(ConnectionResetError(104, 'reset')))
   elif what == 'a preemption of process 0':
@@ -90,6 +94,16 @@ def run():
     if index == 1:
       fail(configuration.ConfigurationError('no such file'))
     multihost_utils.sync_global_devices('never')
+  elif 'killed' in what and 'devices' in what:
+    from jax.experimental import multihost_utils
+    for number in range(10**6):
+      multihost_utils.sync_global_devices(str(number))
+      time.sleep(0.01)
+  elif 'killed' in what or 'stopped' in what or 'SIGTERM' in what:
+    vote = multihost.Vote()
+    while not vote.asked():
+      time.sleep(0.01)
+    raise preemption.Preempted('saved')
   elif what == 'a host that hangs':
     failures.SECONDS_TO_BE_HEARD = 1.0  # by nobody
     if index == 1:
@@ -102,7 +116,7 @@ main.main([])
 
 
 def start(root, stage, folder, count, script=SCRIPT):
-  """Starts `count` processes with two devices in all."""
+  """Starts `count` processes with two devices in all, or one each."""
   with socket.socket() as free:
     free.bind(('localhost', 0))
     port = free.getsockname()[1]
@@ -113,8 +127,8 @@ def start(root, stage, folder, count, script=SCRIPT):
       'JAX_PLATFORMS': 'cpu',
       'JAX_COMPILATION_CACHE_DIR': os.fspath(folder.parent / 'xla'),
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={2 // count}'
-      ' --xla_backend_optimization_level=0',
+      'XLA_FLAGS': '--xla_force_host_platform_device_count='
+      f'{max(1, 2 // count)} --xla_backend_optimization_level=0',
     }
     if count > 1:
       environment |= {
@@ -258,6 +272,42 @@ def test_all_processes_end_as_the_one_that_failed(
   assert {i: started[i].returncode for i in codes} == codes, errors
   listener = 0 if told.startswith('process 1') else 1
   assert told in errors[listener]
+
+
+@pytest.mark.parametrize(
+  ('what', 'count', 'sent'),
+  [
+    ('killed while the others vote', 2, signal.SIGKILL),
+    ('killed in a collective of the devices', 4, signal.SIGKILL),
+    ('stopped', 2, signal.SIGSTOP),
+  ],
+)
+def test_a_process_that_is_no_more_is_named_and_ends_the_others(
+  root, tmp_path, what, count, sent
+):
+  started = start(root, what, tmp_path / 'x', count, FAILURES)
+  victim = count - 1
+  others = [i for i in range(count) if i != victim]
+  try:
+    for process in started:
+      assert process.stdout.readline() == 'started\n'
+    started[victim].send_signal(sent)
+    errors = {i: started[i].communicate(timeout=90)[1] for i in others}
+  finally:
+    for process in started:
+      process.kill()
+      process.wait()
+  assert {started[i].returncode for i in others} == {watchdog.EXIT_CODE}, errors
+  # Others may end at once with the collective's error; process 0 stays for it.
+  assert f'process {victim} on host {socket.gethostname()}' in errors[0]
+
+
+def test_sigterm_to_one_of_four_processes_ends_all_as_preempted(root, tmp_path):
+  started = start(root, 'SIGTERM', tmp_path / 'x', 4, FAILURES)
+  for process in started:
+    assert process.stdout.readline() == 'started\n'
+  started[2].send_signal(signal.SIGTERM)
+  wait(started, code=42)
 
 
 @pytest.mark.parametrize(
