@@ -18,6 +18,7 @@ from typing import Any
 import jax
 
 from rest_jax.artifacts import (
+  goodput,
   manifests,
   run_paths,
   stage_work,
@@ -32,6 +33,7 @@ from rest_jax.models.checkpoints import policies, trained
 from rest_jax.sampling import requests
 from rest_jax.sampling.streams import EngineConfig, Stream
 from rest_jax.tokenizers import vocabulary_checks
+from rest_jax.training import wall_clock
 from rest_jax.training.checkpointing import OPTIMIZER
 from rest_jax.training.dval import Validator
 from rest_jax.training.hyperparameters import (
@@ -81,6 +83,7 @@ def train(
     engine: the sampling engine's layout.
     dval_mesh: of the same devices, while D_val is sampled; None: `mesh`.
   """
+  clock = wall_clock.Clock()
   multihost.initialize()
   preemption.watch()  # after it: jax has a handler of its own
   _check(learning_rates, dval_dirs, dval_stream)
@@ -120,11 +123,14 @@ def train(
     holds_work=has_trained,
   ) as work:
     if work.done is None:
+      clock.resume(work.folder)
       grid = Grid(
         *(work.folder, examples, init_path, model, config, mesh),
         trainings=len(learning_rates),
+        clock=clock,
       )
       with contextlib.ExitStack() as stack:
+        stack.callback(clock.note, now=True)
         validator = None
         if dvals:
           validator = Validator(
@@ -137,8 +143,10 @@ def train(
           dataclasses.replace(optimizer, learning_rate=rate)
           for rate in learning_rates
         ]
-        results = [grid.train(one, validator) for one in rates]
-      _finish(work, grid, results, init_path if dvals else None)
+        with clock.within('other'):
+          results = [grid.train(one, validator) for one in rates]
+          _finish(work, grid, results, init_path if dvals else None)
+      multihost.say(f'train: {goodput.words(clock.seconds())}')
     _remove_optimizers(work.folder)
     _say_what_was_chosen(checkpoints_dir, work.done, validated=bool(dvals))
     _say_where_untrained(checkpoints_dir, work.done)
@@ -283,6 +291,7 @@ def _finish(
         partitioning.platform(grid.mesh), grid.model.attention
       ),
       'mesh': {axis: int(size) for axis, size in grid.mesh.shape.items()},
+      'seconds': {k: round(v, 3) for k, v in grid.clock.seconds().items()},
     }
     | belongs_to,
     content=[chosen['folder'], chosen['best_step']],

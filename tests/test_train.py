@@ -120,7 +120,7 @@ def lines(manifest):
     {
       k: v
       for k, v in json.loads(line).items()
-      if k not in ('tokens_per_second', 'goodput')
+      if k not in ('tokens_per_second', 'goodput') and 'seconds/' not in k
     }
     for line in text.splitlines()
   ]

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts import manifests, run_paths, storage
+from rest_jax.artifacts import goodput, manifests, run_paths, storage
 from rest_jax.reporting import run_data
 
 # The job that draws the samples below a folder of a model.
@@ -45,7 +45,20 @@ def m_step(
     learning_rate=known.get('learning_rate'),
     reward=known.get('reward'),
     init=policies.get(init, base),
+    seconds=_seconds(folder, manifest),
   )
+
+
+def _seconds(
+  folder: storage.Path, manifest: manifests.Manifest | None
+) -> Mapping[str, float]:
+  """The wall time by part; what was noted last, while the M-step goes."""
+  if manifest is not None:
+    return manifest.recorded.get('seconds', {})
+  try:
+    return storage.read_json(folder / goodput.CLOCK)['parts']
+  except (OSError, ValueError, KeyError):
+    return {}
 
 
 def _training(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts import manifests, run_paths, storage
+from rest_jax.artifacts import goodput, manifests, run_paths, storage
 from rest_jax.evaluation import results
 
 # The manifests of a run's finished folders, by path relative to the run.
@@ -92,6 +92,8 @@ class MStep:
     learning_rate: of the chosen training.
     reward: on D_val at the chosen step.
     init: name of the model that it started from; None for random weights.
+    seconds: of its wall time, by part (artifacts/goodput.py); empty where it
+      was not counted.
   """
 
   trainings: Sequence[Training]
@@ -99,6 +101,12 @@ class MStep:
   learning_rate: float | None = None
   reward: float | None = None
   init: str | None = None
+  seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+  @property
+  def time(self) -> str | None:
+    """Goodput and where the rest of the time went, in words."""
+    return goodput.words(self.seconds) if self.seconds else None
 
   @property
   def last_step(self) -> int:

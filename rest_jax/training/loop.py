@@ -23,7 +23,13 @@ from rest_jax.distributed import multihost, partitioning, preemption
 from rest_jax.models import adapters, architecture
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
-from rest_jax.training import batches, early_stopping, optimizers, train_step
+from rest_jax.training import (
+  batches,
+  early_stopping,
+  optimizers,
+  train_step,
+  wall_clock,
+)
 from rest_jax.training.checkpointing import Saver
 from rest_jax.training.dval import Validator
 from rest_jax.training.early_stopping import Progress
@@ -67,6 +73,7 @@ class Grid:
     config: TrainConfig,
     mesh: partitioning.MeshConfig,
     trainings: int = 1,
+    clock: wall_clock.Clock | None = None,
   ):
     """Args:
     folder: of the stage; each training has a folder below it.
@@ -76,8 +83,9 @@ class Grid:
     config: steps, batches, loss.
     mesh: of the devices.
     trainings: how many there will be.
+    clock: counts where the time goes.
     """
-    self.started = time.monotonic()
+    self.clock = clock or wall_clock.Clock()
     self.folder, self.init_path = folder, init_path
     self.model, self.config = model, config
     self._base: Any = None  # what adapters are trained beside, once loaded
@@ -171,11 +179,14 @@ class Grid:
       tracker_names=self.config.trackers,
     )
     if not progress.stopped:
-      if standing is None:
-        state = self._first_state(transform, shardings)
-      else:
-        state = saver.restore(standing[0], abstract, shardings)
-      self._load_base()
+      with self.clock.within('restore'):
+        if standing is None:
+          state = self._first_state(transform, shardings)
+        else:
+          state = saver.restore(standing[0], abstract, shardings)
+        self._load_base()
+        jax.block_until_ready(state)
+      self.clock.restored(name, int(state.step))
       step = jax.jit(
         train_step.make_step(
           self.model,
@@ -189,7 +200,8 @@ class Grid:
         donate_argnums=(0,),
         out_shardings=(shardings, None),
       )
-      self._loop(state, progress, step, saver, log, validator)
+      with self.clock.within('steps'):
+        self._loop(state, progress, step, saver, log, validator)
     log.close()
     best = self._best_step(progress, validator)
     if not best and not saver.holds(0):  # a training need not save its start
@@ -215,7 +227,7 @@ class Grid:
   ) -> None:
     """Validates, saves and steps; the process may be killed at any line."""
     done, folder = int(state.step), log.folder
-    meter = StepMeter(self.started)
+    meter = StepMeter()
     rows = self.config.batch_rows
     vote = multihost.Vote()
     self.progress.begin_steps(done)
@@ -231,9 +243,10 @@ class Grid:
         meter.settle()
         place = self.folder.parent / 'validation' / folder.name
         try:
-          reward = validator.reward(
-            self._policy(state.params), place / f'step_{done}'
-          )
+          with self.clock.within('validation'):
+            reward = validator.reward(
+              self._policy(state.params), place / f'step_{done}'
+            )
         except preemption.Preempted:
           # Saved without this validation: the restart does it again, and
           # samples the same completions. Step 0 is the base, which is at hand.
@@ -260,7 +273,8 @@ class Grid:
       if progress.stopped:
         return
       if stop:
-        saver.wait()
+        with self.clock.within('saves'):
+          saver.wait()
         saved = ', state saved' if done else ''
         raise preemption.Preempted(
           f'train: step {done}: stopped by SIGTERM{saved}; start it again'
@@ -271,6 +285,8 @@ class Grid:
       if not self.progress.compiled:
         self.progress.phase('compiling the training step')
       batch = batches.put_batch(self.packer, done * rows, rows, self.where)
+      if meter.is_idle():
+        self.clock.move(time.monotonic() - began, 'data')
       state, metrics = step(state, batch, self._base)
       meter.clock(time.monotonic() - began)
       done += 1
@@ -278,6 +294,8 @@ class Grid:
       meter.add(done, metrics, tokens=tokens)
       if done % self.config.log_every == 0 or done == self.total:
         values = meter.report() | {'padding': self._padding(done)}
+        values |= self.clock.metrics()
+        self.clock.note()
         log.write(done, values)
         self.progress.measured(values)
       self.progress.stepped(done)
@@ -296,12 +314,14 @@ class Grid:
     best = self._best_step(progress, validator)
     if progress.stopped and best != int(state.step):
       return  # not wanted: killed now, the training repeats its last steps
-    saver.save(
-      state,
-      dataclasses.asdict(progress),
-      best=best,
-      is_last=progress.stopped,
-    )
+    with self.clock.within('saves'):
+      saver.save(
+        state,
+        dataclasses.asdict(progress),
+        best=best,
+        is_last=progress.stopped,
+      )
+    self.clock.saved(log.folder.name, int(state.step))
 
   def _padding(self, done: int) -> float:
     """The share of padding since the last line of metrics.

@@ -74,20 +74,10 @@ class MetricsLog:
 
 
 class StepMeter:
-  """Metrics read one step late, so that the device never waits for the host.
+  """Metrics read one step late, so that the device never waits for the host."""
 
-  Goodput is the share of wall time that went into steps, since the stage began.
-  The rest is compilation, validation and saving.
-  """
-
-  def __init__(self, started: float):
-    """Starts with no step.
-
-    Args:
-      started: time.monotonic() when the stage began.
-    """
-    self._started = started
-    self._stepping = 0.0
+  def __init__(self):
+    """Starts with no step."""
     self._pending: tuple[int, Any] | None = None
     self._tokens = 0
     self._seconds = 0.0
@@ -105,6 +95,12 @@ class StepMeter:
     self._seconds += time.monotonic() - before
     self._pending = (step, metrics)
     self._tokens += tokens
+
+  def is_idle(self) -> bool:
+    """Whether the device has done the last step, and waits for the next."""
+    if self._pending is None:
+      return False
+    return all(value.is_ready() for value in self._pending[1].values())
 
   def clock(self, seconds: float) -> None:
     """Adds host time that belongs to stepping (building batches, dispatch)."""
@@ -139,11 +135,8 @@ class StepMeter:
     before = time.monotonic()
     self.settle()
     self._seconds += time.monotonic() - before
-    self._stepping += self._seconds
-    wall = max(time.monotonic() - self._started, 1e-9)
     values = self._last | {
-      'tokens_per_second': self._tokens / max(self._seconds, 1e-9),
-      'goodput': self._stepping / wall,
+      'tokens_per_second': self._tokens / max(self._seconds, 1e-9)
     }
     self._tokens = 0
     self._seconds = 0.0

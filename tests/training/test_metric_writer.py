@@ -53,7 +53,7 @@ def test_a_remote_folder_gets_its_lines_too(bucket):
 @pytest.mark.parametrize('name', ['loss', 'grad_norm', 'param_norm'])
 @pytest.mark.parametrize('value', [np.nan, np.inf])
 def test_a_number_that_is_none_raises_with_the_step_and_the_norms(name, value):
-  meter = metric_writer.StepMeter(0.0)
+  meter = metric_writer.StepMeter()
   meter.add(6, FINE, tokens=10)
   meter.add(7, FINE | {name: value}, tokens=10)  # settles step 6 alone
   with pytest.raises(configuration.ConfigurationError) as error:
@@ -65,14 +65,13 @@ def test_a_number_that_is_none_raises_with_the_step_and_the_norms(name, value):
 
 
 def test_a_report_is_of_the_last_step_and_the_rate_of_all_since_the_report():
-  meter = metric_writer.StepMeter(0.0)
+  meter = metric_writer.StepMeter()
   meter.add(1, FINE, tokens=100)
   meter.add(2, FINE | {'loss': 0.5}, tokens=200)
   meter.clock(2.0)
   values = meter.report()
   assert values['loss'] == 0.5
   assert values['tokens_per_second'] == pytest.approx(150, rel=0.01)
-  assert 0 < values['goodput'] < 1
   meter.add(3, FINE, tokens=50)
   meter.clock(1.0)
   assert meter.report()['tokens_per_second'] == pytest.approx(50, rel=0.01)
