@@ -721,7 +721,7 @@ def test_an_m_step_that_chose_step_0_is_named(tmp_path):
   text = page_of(tmp_path / 'run')
   assert sentence in text and 'Iteration 1 is' not in text
   _, rows = table_of(text, 'M-steps')
-  assert rows['iteration 2'] == ['0.006', '0', '0 (is base)', '71.0%']
+  assert rows['iteration 2'] == ['0.006', '0', '0 (is base)', '71.0%', '']
   # No difference is claimed between two that have the same weights.
   assert 'iteration 2 (= base)' in text and '>same weights<' in text
   assert 'iteration 2 − base<b' not in text

@@ -72,7 +72,7 @@ def batch_shardings(
       mesh,
       ('batch', None)[: len(leaf.shape)],
       (rows, 1)[: len(leaf.shape)],
-      'batch',
+      'BATCH_ROWS',
     )
     for name, leaf in plan.shapes(rows).items()
   }

@@ -26,6 +26,11 @@ OPTIMIZER, PROGRESS = 'optimizer', 'progress'
 _COPIED_GB = 0.25  # on a CPU: of the state, while it is written
 
 
+def in_background() -> bool:
+  """Whether a save goes on while the next steps are done."""
+  return jax.default_backend() != 'cpu'
+
+
 class Saver:
   """Saves and restores one training's state and progress."""
 
@@ -40,9 +45,9 @@ class Saver:
     self._folder = storage.path(folder)
     self._best: int | None = None  # of the newest save; unknown at first
     self._folder.mkdir(parents=True, exist_ok=True)
-    self._on_cpu = on_cpu = jax.default_backend() == 'cpu'
+    self._in_background = in_background()
     limits = {}
-    if on_cpu:
+    if not self._in_background:
       # Copies of all arrays at once would be as large as the state. Orbax
       # refuses an array that is not smaller than the limit.
       limits['save_concurrent_gb'] = max(_COPIED_GB, 1.1e-9 * largest_bytes)
@@ -52,7 +57,7 @@ class Saver:
       options=ocp.CheckpointManagerOptions(
         create=True,
         cleanup_tmp_directories=True,
-        enable_async_checkpointing=not on_cpu,
+        enable_async_checkpointing=self._in_background,
       ),
       item_handlers={
         PARAMS: arrays(**limits),
@@ -99,7 +104,7 @@ class Saver:
       # Forced: step 0 may be saved behind later ones.
       args = ocp.args.Composite(**items)
       self._manager.save(step, args=args, force=True)
-    if self._on_cpu:
+    if not self._in_background:
       _return_freed_memory()
 
   def progress(self) -> tuple[int, dict] | None:

@@ -1,15 +1,13 @@
 """Two processes of one job: they compute together, and process 0 writes."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tiny_run
+from processes import start, wait
 
 from rest_jax.artifacts import manifests, records, stage_work
 from rest_jax.config import configuration
@@ -115,54 +113,6 @@ main.main([])
 """
 
 
-def start(root, stage, folder, count, script=SCRIPT):
-  """Starts `count` processes with two devices in all, or one each."""
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    port = free.getsockname()[1]
-  folder.mkdir(exist_ok=True)
-  started = []
-  for index in range(count):
-    environment = os.environ | {
-      'JAX_PLATFORMS': 'cpu',
-      'JAX_COMPILATION_CACHE_DIR': os.fspath(folder.parent / 'xla'),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-      'XLA_FLAGS': '--xla_force_host_platform_device_count='
-      f'{max(1, 2 // count)} --xla_backend_optimization_level=0',
-    }
-    if count > 1:
-      environment |= {
-        'JAX_COORDINATOR_ADDRESS': f'localhost:{port}',
-        'JAX_NUM_PROCESSES': str(count),
-        'JAX_PROCESS_ID': str(index),
-      }
-    started.append(
-      subprocess.Popen(
-        [
-          *(sys.executable, '-c', script, stage, os.fspath(folder)),
-          *(os.fspath(root), os.fspath(root / 'tests')),
-        ],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-      )
-    )
-  return started
-
-
-def wait(started, code=0):
-  """The standard outputs; all must end with this exit code."""
-  try:
-    outputs = [process.communicate(timeout=180) for process in started]
-  finally:
-    for process in started:
-      process.kill()
-  codes = [process.returncode for process in started]
-  assert codes == [code] * len(codes), '\n'.join(o[1][-3000:] for o in outputs)
-  return [output[0] for output in outputs]
-
-
 @pytest.fixture(scope='module')
 def inputs(tmp_path_factory):
   folder = tmp_path_factory.mktemp('hosts')
@@ -180,11 +130,11 @@ def lines(folder):
 def test_two_processes_train_and_sample_as_one_does(root, inputs):
   one, two = inputs / 'one', inputs / 'two'
   for stage in ('train', 'sample'):
-    wait(start(root, stage, one, 1))
-    out = wait(start(root, stage, two, 2))
+    wait(start(root, SCRIPT, one, stage))
+    out = wait(start(root, SCRIPT, two, stage, count=2))
     spoken = [
       [line for line in text.splitlines() if not line.startswith('[Gloo]')]
-      for text in out
+      for text, _ in out
     ]
     assert f'{stage}: ' in spoken[0][-1]
     assert spoken[1] == []  # process 0 alone speaks
@@ -219,14 +169,14 @@ def test_two_processes_train_and_sample_as_one_does(root, inputs):
 
 def test_sigterm_to_one_process_stops_both_and_they_resume(root, inputs):
   folder = inputs / 'stopped'
-  started = start(root, 'train', folder, 2)
+  started = start(root, SCRIPT, folder, 'train', count=2)
   for line in started[0].stdout:
     if ' step 0: D_val' in line:  # the training step is compiled next
       break
   started[1].send_signal(signal.SIGTERM)  # not the one that writes
   wait(started, code=42)
   assert not (folder / 'checkpoints/manifest.json').exists()
-  wait(start(root, 'train', folder, 2))
+  wait(start(root, SCRIPT, folder, 'train', count=2))
   whole = inputs / 'two'
   if (whole / 'checkpoints/manifest.json').exists():
     resumed, straight = (
@@ -242,7 +192,7 @@ def test_an_error_of_process_0_is_every_processs_error(root, inputs):
   (folder / 'samples').mkdir(parents=True)
   (folder / 'samples/manifest.json').write_text('{}')
   (folder / 'checkpoints').symlink_to(inputs / 'two/checkpoints')
-  started = start(root, 'sample', folder, 2)
+  started = start(root, SCRIPT, folder, 'sample', count=2)
   wait(started, code=2)
 
 
@@ -262,7 +212,7 @@ def test_all_processes_end_as_the_one_that_failed(
 ):
   if what == 'a host that hangs':
     monkeypatch.setenv(coordination.LIMIT_NAME, '4')
-  started = start(root, what, tmp_path / 'x', 2, FAILURES)
+  started = start(root, FAILURES, tmp_path / 'x', what, count=2)
   try:
     errors = {i: started[i].communicate(timeout=90)[1] for i in codes}
   finally:
@@ -285,7 +235,7 @@ def test_all_processes_end_as_the_one_that_failed(
 def test_a_process_that_is_no_more_is_named_and_ends_the_others(
   root, tmp_path, what, count, sent
 ):
-  started = start(root, what, tmp_path / 'x', count, FAILURES)
+  started = start(root, FAILURES, tmp_path / 'x', what, count=count)
   victim = count - 1
   others = [i for i in range(count) if i != victim]
   try:
@@ -303,7 +253,7 @@ def test_a_process_that_is_no_more_is_named_and_ends_the_others(
 
 
 def test_sigterm_to_one_of_four_processes_ends_all_as_preempted(root, tmp_path):
-  started = start(root, 'SIGTERM', tmp_path / 'x', 4, FAILURES)
+  started = start(root, FAILURES, tmp_path / 'x', 'SIGTERM', count=4)
   for process in started:
     assert process.stdout.readline() == 'started\n'
   started[2].send_signal(signal.SIGTERM)

@@ -1,0 +1,69 @@
+"""Several processes of one job, started by a test."""
+
+import os
+import socket
+import subprocess
+import sys
+
+
+def start(root, script, folder, what, *, count=1, devices=2, **variables):
+  """Starts processes that join each other.
+
+  Args:
+    root: the repository.
+    script: of Python; it is called with `what`, the folder, the repository and
+      its tests.
+    folder: theirs; beside it they keep compiled programs.
+    what: the script's first argument.
+    count: of processes.
+    devices: in all; each process has one at least.
+    **variables: of their environment.
+  """
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = free.getsockname()[1]
+  folder.mkdir(exist_ok=True)
+  started = []
+  for index in range(count):
+    environment = (
+      os.environ
+      | variables
+      | {
+        'JAX_PLATFORMS': 'cpu',
+        'JAX_COMPILATION_CACHE_DIR': os.fspath(folder.parent / 'xla'),
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+        'XLA_FLAGS': '--xla_force_host_platform_device_count='
+        f'{max(1, devices // count)} --xla_backend_optimization_level=0',
+      }
+    )
+    if count > 1:
+      environment |= {
+        'JAX_COORDINATOR_ADDRESS': f'localhost:{port}',
+        'JAX_NUM_PROCESSES': str(count),
+        'JAX_PROCESS_ID': str(index),
+      }
+    started.append(
+      subprocess.Popen(
+        [
+          *(sys.executable, '-c', script, what, os.fspath(folder)),
+          *(os.fspath(root), os.fspath(root / 'tests')),
+        ],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+      )
+    )
+  return started
+
+
+def wait(started, code=0):
+  """(standard output, errors) of each; all must end with this exit code."""
+  try:
+    outputs = [process.communicate(timeout=500) for process in started]
+  finally:
+    for process in started:
+      process.kill()
+  codes = [process.returncode for process in started]
+  assert codes == [code] * len(codes), '\n'.join(o[1][-3000:] for o in outputs)
+  return outputs
