@@ -336,6 +336,8 @@ def _code_of(error: BaseException) -> int | None:
     return exit_codes.PREEMPTED
   if isinstance(error, leases.LeaseError):
     return exit_codes.HELD
+  if isinstance(error, failures.GoneError):
+    return exit_codes.LOST
   if isinstance(error, failures.PeerError):
     return exit_codes.UNKNOWN
   final = (configuration.ConfigurationError, records.CorruptPartError)

@@ -171,8 +171,8 @@ class Service:
     except Exception as error:
       raise self._lost(error) from error
 
-  def _lost(self, error: Exception) -> failures.PeerError:
-    return failures.PeerError(
+  def _lost(self, error: Exception) -> failures.GoneError:
+    return failures.GoneError(
       f'{self.named([0])}, which keeps the coordination service, has ended or '
       f'cannot be reached: {error}'
     )

@@ -18,6 +18,10 @@ class PeerError(RuntimeError):
   """Another process of the job failed, or does not answer; start it again."""
 
 
+class GoneError(PeerError):
+  """Another process of the job is gone; start all of them again."""
+
+
 class Session(Protocol):
   """What `leave` needs to know of a job of several processes."""
 

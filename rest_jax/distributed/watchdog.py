@@ -23,7 +23,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-EXIT_CODE = 1  # may be retried
+STUCK_CODE = 1  # may be retried a few times: it may be an error of ours
+# Of those that are left when a process is gone: from 128 on, as if a signal had
+# ended them, so that a cluster starts all of them again by itself.
+GONE_CODE = 129
 POLL_SECONDS = 3.0
 # Without a pulse. A thread of Python can be held up by a library's call that
 # keeps the interpreter's lock, but for seconds.
@@ -94,6 +97,7 @@ class Watchdog:
     self._stop = threading.Event()
     self._looks = 0
     self._calls, self._since = -1, time.monotonic()
+    self._still = 0  # looks without a call
     # The pulse of each process, and for how many looks it has been the same:
     # not for how long, since this process too may have been stopped.
     self._seen: dict[int, tuple[str, int]] = {}
@@ -145,14 +149,15 @@ class Watchdog:
         f'{keeper}, which keeps the coordination service, has ended or cannot '
         f'be reached ({told}). This process ends, to be started again.'
       )
-      self._end(EXIT_CODE)
+      self._end(GONE_CODE)
 
   def _look(self) -> tuple[str, int] | None:
     """(why this process must end, exit code); None: it need not."""
     self._looks += 1
     calls = self._service.calls
+    self._still += 1
     if calls != self._calls:
-      self._calls, self._since = calls, time.monotonic()
+      self._calls, self._since, self._still = calls, time.monotonic(), 0
     silent = time.monotonic() - self._since
     self._pulse(f'{self._looks} {calls}')
     self._take_pulses()
@@ -161,15 +166,15 @@ class Watchdog:
         f'{self._service.named(dead)}: no sign of life for '
         f'{self._patience * self._poll:.0f} s: killed, stopped, or cut off. '
         'This process ends, to be started again.',
-        EXIT_CODE,
+        GONE_CODE,
       )
-    if silent > 3 * self._poll and (told := self._service.failed()):
+    if self._still >= 3 and (told := self._service.failed()):
       # The main thread would have raised it by now, were it not stuck. An
       # error that may be the echo of a killed process waits for its name.
-      if told['exit_code'] != EXIT_CODE or not self._without_pulse(2):
+      if told['exit_code'] != STUCK_CODE or not self._without_pulse(1):
         return f'{told["who"]}: {told["text"]}', told['exit_code']
     if silent > self._limit:
-      return self._stands_still(calls), EXIT_CODE
+      return self._stands_still(calls), STUCK_CODE
     return None
 
   def _take_pulses(self) -> None:

@@ -99,6 +99,8 @@ def why(exit_code: int) -> str:
     return 'preempted, its state is saved'
   if exit_code == exit_codes.HELD:
     return 'another process holds its folder (exit code 75)'
+  if exit_code == exit_codes.LOST:
+    return f'another of its processes was lost (exit code {exit_code})'
   if exit_code < 0:
     name = signal.Signals(-exit_code).name
     hint = ' (out of memory?)' if name == 'SIGKILL' else ''

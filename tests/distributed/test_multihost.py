@@ -247,8 +247,10 @@ def test_a_process_that_is_no_more_is_named_and_ends_the_others(
     for process in started:
       process.kill()
       process.wait()
-  assert {started[i].returncode for i in others} == {watchdog.EXIT_CODE}, errors
   # Others may end at once with the collective's error; process 0 stays for it.
+  codes = [started[i].returncode for i in others]
+  assert codes[0] == watchdog.GONE_CODE, errors
+  assert {*codes} <= {watchdog.GONE_CODE, watchdog.STUCK_CODE}, errors
   assert f'process {victim} on host {socket.gethostname()}' in errors[0]
 
 

@@ -48,7 +48,7 @@ def test_a_job_that_stands_still_is_ended_and_the_last_named(watch, capfd):
   both[0].vote(True)
   dogs = [watch(service, store, limit=0.3) for service in both]
   assert all(done.wait(20) for _, _, done in dogs)
-  assert [codes for _, codes, _ in dogs] == [[1], [1]]
+  assert [codes for _, codes, _ in dogs] == [[watchdog.STUCK_CODE]] * 2
   told = capfd.readouterr().err
   assert 'after 0 exchanges: process 1 on host' in told
   assert 'process 0 on host' not in told
@@ -59,7 +59,7 @@ def test_a_process_without_a_pulse_is_named_by_all_others(watch, capfd):
   dogs = [watch(all_four[i], store, silent=0.2) for i in (0, 1, 3)]
   store.key_value_set('rest_jax/pulse/2', '7 12')  # its last
   assert all(done.wait(20) for _, _, done in dogs)
-  assert [codes for _, codes, _ in dogs] == [[watchdog.EXIT_CODE]] * 3
+  assert [codes for _, codes, _ in dogs] == [[watchdog.GONE_CODE]] * 3
   told = capfd.readouterr().err.splitlines()
   assert len(told) == 3
   for line in told:
@@ -89,7 +89,7 @@ def test_a_lost_service_is_process_0s_end(watch, capfd):
   _, codes, done = watch(both[1], store, poll=60.0)  # it rests
   time.sleep(0.2)
   store.lose()
-  assert done.wait(20) and codes == [watchdog.EXIT_CODE]
+  assert done.wait(20) and codes == [watchdog.GONE_CODE]
   told = capfd.readouterr().err
   assert told.startswith('process 0 on host') and 'UNAVAILABLE' in told
 
@@ -98,9 +98,9 @@ def test_an_echo_of_a_killed_process_waits_for_its_name(watch, capfd):
   """Process 1 says that a collective failed; process 2 was killed."""
   store, three = services(3)
   store.key_value_set('rest_jax/pulse/2', '7 12')
-  three[1].fail(RuntimeError('connection reset'), watchdog.EXIT_CODE)
+  three[1].fail(RuntimeError('connection reset'), watchdog.STUCK_CODE)
   _, codes, done = watch(three[0], store, silent=0.5)
-  assert done.wait(20) and codes == [watchdog.EXIT_CODE]
+  assert done.wait(20) and codes == [watchdog.GONE_CODE]
   told = capfd.readouterr().err
   assert told.startswith('process 2 on host') and 'reset' not in told
 
