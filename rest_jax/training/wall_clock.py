@@ -1,6 +1,7 @@
 """The clock of an M-step, which goes on over restarts."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import time
@@ -39,8 +40,7 @@ class Clock:
     """
     if age is None:
       age = 0.0 if _newest else _age()
-    if not _newest:
-      jax.monitoring.register_event_duration_secs_listener(_compiled)
+    _listen()
     _newest[:] = [self]
     self._parts = dict.fromkeys(goodput.PARTS, 0.0) | {'startup': age}
     self._part, self._since = 'startup', time.monotonic()
@@ -120,6 +120,12 @@ class Clock:
     now = time.monotonic()
     self._parts[self._part] += now - self._since
     self._part, self._since = part, now
+
+
+@functools.cache
+def _listen() -> None:
+  """Hears of compilations from now on; once in a process."""
+  jax.monitoring.register_event_duration_secs_listener(_compiled)
 
 
 def _compiled(event: str, seconds: float, **_) -> None:
