@@ -29,6 +29,7 @@ os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
 
 import random_networks  # isort: skip  # it finds rest_jax
 import llama_cpp  # isort: skip
+import sampling  # isort: skip
 
 import jax
 import numpy as np
@@ -90,17 +91,7 @@ def requests(args: argparse.Namespace) -> list[Request]:
     vocabulary = vocabulary_files.load(args.model)
     prompts = llama_cpp.prompts(vocabulary, args.problems, 60)
     return [Request(f'p{i}', ids, samples) for i, ids in enumerate(prompts)]
-  draw = np.random.default_rng(0)
-  prefix = draw.integers(3, args.vocab, args.prefix).tolist()
-  return [
-    Request(
-      f'p{problem}',
-      prefix + draw.integers(3, args.vocab, args.question).tolist(),
-      samples,
-      prefix=args.prefix,
-    )
-    for problem in range(args.problems)
-  ]
+  return sampling.requests(args)
 
 
 def drawn(args: argparse.Namespace, layout: Layout, dtype: str) -> dict:
