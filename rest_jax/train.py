@@ -288,7 +288,7 @@ def _finish(
       'jax': jax.__version__,
       'device': str(grid.mesh.devices.flat[0].device_kind),
       'attention': architecture.attention_on(
-        partitioning.platform(grid.mesh), grid.model.attention
+        partitioning.platform(grid.mesh), grid.model
       ),
       'mesh': {axis: int(size) for axis, size in grid.mesh.shape.items()},
       'seconds': {k: round(v, 3) for k, v in grid.clock.seconds().items()},

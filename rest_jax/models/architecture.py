@@ -8,14 +8,16 @@ from rest_jax.config import configuration
 from rest_jax.config.configuration import operational
 
 LayerKind = Literal['global', 'local']
-Attention = Literal['auto', 'einsum', 'splash']
+Attention = Literal['auto', 'einsum', 'splash', 'cudnn']
 BLOCKS, REST = 'blocks', 'rest'  # where a network's stacks lie
 
 
-def attention_on(
-  platform: str, asked: Attention
-) -> Literal['einsum', 'splash']:
-  """How training and decode steps attend on devices of one kind.
+# Whose each fused kernel is, by jax's names of the platforms.
+_KERNELS = {'splash': ('tpu', 'TPUs'), 'cudnn': ('gpu', "NVIDIA's GPUs")}
+
+
+def require_kernel(platform: str, asked: Attention) -> None:
+  """Refuses an attention that devices of one kind do not have.
 
   Args:
     platform: 'cpu', 'gpu' or 'tpu', as jax names it.
@@ -24,15 +26,47 @@ def attention_on(
   Raises:
     ConfigurationError: the kernel does not run there.
   """
-  if asked == 'splash' and platform != 'tpu':
+  runs_on, whose = _KERNELS.get(asked, (platform, ''))
+  if platform != runs_on:
     raise configuration.ConfigurationError(
-      "ATTENTION (DecoderConfig.attention): got 'splash', the fused kernel of "
-      f'TPUs, and the devices here are of the kind {platform!r}. Use '
+      f'ATTENTION (DecoderConfig.attention): got {asked!r}, the fused kernel '
+      f'of {whose}, and the devices here are of the kind {platform!r}. Use '
       "--gin.ATTENTION=auto or 'einsum'."
     )
-  if asked == 'auto':
-    return 'splash' if platform == 'tpu' else 'einsum'
-  return asked
+
+
+def attention_on(
+  platform: str, config: 'DecoderConfig'
+) -> Literal['einsum', 'splash', 'cudnn']:
+  """How a network attends on devices of one kind.
+
+  Args:
+    platform: 'cpu', 'gpu' or 'tpu', as jax names it.
+    config: of the network.
+
+  Raises:
+    ConfigurationError: the kernel does not run there, or not for this network.
+  """
+  asked = config.attention
+  require_kernel(platform, asked)
+  refusal = None
+  if config.dtype != 'bfloat16':
+    refusal = f'dtype = {config.dtype!r}; it takes bfloat16'
+  elif config.attention_soft_cap is not None:
+    refusal = f'attention_soft_cap = {config.attention_soft_cap}; it has none'
+  elif config.head_dim % 8:
+    refusal = f'head_dim = {config.head_dim}; it takes multiples of 8'
+  if asked == 'cudnn' and refusal:
+    raise configuration.ConfigurationError(
+      "ATTENTION (DecoderConfig.attention): got 'cudnn' for a network of "
+      f"{refusal}. Use --gin.ATTENTION=auto or 'einsum'."
+    )
+  if asked != 'auto':
+    return asked
+  # Wider heads run on Hopper and later, if they are asked for.
+  if platform == 'gpu' and not refusal and config.head_dim <= 128:
+    return 'cudnn'
+  return 'splash' if platform == 'tpu' else 'einsum'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,9 +179,11 @@ class DecoderConfig(configuration.Configuration):
     remat: what the backward pass recomputes: 'none' keeps every activation,
       'full' keeps each block's input, 'dots' keeps matrix products.
     decode_loop: whether decoding unrolls the layers or scans over them.
-    attention: how training and decode steps attend: 'einsum' runs anywhere,
+    attention: how training and decoding attend: 'einsum' runs anywhere;
       'splash' is the fused kernels of TPUs (splash.py, tree_attention.py,
-      decode_attention.py), 'auto' is 'splash' on TPUs and 'einsum' elsewhere.
+      decode_attention.py); 'cudnn' is that of NVIDIA's GPUs for training and
+      prompts, in bfloat16 without soft cap (cudnn_attention.py); 'auto' takes
+      the kernel of the devices where there is one for this network.
   """
 
   vocab_size: int

@@ -104,7 +104,7 @@ def step(
     context.turns,
   )
   platform = partitioning.platform()
-  fused = architecture.attention_on(platform, config.attention) == 'splash'
+  fused = architecture.attention_on(platform, config) == 'splash'
   lengths = decode_attention.Lengths(
     jnp.asarray(start(context.prefix)),
     context.question_lengths_G,

@@ -21,7 +21,13 @@ import numpy as np
 
 from rest_jax.distributed import partitioning
 from rest_jax.distributed.partitioning import constrain
-from rest_jax.models import architecture, attention, splash, tree_attention
+from rest_jax.models import (
+  architecture,
+  attention,
+  cudnn_attention,
+  splash,
+  tree_attention,
+)
 from rest_jax.models.architecture import DecoderConfig, LayerKind
 from rest_jax.models.segments import BLOCK, Segments, SharedPrefix, Spans
 
@@ -47,6 +53,15 @@ class _Seen(NamedTuple):
   values: jax.Array
   positions_BS: jax.Array
   mask_BTS: jax.Array
+
+  def seen_BTS(
+    self, config: DecoderConfig, kind: LayerKind, positions_BT: jax.Array
+  ) -> jax.Array:
+    """The mask with the window of a local layer, for queries there."""
+    if kind != 'local':
+      return self.mask_BTS
+    distance_BTS = positions_BT[:, :, None] - self.positions_BS[:, None]
+    return self.mask_BTS & (distance_BTS < config.window)
 
 
 def attend(
@@ -79,18 +94,16 @@ def attend(
       not have, or the mesh does not divide what the kernel is given.
   """
   length = q_BLKRE.shape[1]
-  kernel = _kernel(segments, prefix, config, q_BLKRE)
+  row = _Row(segments, spans, prefix, config, kind, q_BLKRE, k_BLKE, v_BLKE)
+  kernel = _kernel(row)
   if kernel is not None:
-    return kernel(
-      config=config, kind=kind, q_BLKRE=q_BLKRE, k_BLKE=k_BLKE, v_BLKE=v_BLKE
-    )
+    return kernel()
   if _is_split():
     whole = ('batch', None, 'kv_heads', 'head_dim')
     k_BLKE, v_BLKE = constrain(k_BLKE, *whole), constrain(v_BLKE, *whole)
   size = max(BLOCK, -(-length // (_MOST_BLOCKS * BLOCK)) * BLOCK)
   if length <= 2 * BLOCK or _is_split():
     size = length
-  row = _Row(segments, spans, prefix, config, kind, q_BLKRE, k_BLKE, v_BLKE)
   blocks = row.blocks(size)
   heads = q_BLKRE.shape[0] * config.num_heads
   heads //= _devices('batch') * _devices('kv_heads')
@@ -102,26 +115,30 @@ def attend(
   return _looped(row, row.blocks(BLOCK))
 
 
-def _kernel(
-  segments: Segments,
-  prefix: SharedPrefix | None,
-  config: DecoderConfig,
-  q_BLKRE: jax.Array,
-) -> Callable[..., jax.Array] | None:
+def _kernel(row: '_Row') -> Callable[[], jax.Array] | None:
   """The fused kernel for some rows; None: they take einsum."""
   # A block of a kernel has 128 tokens or more, nearly all of them padding in a
   # shorter row; fresh weights are made from rows of one token. Where the places
   # of a row lie on several devices, no device has the keys that it needs.
-  if q_BLKRE.shape[1] < splash.LANES or _is_split():
+  if row.length < splash.LANES or _is_split():
     return None
-  platform = partitioning.platform()
-  if architecture.attention_on(platform, config.attention) != 'splash':
+  how = architecture.attention_on(partitioning.platform(), row.config)
+  if how == 'einsum':
     return None
-  if prefix is None and segments.parents_BL is None:
-    scale = attention.scale(config)
-    return functools.partial(splash.causal, segments.ids_BL, scale=scale)
-  if tree_attention.fits(prefix, q_BLKRE):
-    return functools.partial(tree_attention.attend, segments, prefix)
+  given = row.q_BLKRE, row.k_BLKE, row.v_BLKE
+  if how == 'cudnn':
+    return row.by_cudnn
+  if row.prefix is None and row.segments.parents_BL is None:
+    return functools.partial(
+      splash.causal,
+      *(row.segments.ids_BL, row.config, row.kind),
+      *(attention.scale(row.config), *given),
+    )
+  if tree_attention.fits(row.prefix, row.q_BLKRE):
+    return functools.partial(
+      tree_attention.attend,
+      *(row.segments, row.prefix, row.config, row.kind, *given),
+    )
   return None
 
 
@@ -207,6 +224,28 @@ class _Row(NamedTuple):
       cut(self.q_BLKRE),
       cut(self.segments.positions_BL),
       parts,
+    )
+
+  def by_cudnn(self) -> jax.Array:
+    """o_BLKRE of the whole row, by the kernel of GPUs."""
+    parts = [self._own(0, self.length, 0, self.length)]
+    if self.prefix is not None:
+      parts.insert(0, self._prefix(lambda array: array))
+    rows = self.q_BLKRE.shape[0]
+    keys, values = (
+      jnp.concatenate(
+        [jnp.broadcast_to(x, (rows, *x.shape[1:])) for x in arrays], axis=1
+      )
+      for arrays in zip(*((p.keys, p.values) for p in parts), strict=True)
+    )
+    masks = [
+      part.seen_BTS(self.config, self.kind, self.segments.positions_BL)
+      for part in parts
+    ]
+    return cudnn_attention.attend(
+      attention.scale(self.config),
+      self.q_BLKRE,
+      *(keys, values, jnp.concatenate(masks, axis=2)),
     )
 
   def reach(self) -> int:
@@ -335,10 +374,7 @@ def _softmax(
   for part in parts:
     scores_KBRTS = _product('KBME,KBSE->KBMS', q_KBRTE, part.keys)
     scores_KBRTS = attention.capped(scores_KBRTS, config.attention_soft_cap)
-    mask_BTS = part.mask_BTS
-    if kind == 'local':
-      distance_BTS = positions_BT[:, :, None] - part.positions_BS[:, None]
-      mask_BTS = mask_BTS & (distance_BTS < config.window)
+    mask_BTS = part.seen_BTS(config, kind, positions_BT)
     scores_KBRTS = jnp.where(
       mask_BTS[None, :, None], scores_KBRTS, attention.NEVER
     )

@@ -148,8 +148,9 @@ class Automatic:
       ConfigurationError: the checkpoint, or the input, is not what it must be,
         or the devices have not the kernel that ATTENTION names.
     """
-    if self.context.get('ATTENTION') == 'splash':
-      architecture.attention_on(self.devices().kind, 'splash')
+    asked = self.context.get('ATTENTION')
+    if asked in ('splash', 'cudnn'):
+      architecture.require_kernel(self.devices().kind, asked)
     wanted = [name for name in self.pending if name in own_defaults.BEFORE_PLAN]
     if not wanted:
       return {}

@@ -193,8 +193,11 @@ def training_bytes(
   state = state_bytes(model, machine, adapters) + gradients
   heads = model.num_heads * model.head_dim
   block = width * (6 * model.embed_dim + 4 * heads + 4 * model.mlp_dim)
-  if architecture.attention_on(machine.kind, model.attention) == 'einsum':
+  how = architecture.attention_on(machine.kind, model)
+  if how == 'einsum':
     block += 4 * 2 * model.num_heads * length  # scores of the attention
+  elif how == 'cudnn':
+    block += 4 * length  # its mask
   kept = width * model.embed_dim
   # network.py recomputes layer by layer, but a CPU's compiler holds the
   # activations of a whole pattern, and a TPU's has not been seen to do less.

@@ -279,7 +279,7 @@ def fingerprint(
     'questions': config.questions,
     'prompt_bucket': config.prompt_bucket,
     'decode_loop': model.decode_loop,
-    'attention': architecture.attention_on(device.platform, model.attention),
+    'attention': architecture.attention_on(device.platform, model),
     'dtype': model.dtype,
     'mesh': {axis: int(size) for axis, size in mesh.shape.items()},
     'device': f'{device.platform} {device.device_kind}',

@@ -91,7 +91,7 @@ class Grid:
     self._base: Any = None  # what adapters are trained beside, once loaded
     self.mesh = partitioning.make_mesh(mesh)
     # Refused here, and not after the weights are loaded.
-    architecture.attention_on(partitioning.platform(self.mesh), model.attention)
+    architecture.attention_on(partitioning.platform(self.mesh), model)
     table = examples.table(
       columns=['problem_id', 'token_ids', 'weight', 'segment_types']
     )

@@ -250,10 +250,11 @@ def test_the_backward_pass_has_the_precision_of_the_forward_pass(
 
 
 def test_the_kernel_is_of_tpus():
-  assert architecture.attention_on('tpu', 'auto') == 'splash'
-  assert architecture.attention_on('tpu', 'einsum') == 'einsum'
+  auto = config(attention='auto')
+  assert architecture.attention_on('tpu', auto) == 'splash'
+  assert architecture.attention_on('tpu', config()) == 'einsum'
   for platform in ('cpu', 'gpu'):
-    assert architecture.attention_on(platform, 'auto') == 'einsum'
+    assert architecture.attention_on(platform, auto) == 'einsum'
   c = config(attention='splash')
   with pytest.raises(configuration.ConfigurationError) as error:
     einsum(ROWS, c, 'global', *inputs(c, ROWS)[:3])

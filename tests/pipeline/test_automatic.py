@@ -115,12 +115,15 @@ def test_a_gin_file_that_describes_the_model_is_taken(tmp_path, model):
   assert 'MODEL' not in found.before_plan()
 
 
-def test_attention_is_left_to_the_jobs_but_splash_needs_a_tpu(tmp_path, model):
+def test_attention_is_left_to_the_jobs_but_kernels_need_devices(
+  tmp_path, model
+):
   found = of_run(tmp_path, model)
   assert found.context['ATTENTION'] == 'auto'
   assert 'ATTENTION' not in found.pending  # it may change with the devices
-  with pytest.raises(configuration.ConfigurationError, match="kind 'cpu'"):
-    of_run(tmp_path, model, "ATTENTION='splash'").before_plan()
+  for kernel in ('splash', 'cudnn'):
+    with pytest.raises(configuration.ConfigurationError, match="kind 'cpu'"):
+      of_run(tmp_path, model, f"ATTENTION='{kernel}'").before_plan()
 
 
 def test_the_model_of_another_folder_is_not_guessed(tmp_path):
