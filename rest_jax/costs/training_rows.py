@@ -127,7 +127,21 @@ def packed(model: DecoderConfig, config: TrainConfig, texts: Texts) -> Rows:
   # The last ones are not full, as there are few examples.
   number = max(1, packer.rows_per_epoch - 1)
   fullest = sorted(range(packer.rows_per_epoch), key=_places(packer))[-number:]
-  made = [packer.batch([index]) for index in fullest]
+  return of_packer(model, packer, fullest)
+
+
+def of_packer(
+  model: DecoderConfig, packer: packing.Packer, chosen: Sequence[int]
+) -> Rows:
+  """What some rows of a packer hold, on average.
+
+  Args:
+    model: the network.
+    packer: of the examples.
+    chosen: the numbers of the rows in the training.
+  """
+  number = len(chosen)
+  made = [packer.batch([index]) for index in chosen]
   real = [rows.segment_ids > 0 for rows in made]
   learned = [int((rows.loss_weights > 0).sum()) for rows in made]
   positions = np.concatenate(

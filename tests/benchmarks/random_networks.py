@@ -28,6 +28,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   }.items():
     parser.add_argument(f'--{flag}', type=int, default=default)
   parser.add_argument('--dtype', default='float32')
+  parser.add_argument('--attention', default='auto', help='einsum, splash, …')
   parser.add_argument(
     '--untied', action='store_true', help='an output matrix of its own'
   )
@@ -54,6 +55,7 @@ def config(args: argparse.Namespace, length: int, **fields) -> DecoderConfig:
       tie_embeddings=not args.untied,
       dtype=args.dtype,
       param_dtype=args.dtype,
+      attention=args.attention,
     )
     | fields
   )

@@ -16,6 +16,8 @@ first step of each compiles and is left out. The last line is JSON:
     shared_examples_per_s, unshared_examples_per_s, ratio   medians
     …_tokens_per_s     places that are no padding
     …_peak_rss_mb      of a process that does nothing else
+    …_tflops_per_s     of our own ways: useful operations, as rest-jax preflight
+                       counts them for its MFU
     torch_…, tunix_…   the same of the peers
 
 Plain rows, with nothing to share: --prefix=0 --question=1 --solution=511
@@ -99,6 +101,10 @@ def main() -> None:
       f'{way.name}_first_loss': round(way.first['loss'], 5),
       f'{way.name}_peak_rss_mb': made['peak_rss_mb'],
     }
+    if 'flops' in made:
+      figures[f'{way.name}_tflops_per_s'] = round(
+        made['flops'] / median / 1e12, 3
+      )
     way.end()
   rate = {name: figures[f'{name}_examples_per_s'] for name in names}
   figures['ratio'] = round(rate['shared'] / rate['unshared'], 3)

@@ -50,12 +50,13 @@ def microbatch(args: argparse.Namespace) -> int:
   return next(n for n in range(min(most, number), 0, -1) if number % n == 0)
 
 
-def serve(step: Callable[[], float], tokens: int) -> None:
+def serve(step: Callable[[], float], tokens: int, **facts: float) -> None:
   """Takes a step for each line of stdin, and prints what it took as JSON.
 
   Args:
     step: to take; returns the loss before it.
     tokens: of a step, padding apart.
+    **facts: printed with each step.
   """
   for _ in sys.stdin:
     start = time.perf_counter()
@@ -70,6 +71,7 @@ def serve(step: Callable[[], float], tokens: int) -> None:
           'tokens': tokens,
           'peak_rss_mb': peak,
         }
+        | facts
       ),
       flush=True,
     )

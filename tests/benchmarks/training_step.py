@@ -16,6 +16,7 @@ import numpy as np
 import training_examples
 
 from rest_jax.artifacts import records
+from rest_jax.costs import training_rows
 from rest_jax.training import (
   batches,
   optimizers,
@@ -102,7 +103,8 @@ def main() -> None:
   tokens = made.tokens_in(0, rows)
   if made.prefixes is not None:
     tokens += int(made.prefixes.lengths_F.sum())
-  training_examples.serve(take, tokens)
+  of_rows = training_rows.of_packer(model, made, range(rows))
+  training_examples.serve(take, tokens, flops=of_rows.flops(model, rows))
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ import numpy as np
 import published_llama
 import pytest
 import small_tokenizers
+from meshes import mesh
 
 from rest_jax.artifacts import (
   file_digests,
@@ -21,7 +22,6 @@ from rest_jax.artifacts import (
 )
 from rest_jax.commands import import_checkpoint, models
 from rest_jax.config import configuration
-from rest_jax.distributed import partitioning
 from rest_jax.models.checkpoints import described, orbax_items, policies
 from rest_jax.tokenizers import vocabulary_files
 
@@ -52,12 +52,6 @@ def tensors(path):
 
 def digest(path):
   return weight_digests.digest(path, file_digests.Cache())
-
-
-def mesh(*sizes):
-  devices = jax.devices()[: int(np.prod(sizes))]
-  shape = dict(zip(partitioning.AXES, sizes, strict=True))
-  return partitioning.make_mesh(partitioning.MeshConfig(**shape), devices)
 
 
 def test_a_base_is_its_source_in_its_own_dtype(source, base, capsys):

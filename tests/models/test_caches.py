@@ -4,12 +4,12 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import meshes
 import numpy as np
 import pytest
 import small_networks
 import tiny_run
 
-from rest_jax.distributed import partitioning
 from rest_jax.models import caches, decoding, layered
 from rest_jax.models.attention import KeysValues
 from rest_jax.sampling import sampling_engine
@@ -126,9 +126,7 @@ def test_questions_read_a_prefix_of_int8_as_the_numbers_it_stands_for(loop):
 
 @pytest.mark.parametrize('axes', [(1, 1, 1), (2, 2, 2)])
 def test_an_engine_with_int8_caches_scores_nearly_the_same(axes):
-  names = dict(zip(('data', 'fsdp', 'tensor'), axes, strict=True))
-  devices = jax.devices()[: int(np.prod(axes))]
-  mesh = partitioning.make_mesh(partitioning.MeshConfig(**names), devices)
+  mesh = meshes.mesh(*axes)
   stream = Stream(name='e_step', num_samples=4, temperature=1.0, top_k=20)
   draw = np.random.default_rng(0)
   shared = draw.integers(2, 60, 9).tolist()

@@ -5,6 +5,7 @@ import functools
 import cached_decoding
 import jax
 import jax.numpy as jnp
+import meshes
 import numpy as np
 import pytest
 import small_networks
@@ -184,8 +185,7 @@ def test_a_mesh_computes_the_same(axes):
   expected = decode_attention.cached(
     config(), 'global', q, *parts, here, interpret=True
   )
-  names = dict(zip(('data', 'fsdp', 'tensor'), axes, strict=True))
-  mesh = partitioning.make_mesh(partitioning.MeshConfig(**names))
+  mesh = meshes.mesh(*axes)
 
   @jax.jit
   def attend(q, parts, here):

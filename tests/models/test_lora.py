@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import small_networks
 import tiny_run
+from meshes import mesh
 
 from rest_jax.config import configuration
-from rest_jax.distributed import partitioning
 from rest_jax.models import adapters, lora, network
 from rest_jax.models.lora import LoraConfig
 from rest_jax.training import train_step
@@ -33,12 +33,6 @@ LETTERS = {
   'down': 'lfz,lzd->lfd',
 }
 both = pytest.mark.parametrize('model', [PLAIN, MIXED], ids=['plain', 'mixed'])
-
-
-@functools.cache
-def mesh(data=1, fsdp=1, tensor=1):
-  config = partitioning.MeshConfig(data=data, fsdp=fsdp, tensor=tensor)
-  return partitioning.make_mesh(config, jax.devices()[: data * fsdp * tensor])
 
 
 @functools.cache

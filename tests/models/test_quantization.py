@@ -10,12 +10,12 @@ import functools
 import cached_decoding
 import jax
 import jax.numpy as jnp
+import meshes
 import numpy as np
 import pytest
 import small_networks
 import tiny_run
 
-from rest_jax.distributed import partitioning
 from rest_jax.models import matrices, network, quantization
 from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import sampling_engine
@@ -170,8 +170,7 @@ def test_decoding_over_caches_equals_one_full_pass(decode_loop):
 
 def test_numbers_and_scales_are_the_same_on_every_mesh_and_split_as_weights():
   single = quantized()
-  axes = partitioning.MeshConfig(data=2, fsdp=2, tensor=2)
-  mesh = partitioning.make_mesh(axes)
+  mesh = meshes.mesh(data=2, fsdp=2, tensor=2)
   where = jax.tree.map(lambda t: t.sharding, policies.abstract(MODEL, mesh))
   placed = jax.device_put(parameters(), where)
   before = {path: w.sharding for path, w in by_name(placed['params']).items()}
@@ -192,9 +191,7 @@ def test_d_val_and_the_stage_sample_round_to_the_same_numbers():
   """One from the weights in training, one from those that it loads."""
   model = dataclasses.replace(MODEL, dtype='bfloat16')
   engine = dataclasses.replace(tiny_run.ENGINE, weights='int8')
-  mesh = partitioning.make_mesh(
-    partitioning.MeshConfig(data=1), jax.devices()[:1]
-  )
+  mesh = meshes.mesh()
   inside = jax.jit(
     lambda params: sampling_engine.variables(params, model, engine)
   )(parameters())

@@ -11,6 +11,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import meshes
 import numpy as np
 import pytest
 import small_networks
@@ -205,8 +206,7 @@ def on_tpu(monkeypatch):
 def test_a_networks_gradients_are_the_same(remat, shape, on_tpu):
   mesh = None
   if shape:
-    sizes = dict(zip(partitioning.AXES, shape, strict=True))
-    mesh = partitioning.make_mesh(partitioning.MeshConfig(**sizes))
+    mesh = meshes.mesh(*shape)
   expected = gradients(dataclasses.replace(NETWORK, attention='einsum'))
   assert not on_tpu
   got = gradients(

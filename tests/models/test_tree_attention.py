@@ -11,6 +11,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import meshes
 import numpy as np
 import pytest
 import small_networks
@@ -237,9 +238,7 @@ def gradients(c, mesh=None):
 
 
 def test_a_networks_gradients_on_a_mesh_are_those_of_one_device(on_tpu):
-  mesh = partitioning.make_mesh(
-    partitioning.MeshConfig(data=2, fsdp=2, tensor=2)
-  )
+  mesh = meshes.mesh(data=2, fsdp=2, tensor=2)
   expected = gradients(dataclasses.replace(NETWORK, attention='einsum'))
   assert not on_tpu
   got = gradients(NETWORK, mesh)

@@ -8,11 +8,11 @@ cached decoding, and on eight devices.
 
 import dataclasses
 import functools
-import math
 import tempfile
 
 import cached_decoding
 import jax
+import meshes
 import numpy as np
 import pytest
 from parity_models import LENGTH, MODELS, V, made
@@ -39,8 +39,7 @@ def folder_of(name):
 def loaded(name, **mesh_shape):
   """(network, mesh, its weights there), from the folder alone."""
   folder = folder_of(name).name
-  devices = jax.devices()[: math.prod(mesh_shape.values())]
-  mesh = partitioning.make_mesh(partitioning.MeshConfig(**mesh_shape), devices)
+  mesh = meshes.mesh(**mesh_shape)
   config = described.network(folder)
   return config, mesh, policies.load(folder, config, mesh)
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import small_networks
 import tiny_run
+from meshes import mesh
 
 from rest_jax.distributed import partitioning
 from rest_jax.models import caches, decoding, layered, network
@@ -66,12 +67,6 @@ def requests(number=6, samples=range(4), seed=0):
     Request(f'p{i}', rng.integers(2, 60, 3 + 3 * i).tolist(), samples)
     for i in range(number)
   ]
-
-
-@functools.cache
-def mesh(data=1, fsdp=1, tensor=1):
-  config = partitioning.MeshConfig(data=data, fsdp=fsdp, tensor=tensor)
-  return partitioning.make_mesh(config, jax.devices()[: data * fsdp * tensor])
 
 
 @functools.cache

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import meshes
 import numpy as np
 import pytest
 
@@ -137,7 +138,7 @@ def split_over_eight(road):
   return jax.jit(
     jax.shard_map(
       functools.partial(token_choice.choose, road=road, axis='tensor'),
-      mesh=jax.sharding.Mesh(np.asarray(jax.devices()), ('tensor',)),
+      mesh=meshes.mesh(tensor=8),
       in_specs=(spec(None, 'tensor'), spec(), spec(), spec()),
       out_specs=spec(),
       check_vma=False,

@@ -1,16 +1,15 @@
 """Checkpoints come back bit by bit; only the best and the newest stay."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_networks
+from meshes import mesh
 
 from rest_jax.config import configuration
-from rest_jax.distributed import partitioning
 from rest_jax.models.checkpoints import orbax_items, policies, trained
 from rest_jax.training import checkpointing, optimizers, train_step
 from rest_jax.training.checkpointing import OPTIMIZER, Saver
@@ -20,12 +19,6 @@ MODEL = small_networks.network(
   vocab_size=16, embed_dim=8, head_dim=4, mlp_dim=16, max_length=16
 )
 TRANSFORM = optimizers.make(OptimizerConfig(learning_rate=0.1), 10)
-
-
-@functools.cache
-def mesh(data=1, fsdp=1, tensor=1):
-  config = partitioning.MeshConfig(data=data, fsdp=fsdp, tensor=tensor)
-  return partitioning.make_mesh(config, jax.devices()[: data * fsdp * tensor])
 
 
 def state(step, on=None):

@@ -9,9 +9,9 @@ import optax
 import pytest
 import small_networks
 import tiny_run
+from meshes import mesh
 
 from rest_jax.artifacts import records
-from rest_jax.distributed import partitioning
 from rest_jax.models import adapters, lora
 from rest_jax.models.lora import LoraConfig
 from rest_jax.training import batches, optimizers, packing, train_step
@@ -20,12 +20,6 @@ from rest_jax.training.hyperparameters import OptimizerConfig
 MODEL = small_networks.network(max_length=16)
 LORA = LoraConfig(rank=2, alpha=8.0)
 ROWS = 8
-
-
-@functools.cache
-def mesh(data=1, fsdp=1, tensor=1):
-  config = partitioning.MeshConfig(data=data, fsdp=fsdp, tensor=tensor)
-  return partitioning.make_mesh(config, jax.devices()[: data * fsdp * tensor])
 
 
 @functools.cache

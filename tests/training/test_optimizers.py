@@ -2,13 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import meshes
 import numpy as np
 import optax
 import pytest
 import small_networks
 
 from rest_jax.config import configuration
-from rest_jax.distributed import partitioning
 from rest_jax.training import optimizers, train_step
 from rest_jax.training.hyperparameters import OptimizerConfig
 
@@ -126,9 +126,7 @@ def test_what_optax_does_not_have_is_refused(fields, message):
 
 
 def test_adams_moments_are_split_as_their_parameters():
-  mesh = partitioning.make_mesh(
-    partitioning.MeshConfig(data=2, fsdp=2, tensor=2)
-  )
+  mesh = meshes.mesh(data=2, fsdp=2, tensor=2)
   transform = optimizers.make(config(weight_decay=0.1), 100)
   abstract, where = train_step.shardings(MODEL, transform, mesh)
   split = sorted(

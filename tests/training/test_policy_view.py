@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import meshes
 import numpy as np
 import pytest
 import small_networks
@@ -22,8 +23,10 @@ MODEL = small_networks.network(
 
 
 def mesh(devices=None, **axes):
-  config = partitioning.MeshConfig(**axes)
-  return partitioning.make_mesh(config, devices or jax.devices())
+  here = meshes.mesh(**axes)
+  if devices is None:
+    return here
+  return partitioning.make_mesh(partitioning.MeshConfig(**axes), devices)
 
 
 TRAINING = mesh(data=1, fsdp=8, tensor=1)

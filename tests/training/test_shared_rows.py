@@ -10,10 +10,10 @@ import optax
 import pytest
 import small_networks
 import tiny_run
+from meshes import mesh
 
 from rest_jax.artifacts import records
 from rest_jax.config import configuration
-from rest_jax.distributed import partitioning
 from rest_jax.models.segments import BLOCK
 from rest_jax.training import (
   batches,
@@ -220,12 +220,6 @@ def test_spans_bound_what_tokens_look_at():
       most = max(most, sum(int((ids == parent).sum()) for parent in seen))
   assert made.spans.segment == longest
   assert most <= made.spans.parents <= most + 40
-
-
-@functools.cache
-def mesh(data=1, fsdp=1, tensor=1):
-  config = partitioning.MeshConfig(data=data, fsdp=fsdp, tensor=tensor)
-  return partitioning.make_mesh(config, jax.devices()[: data * fsdp * tensor])
 
 
 @functools.cache

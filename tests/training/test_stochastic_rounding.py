@@ -13,20 +13,14 @@ import optax
 import pytest
 import small_networks
 import tiny_run
+from meshes import mesh
 
-from rest_jax.distributed import partitioning
 from rest_jax.training import optimizers, stochastic_rounding, train_step
 from rest_jax.training.hyperparameters import OptimizerConfig
 
 MODEL = small_networks.network()
 STEPS = 100
 ROWS, LENGTH = 4, 12
-
-
-@functools.cache
-def mesh(data=1, fsdp=1, tensor=1):
-  config = partitioning.MeshConfig(data=data, fsdp=fsdp, tensor=tensor)
-  return partitioning.make_mesh(config, jax.devices()[: data * fsdp * tensor])
 
 
 @functools.cache

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import meshes
 import numpy as np
 import pytest
 import small_networks
@@ -70,11 +71,7 @@ def test_rows_without_targets_and_rows_of_nothing_else(weighted):
 )
 def test_a_mesh_changes_neither_value_nor_gradients(axes, monkeypatch):
   monkeypatch.setattr(target_loss, '_PLACES', 8)
-  data, fsdp, tensor = axes
-  mesh = partitioning.make_mesh(
-    partitioning.MeshConfig(data=data, fsdp=fsdp, tensor=tensor),
-    jax.devices()[: data * fsdp * tensor],
-  )
+  mesh = meshes.mesh(*axes)
   c = small_networks.network(embed_dim=D, vocab_size=V)
   given = inputs()
   with partitioning.use(mesh):

@@ -10,9 +10,9 @@ import optax
 import pytest
 import small_networks
 import tiny_run
+from meshes import mesh
 
 from rest_jax.artifacts import records
-from rest_jax.distributed import partitioning
 from rest_jax.models import network
 from rest_jax.training import batches, optimizers, packing, train_step
 from rest_jax.training.hyperparameters import OptimizerConfig
@@ -47,12 +47,6 @@ def packer(chosen=None, *, row_length=24, loss_normalizer='token'):
   return packing.Packer(
     table, row_length=row_length, seed=0, loss_normalizer=loss_normalizer
   )
-
-
-@functools.cache
-def mesh(data=1, fsdp=1, tensor=1):
-  config = partitioning.MeshConfig(data=data, fsdp=fsdp, tensor=tensor)
-  return partitioning.make_mesh(config, jax.devices()[: data * fsdp * tensor])
 
 
 @functools.cache

@@ -3,11 +3,11 @@
 import itertools
 
 import jax
+import meshes
 import numpy as np
 import pytest
 import small_networks
 
-from rest_jax.distributed import partitioning
 from rest_jax.models.checkpoints import placement, policies, weights
 
 MODEL = small_networks.network(
@@ -47,17 +47,12 @@ class Numbered:
   'shape', [(1, 1, 1), (1, 1, 8), (1, 8, 1), (2, 2, 2), (8, 1, 1), (1, 2, 4)]
 )
 def test_each_value_is_read_once_however_the_devices_split_it(shape):
-  names = dict(zip(('data', 'fsdp', 'tensor'), shape, strict=True))
-  mesh = partitioning.make_mesh(
-    partitioning.MeshConfig(**names), jax.devices()[: np.prod(shape)]
-  )
+  mesh = meshes.mesh(*shape)
   source = Numbered()
   placed = placement.place(source, MODEL, policies.abstract(MODEL, mesh))
   for key, counts in source.reads.items():
     assert (counts == 1).all(), key
-  one = partitioning.make_mesh(
-    partitioning.MeshConfig(data=1, fsdp=1, tensor=1), jax.devices()[:1]
-  )
+  one = meshes.mesh()
   alone = placement.place(Numbered(), MODEL, policies.abstract(MODEL, one))
   for ours, expected in zip(
     jax.tree.leaves(placed), jax.tree.leaves(alone), strict=True
