@@ -13,10 +13,10 @@ from rest_jax.pipeline import sampling_sizes, sizes
 # By kind of device: floating-point operations and bytes of memory a second
 # that are reached, and seconds to choose a token, by ids of the vocabulary. A
 # CPU's are those of one core with AVX2 and of its socket's share; a GPU's were
-# measured on an H100 (tests/benchmarks), a TPU's are guessed for a v5e.
-_FLOPS = {'cpu': 15e9, 'gpu': 75e12, 'tpu': 80e12}
-_BYTES = {'cpu': 8e9, 'gpu': 1e12, 'tpu': 0.6e12}
-_CHOICE = {'cpu': 6e-9, 'gpu': 0.4e-9, 'tpu': 0.1e-9}
+# measured on an H200 (tests/benchmarks), a TPU's are guessed for a v5e.
+_FLOPS = {'cpu': 15e9, 'gpu': 150e12, 'tpu': 80e12}
+_BYTES = {'cpu': 8e9, 'gpu': 1.6e12, 'tpu': 0.6e12}
+_CHOICE = {'cpu': 6e-9, 'gpu': 0.15e-9, 'tpu': 0.1e-9}
 # Of max_decode_length, for the longest sample of a batch.
 _LONGEST = 0.9
 
