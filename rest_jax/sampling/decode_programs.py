@@ -21,7 +21,7 @@ import numpy as np
 from rest_jax.distributed import partitioning
 from rest_jax.models import caches
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.sampling import identity, token_choice
+from rest_jax.sampling import identity, limits, token_choice
 from rest_jax.sampling.streams import Stream
 
 
@@ -300,7 +300,7 @@ class DecodePrograms:
 
     def here(logits_GNV, keys_GNW, positions_GN, settings, axis):
       G, N, V = logits_GNV.shape
-      vocabulary = token_choice.Vocabulary(V, axis)
+      vocabulary = limits.Vocabulary(V, axis)
       if self.vocab_size < self.model.vocab_size:
         ids_V = vocabulary.first(V) + jnp.arange(V)
         known_11V = (ids_V < self.vocab_size)[None, None]

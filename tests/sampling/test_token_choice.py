@@ -8,7 +8,7 @@ import meshes
 import numpy as np
 import pytest
 
-from rest_jax.sampling import identity, token_choice
+from rest_jax.sampling import candidates, identity, limits, token_choice
 from rest_jax.sampling.streams import Stream
 
 
@@ -190,7 +190,7 @@ def test_the_best_tokens_are_those_of_a_sort(number, vocabulary):
   logits = rng.integers(0, 6, (40, vocabulary)).astype(np.float32)
   logits[:20] += rng.normal(size=(20, vocabulary))
   logits[7, : vocabulary // 2] = -np.inf
-  values, ids = jax.jit(token_choice.best, static_argnums=1)(logits, number)
+  values, ids = jax.jit(candidates.best, static_argnums=1)(logits, number)
   for row in range(40):
     order = np.lexsort((np.arange(vocabulary), -logits[row]))[:number]
     np.testing.assert_array_equal(ids[row], order)
@@ -292,8 +292,8 @@ def test_keep_top_k_keeps_exactly_k_also_among_equals():
   logits = rng.integers(-3, 3, (200, 500)).astype(np.float32)
   for k in (1, 7, 65, 499):
     kept = np.isfinite(
-      token_choice.keep_top_k(
-        jnp.asarray(logits), np.full(200, k), token_choice.Vocabulary(500)
+      limits.keep_top_k(
+        jnp.asarray(logits), np.full(200, k), limits.Vocabulary(500)
       )
     )
     np.testing.assert_array_equal(kept.sum(-1), k)

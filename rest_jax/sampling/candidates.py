@@ -1,0 +1,71 @@
+"""The best tokens of each row: a short list, sorted.
+
+Dimensions: R rows, C candidates, V vocabulary, B blocks, I ids of a block.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from rest_jax.distributed import partitioning
+from rest_jax.sampling.limits import NEVER
+
+
+def best(logits_RV: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
+  """The best tokens of each row, ties to the lower id, as lax.top_k gives them.
+
+  Args:
+    logits_RV: scores.
+    number: of tokens.
+
+  Returns:
+    (values_RC, ids_RC), the best one first.
+  """
+  rows, vocabulary = logits_RV.shape
+  if partitioning.platform() == 'tpu':  # has a kernel for it
+    return jax.lax.top_k(logits_RV, number)
+  # The `number` best tokens lie in the `number` blocks of the greatest maxima:
+  # each of these has one that is at least as good as any of another block, or,
+  # among equals, of a lower id. So few tokens are sorted.
+  size = _block_size(vocabulary, (vocabulary / number) ** 0.5)
+  blocks = -(-vocabulary // size)
+  if blocks <= number:
+    return top_k(logits_RV, number)
+  padded_RV = padded(logits_RV, blocks * size)
+  tops_RB = padded_RV.reshape(rows, blocks, size).max(axis=-1)
+  _, chosen_RC = top_k(tops_RB, number)
+  # In the order of the ids, for the ties.
+  chosen_RC = jnp.sort(chosen_RC, axis=-1)
+  ids_RCI = chosen_RC[..., None] * size + jnp.arange(size)[None, None]
+  ids_RC = ids_RCI.reshape(rows, -1)
+  values_RC = jnp.take_along_axis(padded_RV, ids_RC, axis=1)
+  values_RC, places_RC = top_k(values_RC, number)
+  return values_RC, jnp.take_along_axis(ids_RC, places_RC, axis=1)
+
+
+def _block_size(vocabulary: int, wanted: float) -> int:
+  """The power of two next to `wanted` if it divides the vocabulary: no padding.
+
+  Otherwise `wanted` itself, rounded down.
+  """
+  power = 1 << max(0, round(math.log2(wanted)))
+  return power if vocabulary % power == 0 else max(1, int(wanted))
+
+
+def top_k(values_RC: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
+  """lax.top_k, as fast as the devices in use can."""
+  if partitioning.platform() != 'cpu':
+    return jax.lax.top_k(values_RC, number)
+  # A CPU gives all rows of a call to one thread, but makes calls side by side.
+  halves = jnp.array_split(values_RC, 2)
+  made = [jax.lax.top_k(half, number) for half in halves]
+  return tuple(jnp.concatenate(both) for both in zip(*made, strict=True))
+
+
+def padded(logits_RV: jax.Array, size: int) -> jax.Array:
+  """With ids behind the last that nobody chooses."""
+  more = size - logits_RV.shape[1]
+  if not more:
+    return logits_RV
+  return jnp.pad(logits_RV, ((0, 0), (0, more)), constant_values=NEVER)
