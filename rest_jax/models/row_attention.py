@@ -100,7 +100,9 @@ def attend(
     return kernel()
   if _is_split():
     whole = ('batch', None, 'kv_heads', 'head_dim')
-    k_BLKE, v_BLKE = constrain(k_BLKE, *whole), constrain(v_BLKE, *whole)
+    row = row._replace(
+      k_BLKE=constrain(k_BLKE, *whole), v_BLKE=constrain(v_BLKE, *whole)
+    )
   size = max(BLOCK, -(-length // (_MOST_BLOCKS * BLOCK)) * BLOCK)
   if length <= 2 * BLOCK or _is_split():
     size = length
