@@ -15,7 +15,13 @@ from rest_jax.config import configuration, gin_parser
 from rest_jax.costs.training_rows import Texts, lengths
 from rest_jax.executors import topologies
 from rest_jax.executors.machine import Machine
-from rest_jax.pipeline import automatic, sampling_sizes, sizes, training_sizes
+from rest_jax.pipeline import (
+  automatic,
+  derived_sizes,
+  sampling_sizes,
+  sizes,
+  training_sizes,
+)
 from rest_jax.pipeline.sizes import AUTO, Dial
 from rest_jax.tasks import problem_sets
 
@@ -154,13 +160,15 @@ def _sizes(
   """
   devices = sampling, training
   try:
-    found = automatic.derived(asked, prompts, *devices, samples=samples)
+    found = derived_sizes.derive(asked, prompts, *devices, samples=samples)
     return found, ''
   except configuration.ConfigurationError as error:
     if not str(error).startswith('training:'):
       raise
     ample = dataclasses.replace(training, device_bytes=2**50)
-    found = automatic.derived(asked, prompts, sampling, ample, samples=samples)
+    found = derived_sizes.derive(
+      asked, prompts, sampling, ample, samples=samples
+    )
     return found, str(error)
 
 

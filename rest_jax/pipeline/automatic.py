@@ -10,38 +10,26 @@ a dial that a gin file or the command line sets is no longer derived.
 
 import contextlib
 import dataclasses
-import math
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts import manifests, run_paths, storage
+from rest_jax.artifacts import storage
 from rest_jax.config import gin_parser
 from rest_jax.executors import machine
 from rest_jax.executors.jobs import Resources
 from rest_jax.models import architecture
 from rest_jax.pipeline import (
+  automatic_file,
+  derived_sizes,
   estimates,
   own_defaults,
-  sampling_sizes,
+  prompt_lengths,
   sizes,
-  training_sizes,
-  validation_sizes,
 )
 from rest_jax.pipeline.sizes import AUTO, Dial
-from rest_jax.sampling import requests
-from rest_jax.tasks import problem_sets
 
-FILE = 'automatic.gin'  # below RUN_DIR
-_HEADER = """\
-# Derived by rest_jax for this run, where a dial was 'auto'; fixed from then on.
-# To set one yourself: --gin.NAME=VALUE or a --gin_file.
-from __gin__ import dynamic_registration
-
-from rest_jax.models import architecture
-"""
 _DIALS_OF_NEEDS = (
   *('GROUPS', 'LANES', 'GREEDY_GROUPS', 'PROMPT_BUCKET'),
   *('SAMPLE_MESH_TENSOR', 'DVAL_MESH_TENSOR', 'BATCH_ROWS', 'ROW_LENGTH'),
@@ -53,6 +41,7 @@ _CONTEXT = (
   *('SLICES', 'SAMPLE_TOPOLOGY', 'WORKERS', 'TASKS', 'EVAL_TASKS'),
   *('CHECKPOINTS', 'INPUT_TEST', 'MANUAL_DIR', 'ATTENTION'),
 )
+_MODEL_FIELDS = 'architecture.DecoderConfig.'
 # What 'auto' means follows from the devices alone: the jobs find out
 # (architecture.attention_on), and a run may go on with other devices.
 _OF_THE_DEVICES = ('ATTENTION',)
@@ -86,7 +75,7 @@ class Automatic:
       for name, value in self._bound().items()
       if value == repr(AUTO) and name.isupper() and name not in _OF_THE_DEVICES
     ]
-    standing = _read(self._file) if self._file else {}
+    standing = automatic_file.read(self._file) if self._file else {}
     self.entries = {
       name: text
       for name, text in standing.items()
@@ -98,9 +87,9 @@ class Automatic:
   def readable(self) -> Iterator[list[str]]:
     """The gin files to read now: automatic.gin may not be written yet."""
     with tempfile.TemporaryDirectory() as folder:
-      file = os.path.join(folder, FILE)
+      file = os.path.join(folder, automatic_file.FILE)
       with open(file, 'w') as stream:
-        stream.write(self._text())
+        stream.write(automatic_file.text(self.entries))
       yield [*self.gin_files, file]
 
   @property
@@ -194,7 +183,9 @@ class Automatic:
       return {}
     asked, prompts = self.asked(), self.prompts()
     sizes.require_room(asked, prompts)
-    found = derived(asked, prompts, self.devices('sample'), self.devices())
+    found = derived_sizes.derive(
+      *(asked, prompts, self.devices('sample'), self.devices())
+    )
     self._work = asked, prompts, found['REMAT'].value
     return self.take(found)
 
@@ -247,17 +238,16 @@ class Automatic:
   def write(self) -> None:
     """Writes automatic.gin, where anything is derived."""
     if self.entries and self._file:
-      storage.write_bytes(self._file, self._text().encode())
-
-  def _text(self) -> str:
-    return '\n'.join([_HEADER, *self.entries.values()])
+      storage.write_bytes(
+        self._file, automatic_file.text(self.entries).encode()
+      )
 
   # ---- reading --------------------------------------------------------------
 
   @property
   def _file(self) -> storage.Path | None:
     run_dir = self.context.get('RUN_DIR')
-    return storage.path(run_dir) / FILE if run_dir else None
+    return storage.path(run_dir) / automatic_file.FILE if run_dir else None
 
   def _checkpoint(self) -> str | None:
     """What describes the run's one network."""
@@ -292,133 +282,11 @@ class Automatic:
     Raises:
       ConfigurationError: they are not prepared yet.
     """
-    root = storage.path(self.context['RUN_DIR']) / 'problems'
     trained, tested = self.context['TASKS'], self.context.get('EVAL_TASKS', ())
     if self.stage == 'batch':  # its TASKS are evaluated, and nothing trains
       trained, tested = (), trained
-    train = [_prompts(root / t / problem_sets.TRAIN) for t in trained]
-    asked = [run_paths.eval_split(task) for task in tested]
-    asked += [(task, problem_sets.DVAL) for task in trained]
-    found = {(t, s): _prompts(root / t / s) for t, s in dict.fromkeys(asked)}
-    evaluated = [*found.values()]
-    return sizes.Prompts(
-      train=[n for lengths, _ in train for n in lengths],
-      evaluated=[n for lengths, _ in evaluated for n in lengths],
-      largest_set=max((len(lengths) for lengths, _ in evaluated), default=0),
-      validated=sum(
-        len(lengths)
-        for (_, s), (lengths, _) in found.items()
-        if s == problem_sets.DVAL
-      ),
-      shared=min((shared for _, shared in train + evaluated), default=0),
-    )
+    return prompt_lengths.read(self.context['RUN_DIR'], trained, tested)
 
   def _add(self, found: Mapping[str, Dial]) -> None:
     for name, dial in found.items():
-      lines = [f'# {line}' for line in dial.reason.splitlines()]
-      self.entries[name] = '\n'.join([*lines, _gin(name, dial.value), ''])
-
-
-_MODEL_FIELDS = 'architecture.DecoderConfig.'
-
-
-def derived(
-  asked: sizes.Asked,
-  prompts: sizes.Prompts,
-  sampling: machine.Machine,
-  training: machine.Machine,
-  *,
-  samples: bool = True,
-  trains: bool = True,
-) -> dict[str, Dial]:
-  """All sizes that follow from the model, the problems and the devices.
-
-  Args:
-    asked: the dials that are set.
-    prompts: of the run's problems.
-    sampling: the devices of one worker.
-    training: the devices of the M-step, and of D_val.
-    samples: whether the sizes of sampling are wanted.
-    trains: whether those of training are.
-
-  Raises:
-    ConfigurationError: the model does not fit into the devices' memory.
-  """
-  found = {}
-  if samples:
-    found |= sampling_sizes.derive(asked, prompts, sampling)
-    found |= _validation(asked, prompts, sampling, training, found)
-  if trains:
-    found |= training_sizes.derive(asked, prompts, training)
-    found |= own_defaults.schedule(asked, prompts, found)
-  return found
-
-
-def _validation(
-  asked: sizes.Asked,
-  prompts: sizes.Prompts,
-  sampling: machine.Machine,
-  training: machine.Machine,
-  found: Mapping[str, Dial],
-) -> dict[str, Dial]:
-  """The sizes of D_val, which is sampled on the devices of the training."""
-  greedy = found['GREEDY_GROUPS']
-  unit = math.lcm(training.devices, sampling.devices)
-  rows = sizes.multiple(greedy.value, unit)
-  tensor = validation_sizes.tensor(asked, training, rows)
-  fitting = validation_sizes.fitting_rows(
-    *(asked, training),
-    split=tensor.value,
-    rows=rows,
-    prompts=prompts,
-    bucket=found['PROMPT_BUCKET'].value,
-  )
-  return {
-    'GREEDY_GROUPS': greedy._replace(value=max(unit, fitting // unit * unit)),
-    'DVAL_MESH_TENSOR': tensor,
-  }
-
-
-def _gin(name: str, value: Any) -> str:
-  """A binding as gin reads it."""
-  if not dataclasses.is_dataclass(value):
-    return f'{name} = {value!r}'
-  kind = type(value).__name__
-  lines = [f'{name} = @architecture.{kind}()', f'architecture.{kind}:']
-  nested: list[str] = []
-  for field in dataclasses.fields(value):
-    part = getattr(value, field.name)
-    if not field.metadata.get('semantic', True):
-      continue
-    if dataclasses.is_dataclass(part):
-      nested += _gin('', part).splitlines()[1:]
-      part = f'@architecture.{type(part).__name__}()'
-      lines.append(f'  {field.name} = {part}')
-    else:
-      lines.append(f'  {field.name} = {part!r}')
-  return '\n'.join([*lines, *nested])
-
-
-def _read(file: storage.Path) -> dict[str, str]:
-  """The entries of automatic.gin, by the first name that each binds."""
-  if not file.exists():
-    return {}
-  _, _, text = file.read_text().partition(_HEADER)
-  entries = {}
-  for block in text.strip('\n').split('\n\n'):
-    names = re.findall(r'^([\w.]+) = ', block, re.M)
-    if names:
-      entries[names[0]] = block + '\n'
-  return entries
-
-
-def _prompts(folder: storage.Path) -> tuple[list[int], int]:
-  """The lengths of a folder's prompts in tokens, and of what they share."""
-  manifest = manifests.load(folder, stage='prepare')
-  column = manifest.table(columns=['prompt_parts'])['prompt_parts']
-  prompts = column.to_pylist()
-  lengths = [sum(map(len, parts)) for parts in prompts]
-  if not requests.shares_prefix(prompts, few_shot=True):
-    return lengths, 0
-  before = (sum(map(len, parts[:-1])) for parts in prompts)
-  return lengths, min(before, default=0)
+      self.entries[name] = automatic_file.entry(name, dial)

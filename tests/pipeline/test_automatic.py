@@ -8,7 +8,7 @@ import tiny_run
 
 from rest_jax.config import configuration
 from rest_jax.executors import machine
-from rest_jax.pipeline import automatic, own_run
+from rest_jax.pipeline import automatic, automatic_file, own_run
 
 DIALS = [
   'TASKS=[t]',
@@ -68,7 +68,7 @@ def derived(tmp_path, model, *bindings):
 def test_a_run_without_sizes_gets_all_of_them_and_the_model(tmp_path, model):
   found = derived(tmp_path, model)
   assert found.pending == []
-  text = (tmp_path / 'run' / automatic.FILE).read_text()
+  text = (tmp_path / 'run' / automatic_file.FILE).read_text()
   assert '  embed_dim = 32\n' in text
   assert '9 problems are evaluated together' in text
   for name in ('GROUPS', 'LANES', 'ROW_LENGTH', 'BATCH_ROWS', 'MICROBATCHES'):
@@ -93,7 +93,9 @@ def test_what_the_user_sets_is_not_derived(tmp_path, model):
   again = of_run(tmp_path, model, 'GROUPS=3')
   assert 'GROUPS' not in again.entries and 'LANES' in again.entries
   again.write()
-  assert '\nGROUPS = ' not in (tmp_path / 'run' / automatic.FILE).read_text()
+  assert (
+    '\nGROUPS = ' not in (tmp_path / 'run' / automatic_file.FILE).read_text()
+  )
 
 
 def test_auto_on_the_command_line_means_what_it_means_in_a_file(
