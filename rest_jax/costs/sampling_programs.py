@@ -14,7 +14,7 @@ from rest_jax.distributed import partitioning
 from rest_jax.models import caches, decoding, layered, quantization
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
-from rest_jax.sampling import decode_programs, token_choice
+from rest_jax.sampling import decode_programs, device_lanes, token_choice
 from rest_jax.sampling.streams import Stream
 
 
@@ -91,7 +91,7 @@ class Programs:
     return self._programs.decode.lower(
       *self.inputs,
       state,
-      decode_programs.Groups.empty(groups, self.stream),
+      device_lanes.Groups.empty(groups, self.stream),
       self._of_lanes(jax.ShapeDtypeStruct((groups, lanes), jnp.int32)),
       token_choice.road(self.stream),
     ).compile()

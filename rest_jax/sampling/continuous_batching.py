@@ -19,6 +19,7 @@ from rest_jax.models import caches, layered
 from rest_jax.sampling import (
   backlog,
   decode_programs,
+  device_lanes,
   identity,
   lanes,
   stops,
@@ -57,7 +58,7 @@ class Chunk(NamedTuple):
     held_G: what the groups hold in it.
   """
 
-  chosen: decode_programs.Chosen
+  chosen: device_lanes.Chosen
   held_G: Sequence[backlog.Work | None]
 
 
@@ -103,7 +104,7 @@ class Batch:
     self._question, self._suffix, self._lanes = programs.empty(
       groups, width, program.places
     )
-    self._groups = decode_programs.Groups.empty(groups, run.stream)
+    self._groups = device_lanes.Groups.empty(groups, run.stream)
     self._road = token_choice.road(run.stream)
     self._words = (
       f'decodes {groups} x {width} samples behind {program.places} tokens'
@@ -210,6 +211,6 @@ class Batch:
 
   def read(self, chunk: Chunk) -> Iterator[lanes.Ended]:
     """The samples that ended in a chunk; waits for it."""
-    chosen = decode_programs.Chosen(*map(multihost.fetch, chunk.chosen))
+    chosen = device_lanes.Chosen(*map(multihost.fetch, chunk.chosen))
     yield from self._board.read(chosen, chunk.held_G)
     self._run.count.decoded(*self._board.progress())

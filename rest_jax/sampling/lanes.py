@@ -14,7 +14,7 @@ import numpy as np
 
 from rest_jax.sampling import stops
 from rest_jax.sampling.backlog import Work
-from rest_jax.sampling.decode_programs import Chosen
+from rest_jax.sampling.device_lanes import Chosen
 
 
 @dataclasses.dataclass(frozen=True)

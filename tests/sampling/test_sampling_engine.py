@@ -21,7 +21,7 @@ from rest_jax.distributed import partitioning
 from rest_jax.models import caches, decoding, layered, network
 from rest_jax.models.checkpoints import policies
 from rest_jax.sampling import (
-  decode_programs,
+  device_lanes,
   identity,
   sampling_engine,
   token_choice,
@@ -391,7 +391,7 @@ def test_decoding_writes_its_caches_in_place():
   commit = programs.commit.lower(suffix, chunk, lanes.lengths_GN).compile()
   assert commit.memory_analysis().alias_size_in_bytes >= size
   assert commit.memory_analysis().temp_size_in_bytes < size / 4
-  groups = decode_programs.Groups.empty(4, STREAM)
+  groups = device_lanes.Groups.empty(4, STREAM)
   decode = programs.decode.lower(
     weights_here,
     None,
