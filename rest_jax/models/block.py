@@ -110,7 +110,10 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x_BLD: jax.Array, turns: rotary.Turns, attend: Attend
+    self,
+    x_BLD: jax.Array,
+    turns: rotary.Turns | rotary.WholeTurns,
+    attend: Attend,
   ) -> tuple[jax.Array, Any]:
     c = self.config
     h_BLD = RMSNorm(c, name='attention_norm')(x_BLD)

@@ -76,7 +76,7 @@ class Context(NamedTuple):
     suffix: keys and values (G, N, K, T, E), in one part or several.
     suffix_lengths_GN: tokens of each: a multiple of the chunk's length.
     turns: of each kind of layer, the angles of the chunk's places (G, N, C,
-      E / 2); see `with_turns`.
+      …); see `with_turns`.
   """
 
   prefix: Prefix | None
@@ -84,7 +84,7 @@ class Context(NamedTuple):
   question_lengths_G: jax.Array
   suffix: Sequence[Cache]
   suffix_lengths_GN: jax.Array
-  turns: dict[LayerKind, rotary.Turns] | None = None
+  turns: dict[LayerKind, rotary.Turns | rotary.WholeTurns] | None = None
 
   @property
   def prompt_lengths_G(self) -> jax.Array:
@@ -107,7 +107,10 @@ class Context(NamedTuple):
       chunk: its places.
     """
     positions_GNC = self.lengths_GN[..., None] + jnp.arange(chunk)[None, None]
-    return self._replace(turns=rotary.turns(config, positions_GNC))
+    turns = rotary.turns(config, positions_GNC)
+    if partitioning.platform() == 'tpu':
+      turns = {kind: rotary.whole(of_kind) for kind, of_kind in turns.items()}
+    return self._replace(turns=turns)
 
 
 def empty(

@@ -11,7 +11,7 @@ In a block of suffixes the matrix of all lanes is multiplied with each lane's
 keys, and each lane's own rows are picked: a few rows more cost a systolic array
 nothing, where slices of four rows would have to be moved about.
 
-Dimensions as in decoding.py; H = N x R rows of queries of a key head.
+Dimensions as in decoding.py; H = R x N rows of queries of a key head.
 """
 
 import functools
@@ -131,13 +131,13 @@ def _on_one_device(
   T, C = suffix.keys.shape[-1], chunk.keys.shape[-1]
   block = next((b for b in _SUFFIX_BLOCKS if T % b == 0), T)
   blocks = T // block
-  scale = attention.scale(config)
-  # In float32: a scale that bfloat16 rounds would shift all scores alike.
-  q_GNKRE = (q_GNKRE.astype(jnp.float32) * scale).astype(q_GNKRE.dtype)
-  q_GKHE = q_GNKRE.transpose(0, 2, 1, 3, 4).reshape(G, K, N * R, E)
 
-  def of_lanes(keys_or_values):  # (G, N, K, C, E) as one matrix for all lanes
-    return keys_or_values.transpose(0, 2, 1, 3, 4).reshape(G, K, N * C, E)
+  # The lanes last, as products leave them and as a step writes its token: any
+  # other order is a copy for each layer.
+  def of_lanes(array):  # (G, N, K, X, E) as one matrix for all lanes
+    return array.transpose(0, 2, 3, 1, 4).reshape(G, K, -1, E)
+
+  q_GKHE = of_lanes(q_GNKRE)
 
   last_G = jnp.maximum(-(-lengths.suffix_GN.max(axis=1) // block) - 1, 0)
   scalars = [
@@ -188,6 +188,16 @@ def _on_one_device(
     if array is not None
   ]
   moved = sum(array.size * array.dtype.itemsize for array in arrays)
+  if not interpret:
+    # The compiler would copy caches to the chip before the kernel fetches them
+    # block by block, and has no room left there for weights then.
+    arrays = [
+      *arrays[:3],
+      *(
+        pltpu.with_memory_space_constraint(cache, pltpu.HBM)
+        for cache in arrays[3:]
+      ),
+    ]
   places = sum(part.keys.shape[-1] for part in shared) + N * C + N * T
   out_GKHE = pl.pallas_call(
     functools.partial(
@@ -196,6 +206,7 @@ def _on_one_device(
       parts=len(shared) + 1,
       window=config.window if kind == 'local' else None,
       cap=config.attention_soft_cap,
+      scale=attention.scale(config),
       precision=attention.kernel_precision(config, q_GNKRE.dtype),
     ),
     grid_spec=pltpu.PrefetchScalarGridSpec(
@@ -222,7 +233,7 @@ def _on_one_device(
     ),
     interpret=interpret,
   )(*scalars, *arrays)
-  return out_GKHE.reshape(G, K, N, R, E).transpose(0, 2, 1, 3, 4)
+  return out_GKHE.reshape(G, K, R, N, E).transpose(0, 3, 1, 2, 4)
 
 
 def _vmem_bytes(specs: Sequence[Any], arrays: Sequence[jax.Array]) -> int:
@@ -252,6 +263,7 @@ def _kernel(
   parts: int,
   window: int | None,
   cap: float | None,
+  scale: float,
   precision: str,
 ):
   """One group and key head with one block of suffixes.
@@ -268,9 +280,10 @@ def _kernel(
     for i in range(parts)
   )
   g, s = pl.program_id(1), pl.program_id(2)
-  q_HE = q_ref[0, 0]
+  # In float32: a scale that bfloat16 rounds would shift all scores alike.
+  q_HE = (q_ref[0, 0].astype(jnp.float32) * scale).astype(q_ref.dtype)
   rows = q_HE.shape[0]
-  lane_H1 = jax.lax.broadcasted_iota(jnp.int32, (rows, 1), 0) // (rows // lanes)
+  lane_H1 = jax.lax.broadcasted_iota(jnp.int32, (rows, 1), 0) % lanes
   own_H1 = jnp.zeros((rows, 1), jnp.int32)
   for n in range(lanes):
     own_H1 = jnp.where(lane_H1 == n, suffix_ref[g, n], own_H1)
@@ -325,10 +338,10 @@ def _kernel(
     # masked score beside the greatest one has a weight of 0.
     size = chunk_keys_ref.shape[2] // lanes
     place_HS = places(size * lanes)
-    within_HS = place_HS % size
+    within_HS = place_HS // lanes
     update(
       product(q_HE, chunk_keys_ref[0, 0], ((1,), (1,))),
-      (place_HS // size == lane_H1) & (within_HS <= place_ref[0]),
+      (place_HS % lanes == lane_H1) & (within_HS <= place_ref[0]),
       prompt + own_H1 + within_HS,
       lambda weights_HS: weighed(weights_HS, chunk_values_ref[0, 0]),
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from rest_jax.models import network
 from rest_jax.models.architecture import DecoderConfig
@@ -32,6 +33,7 @@ def arrange(config: DecoderConfig, params: Any) -> Weights:
     config: of the network.
     params: of network.Decoder: 'params', and 'scales' if there are some.
   """
+  params = _exact_norms(params)
   outer = _outer(config, params)
   if config.decode_loop == 'unroll':
     return Weights(outer, network.layer_weights(config, params))
@@ -56,6 +58,7 @@ def arrange_on(config: DecoderConfig, params: Any) -> Weights:
   """
   if config.decode_loop == 'scan':
     return arrange(config, params)
+  params = _exact_norms(params)
   layers: list[Any] = [None] * config.num_layers
   for stack in config.stacks:
     for place in range(len(stack.kinds)):
@@ -146,6 +149,19 @@ def over_layers(
     outputs += made
     first = last
   return carry, outputs
+
+
+def _exact_norms(params: Any) -> Any:
+  """The scales of all norms in float32, in which they are multiplied.
+
+  Converted in each decode step, each takes as long as it does to launch.
+  """
+
+  def exact(path, array):
+    is_scale = path[-1] == jax.tree_util.DictKey('scale')
+    return array.astype(jnp.float32) if is_scale else array
+
+  return jax.tree_util.tree_map_with_path(exact, params)
 
 
 def _outer(config: DecoderConfig, params: Any) -> Any:

@@ -3,6 +3,7 @@
 import math
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import published_llama as published
@@ -110,6 +111,23 @@ def test_a_late_position_turns_in_float32_whatever_the_dtype():
   expected = np.cos(angles) - np.sin(angles)
   np.testing.assert_allclose(
     np.asarray(turned[0, :, 0, :4], np.float32), expected, atol=0.01
+  )
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('heads', [(), (3,), (2, 3)])
+def test_halves_swapped_by_a_product_turn_alike(dtype, heads):
+  config = small_networks.network(head_dim=16)
+  draw = np.random.default_rng(0)
+  x = jnp.asarray(draw.standard_normal((2, 5, *heads, 16)), dtype)
+  positions = jnp.asarray(draw.integers(0, 9000, (2, 5)))
+  turns = rotary.turns(config, positions)['global']
+  by_halves = jax.jit(rotary.rotate)(x, turns)
+  by_product = jax.jit(rotary.rotate)(x, rotary.whole(turns))
+  assert by_product.dtype == by_halves.dtype == x.dtype
+  near = 1e-6 if dtype == 'float32' else 0.02
+  np.testing.assert_allclose(
+    *(np.asarray(y, np.float32) for y in (by_product, by_halves)), atol=near
   )
 
 

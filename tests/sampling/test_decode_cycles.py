@@ -16,7 +16,7 @@ SCRIPT = pathlib.Path(__file__).parents[1] / 'benchmarks' / 'decode_cycles.py'
   importlib.util.find_spec('libtpu') is None, reason='needs libtpu: extra tpu'
 )
 def test_a_decode_step_stays_near_reading_weights_and_caches_once():
-  """Four layers of Llama-3.1-8B on one host of v5e: 1.40 times, 2.03 at most.
+  """Four layers of Llama-3.1-8B on one host of v5e: 1.31 times, 1.63 at most.
 
   The ratios are the compiler's estimates: of the same libtpu always the same.
   """
@@ -28,7 +28,7 @@ def test_a_decode_step_stays_near_reading_weights_and_caches_once():
   )
   assert done.returncode == 0, done.stderr[-2000:]
   found = json.loads(done.stdout.splitlines()[-1])
-  assert found['ratio_beside'] < 1.5 and found['ratio'] < 2.2
+  assert found['ratio_beside'] < 1.35 and found['ratio'] < 1.7
   assert found['compile_cpu_s'] < 120
   # No cache is copied in the loop: what is, are a few vectors.
   assert max(found['copies_mib']) < 16
