@@ -3,11 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-import importlib.util
-import os
 import re
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +12,7 @@ import numpy as np
 import pytest
 import small_networks
 import tiny_run
+import tpu_step
 
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning
@@ -262,47 +259,12 @@ def test_the_kernel_is_of_tpus():
   assert '--gin.ATTENTION=auto' in str(error.value)
 
 
-_COMPILED = """
-from rest_jax.costs import tpu_compiler, training_program
-import small_networks
-from rest_jax.distributed import partitioning
-from rest_jax.training import batches, packing
-from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig
-
-model = small_networks.network(
-  embed_dim=128, num_layers=2, num_heads=4, head_dim=80, max_length=640,
-  layer_pattern=('local', 'global'), window=200, attention_soft_cap=50.0,
-  dtype='bfloat16', remat='dots',
-)
-mesh = partitioning.make_mesh(
-  partitioning.MeshConfig(data=2, fsdp=2, tensor=2),
-  tpu_compiler.devices('v5e:2x4'),
-)
-train = TrainConfig(max_steps=1, batch_rows=8)
-compiled = training_program.compile_step(
-  model, OptimizerConfig(learning_rate=1e-3), train, mesh,
-  batches.Plan(packing.PLAIN_FIELDS, 600),
-)
-for line in compiled.as_text().splitlines():
-  if 'tpu_custom_call' in line:
-    print(line.split(' = ')[0])
-"""
-
-
-@pytest.mark.skipif(
-  importlib.util.find_spec('libtpu') is None, reason='needs libtpu: extra tpu'
-)
+@tpu_step.needs_libtpu
 def test_a_training_step_with_the_kernel_compiles_for_a_tpu_that_is_not_here():
   """With GQA, local layers, a soft cap, padded rows and recomputation."""
-  done = subprocess.run(
-    [sys.executable, '-c', _COMPILED],
-    capture_output=True,
-    text=True,
-    env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
-  )
-  assert done.returncode == 0, done.stderr[-2000:]
+  found = tpu_step.kernels('dots', shares=False)
   # Each of the pattern's two layers: forward, again for the backward pass,
   # and the gradients of queries and of keys with values.
-  assert done.stdout.count('splash_mha_fwd') == 4
-  assert done.stdout.count('splash_mha_dq') == 2
-  assert done.stdout.count('splash_mha_dkv') == 2
+  assert found.count('splash_mha_fwd') == 4
+  assert found.count('splash_mha_dq') == 2
+  assert found.count('splash_mha_dkv') == 2

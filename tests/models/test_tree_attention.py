@@ -3,11 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-import importlib.util
-import os
 import re
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +12,7 @@ import numpy as np
 import pytest
 import small_networks
 import tiny_run
+import tpu_step
 import tree_rows
 
 from rest_jax.distributed import partitioning
@@ -116,6 +113,30 @@ def test_outputs_are_brute_forces_and_gradients_those_of_einsum(name):
   for a, b in zip(got[1:], by_einsum[1:], strict=True):
     assert float(jnp.abs(b).max()) > 0.1
     np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_in_bfloat16_results_stay_within_the_rounding_of_what_is_given():
+  """Against the same numbers in float32: scores and sums are not rounded."""
+  c, kind, places, of_row = CASES['two prefixes and a row without']
+  rows = tree_rows.segments(ROWS, LENGTHS, of_row)
+  rounded = [x.astype(jnp.bfloat16) for x in numbers(c, rows, places)]
+  got = outputs(
+    dataclasses.replace(c, dtype='bfloat16'), kind, True, rows, *rounded
+  )
+  exact = outputs(
+    c, kind, False, rows, *(x.astype(jnp.float32) for x in rounded)
+  )
+  real = np.asarray(rows.ids_BL) > 0
+  pairs = [
+    (got[0][real], exact[0][real]),
+    *zip(got[1:], exact[1:], strict=True),
+  ]
+  for a, b in pairs:
+    assert a.dtype == jnp.bfloat16
+    a, b = np.asarray(a, np.float32), np.asarray(b)
+    # 2**-8 of each number, and of the weights and gradients that are summed.
+    assert np.abs(a - b).max() < 0.02 * np.abs(b).max()
+    assert np.abs(a - b).mean() < 0.004 * np.abs(b).mean() + 1e-3
 
 
 def test_rows_without_parents_behind_a_prefix():
@@ -293,60 +314,11 @@ def test_the_products_of_both_kernels_have_the_networks_precision(
   assert sorted(found) == sorted(['HIGHEST'] + [expected] * 14)
 
 
-_COMPILED = """
-import functools
-import sys
-from rest_jax import preflight
-import jax
-import small_networks
-from rest_jax.distributed import partitioning
-from rest_jax.training import batches, optimizers, packing, train_step
-from rest_jax.training.hyperparameters import OptimizerConfig
-
-model = small_networks.network(
-  embed_dim=128, num_layers=2, num_heads=4, head_dim=80, max_length=640,
-  layer_pattern=('local', 'global'), window=200, attention_soft_cap=50.0,
-  dtype='bfloat16', remat='full',
-)
-mesh = partitioning.make_mesh(
-  partitioning.MeshConfig(data=2, fsdp=2, tensor=2),
-  preflight.topology_devices('v5e:2x4', 1),
-)
-transform = optimizers.make(OptimizerConfig(learning_rate=1e-3), 1)
-plan = batches.Plan(
-  (*packing.PLAIN_FIELDS, 'parents', 'prefixes'), 600, prefixes=(2, 256)
-)
-abstract, where = train_step.shardings(model, transform, mesh)
-place = lambda leaf, sharding: jax.ShapeDtypeStruct(
-  leaf.shape, leaf.dtype, sharding=sharding
-)
-places = batches.batch_shardings(mesh, 8, plan)
-compiled = jax.jit(
-  train_step.make_step(model, transform, mesh, plan), donate_argnums=(0,),
-  out_shardings=(where, None),
-).lower(
-  jax.tree.map(place, abstract, where),
-  {n: place(leaf, places[n]) for n, leaf in plan.shapes(8).items()},
-).compile()
-for line in compiled.as_text().splitlines():
-  if 'tpu_custom_call' in line:
-    print(line.split(' = ')[0])
-"""
-
-
-@pytest.mark.skipif(
-  importlib.util.find_spec('libtpu') is None, reason='needs libtpu: extra tpu'
-)
+@tpu_step.needs_libtpu
 def test_a_training_step_with_the_kernel_compiles_for_a_tpu_that_is_not_here():
   """With GQA, local layers, a soft cap, padded rows and recomputation."""
-  done = subprocess.run(
-    [sys.executable, '-c', _COMPILED],
-    capture_output=True,
-    text=True,
-    env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
-  )
-  assert done.returncode == 0, done.stderr[-2000:]
+  found = tpu_step.kernels('full', shares=True)
   # Each of the pattern's two layers: forward, again for the backward pass,
   # and the gradients.
-  assert done.stdout.count('tree_forward') == 4
-  assert done.stdout.count('tree_backward') == 2
+  assert found.count('tree_forward') == 4
+  assert found.count('tree_backward') == 2
