@@ -119,7 +119,9 @@ def test_in_bfloat16_results_stay_within_the_rounding_of_what_is_given():
   """Against the same numbers in float32: scores and sums are not rounded."""
   c, kind, places, of_row = CASES['two prefixes and a row without']
   rows = tree_rows.segments(ROWS, LENGTHS, of_row)
-  rounded = [x.astype(jnp.bfloat16) for x in numbers(c, rows, places)]
+  q, *others = numbers(c, rows, places)
+  # Scores of 30 and more: rounded, they would be off by 0.1.
+  rounded = [x.astype(jnp.bfloat16) for x in (8 * q, *others)]
   got = outputs(
     dataclasses.replace(c, dtype='bfloat16'), kind, True, rows, *rounded
   )
@@ -134,9 +136,9 @@ def test_in_bfloat16_results_stay_within_the_rounding_of_what_is_given():
   for a, b in pairs:
     assert a.dtype == jnp.bfloat16
     a, b = np.asarray(a, np.float32), np.asarray(b)
-    # 2**-8 of each number, and of the weights and gradients that are summed.
+    # Queries are rounded once more, and so are weights and what is written.
     assert np.abs(a - b).max() < 0.02 * np.abs(b).max()
-    assert np.abs(a - b).mean() < 0.004 * np.abs(b).mean() + 1e-3
+    assert np.abs(a - b).mean() < 0.015 * np.abs(b).mean()
 
 
 def test_rows_without_parents_behind_a_prefix():
