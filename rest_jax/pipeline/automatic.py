@@ -53,9 +53,9 @@ _CONTEXT = (
   *('SLICES', 'SAMPLE_TOPOLOGY', 'WORKERS', 'TASKS', 'EVAL_TASKS'),
   *('CHECKPOINTS', 'INPUT_TEST', 'MANUAL_DIR', 'ATTENTION'),
 )
-# What 'auto' means follows from the devices alone: the jobs find out
-# (architecture.attention_on), and a run may go on with other devices.
-_OF_THE_DEVICES = ('ATTENTION',)
+# What 'auto' means follows from the devices (architecture.attention_on) or the
+# executor (dval_places.py), and a run may go on with others.
+_OF_THE_LAUNCH = ('ATTENTION', 'DVAL_GRADING')
 
 
 @dataclasses.dataclass
@@ -84,7 +84,7 @@ class Automatic:
     self._asked = [
       name
       for name, value in self._bound().items()
-      if value == repr(AUTO) and name.isupper() and name not in _OF_THE_DEVICES
+      if value == repr(AUTO) and name.isupper() and name not in _OF_THE_LAUNCH
     ]
     standing = _read(self._file) if self._file else {}
     self.entries = {
