@@ -117,7 +117,7 @@ class _Look:
     does = ''
     if self._sign is not None and self._sign != self._first:
       does = f' ({self._sign.does} on {self._sign.holder.get("host", "?")})'
-    return f'D_val: {samples} samples wait for their grading{does}'
+    return f'D_val: {samples} samples wait for verdicts{does}'
 
   def _listen(self) -> None:
     """Takes a sign of life; says, and at last raises, where there is none."""
@@ -145,8 +145,8 @@ class _Look:
         f'{self._sign.holder.get("host", "?")}, which {self._sign.does}'
       )
     return (
-      f'train: D_val: the samples in {self._validation.folder} wait for their '
-      f'grading, and the stage grade_dval gave no sign of life for '
+      f'train: D_val: the samples in {self._validation.folder} wait for '
+      f'verdicts, and the stage grade_dval gave no sign of life for '
       f'{seconds:.0f} s. '
       f'{last}. The launcher starts it with the training; by hand, on a '
       f'machine that may run the programs: {self._command} — or grade on this '
