@@ -202,7 +202,8 @@ class Ledger:
     outputs = self.outputs(job)
     if exit_code != 0 and old.get('exit_code') == 0 and outputs == before:
       return  # refused: what was done before still stands
-    if exit_code == 0 and outputs == before and 'seconds' in old:
+    changed = outputs != before or not outputs  # some make nothing of their own
+    if exit_code == 0 and not changed and 'seconds' in old:
       seconds = old['seconds']
     elif old.get('exit_code', 0) != 0:  # None: it was killed, or runs first
       seconds += old.get('seconds', 0.0)
