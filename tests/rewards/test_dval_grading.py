@@ -10,27 +10,7 @@ from rest_jax.rewards.code import programs
 
 
 def table(*rows):
-  """Sample records of (key, index, text[, finish reason])."""
-  return records.to_table(
-    records.Sample,
-    [
-      records.Sample(
-        problem_id=f't/train/{key}',
-        sample_index=index,
-        stream='dval',
-        policy_digest='',
-        prompt_digest='d',
-        token_ids=[3, 2],
-        target_length=1,
-        text=text,
-        logprobs=[0.0, 0.0],
-        sampling_logprobs=[0.0, 0.0],
-        finish_reason=reason[0] if reason else 'eos',
-        engine_fingerprint='',
-      )
-      for key, index, text, *reason in rows
-    ],
-  )
+  return sample_folders.table(rows)
 
 
 @pytest.fixture
