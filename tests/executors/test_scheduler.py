@@ -212,6 +212,13 @@ def test_a_job_and_what_serves_it_go_on_together_or_not_at_all(tmp_path, fails):
   ]
   ends = {'train': [None], 'grade': [None]} | {fails: [2]}
   stub = Stub(1, ends=ends, looks=lambda name: 3)
+  looks = []
+
+  def wait():
+    looks.append(1)
+    assert len(looks) < 50, 'the other goes on'
+
+  stub.wait_for = wait
   code, text = run(tmp_path, jobs, stub)
   assert code == exit_codes.CONFIGURATION
   other = {'train': 'grade', 'grade': 'train'}[fails]
