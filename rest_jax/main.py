@@ -27,6 +27,7 @@ STAGES = {
   'score': "grade samples with the task's reward",
   'select': 'keep correct solutions as training examples',
   'train': 'M-step: fine-tune the base model on them',
+  'grade_dval': "grade an M-step's D_val samples, beside it",
   'evaluate': 'pass@1, pass@k, maj@k; or all CHECKPOINTS on all TASKS',
   'report': 'one HTML page and results.json',
   'preflight': "compile a run's programs for TPUs that are not here",
@@ -252,6 +253,7 @@ _JOB_DIALS = {
   'score': ('PROBLEMS_DIRS', 'SAMPLES_DIRS', 'VERDICTS_DIRS'),
   'select': ('PROBLEMS_DIRS', 'EXAMPLES_DIR'),
   'train': ('EXAMPLES_DIR', 'CHECKPOINTS_DIR'),
+  'grade_dval': ('CHECKPOINTS_DIR', 'DVAL_DIRS'),
   'evaluate': ('SAMPLES_DIRS', 'VERDICTS_DIRS', 'RESULTS_DIR'),
 }
 

@@ -10,7 +10,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts import manifests, run_paths, stage_work, storage
+from rest_jax.artifacts import (
+  goodput,
+  manifests,
+  run_paths,
+  stage_work,
+  storage,
+)
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.evaluation import comparison, results
@@ -208,6 +214,7 @@ def page_values(
     selection_counts=training_charts.selection_counts(run),
     training=training_charts.m_steps(run),
     shares=training_charts.rewards_are_shares(run),
+    parts=[part for part in goodput.PARTS if part != 'steps'],
     times=job_times.job_times(run.seconds, run.rates),
   )
 

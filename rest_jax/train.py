@@ -136,7 +136,7 @@ def train(
           validator = Validator(
             *(dvals, model, engine, grid.mesh),
             *(partitioning.make_mesh(dval_mesh or mesh), dval_stream),
-            *(validation, iteration),
+            *(validation, iteration, work.folder),
           )
           stack.enter_context(validator)
         rates = [

@@ -17,6 +17,8 @@ kill.py compares them, and in the end nothing may be left there.
     store       as one-host, with RUN_DIR on gs:// (object_store.py), some of
                 whose requests fail, come late or lose their answers
     tpu-vm      on TPU VMs, RUN_DIR on such a store
+    beside      as one-host, on gs://, D_val graded by jobs beside the M-steps,
+                while pods are killed and evicted
     launcher    as one-host, on gs://, and the launcher is killed FAULTS times;
                 each time `rest-jax status` must know the state of every job
 
@@ -69,6 +71,7 @@ class Scenario:
     on_store: whether RUN_DIR is on gs://.
     weather: whether the store's requests fail now and then.
     faults: what is done to it, FAULTS times in all.
+    flags: of this scenario alone.
   """
 
   executor: str = 'gke'
@@ -76,6 +79,7 @@ class Scenario:
   on_store: bool = False
   weather: bool = False
   faults: tuple[str, ...] = ()
+  flags: tuple[str, ...] = ()
 
 
 SCENARIOS = {
@@ -84,6 +88,11 @@ SCENARIOS = {
   'disturbed': Scenario(topology=TWO_HOSTS, faults=FAULTS),
   'store': Scenario(on_store=True, weather=True),
   'tpu-vm': Scenario(executor='tpu_vm', on_store=True, weather=True),
+  'beside': Scenario(
+    on_store=True,
+    faults=('kill', 'evict'),
+    flags=('--gin.DVAL_GRADING=beside',),
+  ),
   'launcher': Scenario(on_store=True, faults=('launcher',)),
 }
 
@@ -115,6 +124,7 @@ class Run:
     else:
       self.environment['PATH'] = f'{fake.bin}:{os.environ["PATH"]}'
     self.flags = [f'--executor={scenario.executor}', scenario.topology]
+    self.flags += scenario.flags
     self.flags += ['--gin.TPU_VM_ZONE=us-east5-a']
     # Where RUN_DIR is a folder here, the pods see it.
     self.flags += [f"--gin.GKE_HOST_PATHS=['{log.parent}']"]

@@ -57,7 +57,18 @@ def drawing(folder, parts, *, stream='e_step'):
 
 def write_part(work, number, part, *, stream='e_step'):
   """Writes one part of `samples`."""
-  rows = [
+  name = records.part_name(number, 8)
+  work.write(name, rows(part, stream=stream), source=manifests.digest_of(part))
+
+
+def table(part, *, stream='dval'):
+  """The samples of a part of `samples`, as they are written."""
+  return records.to_table(records.Sample, rows(part, stream=stream))
+
+
+def rows(part, *, stream):
+  """The records of [(key, index, text[, finish reason])]."""
+  return [
     records.Sample(
       problem_id=f't/train/{key}',
       sample_index=index,
@@ -74,5 +85,3 @@ def write_part(work, number, part, *, stream='e_step'):
     )
     for key, index, text, *reason in part
   ]
-  name = records.part_name(number, 8)
-  work.write(name, rows, source=manifests.digest_of(part))

@@ -32,6 +32,7 @@ STAGES = {
   'score',
   'select_examples',
   'train',
+  'grade_dval',
   'evaluate',
   'report',
   'preflight',
@@ -152,7 +153,9 @@ def test_there_is_no_package_named_gin(root):
   assert not list((root / 'gin').rglob('__init__.py'))
 
 
-LIGHT = ['score', 'select_examples', 'evaluate', 'report', 'rest_em']
+LIGHT = [
+  *('score', 'grade_dval', 'select_examples', 'evaluate', 'report', 'rest_em'),
+]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +174,8 @@ def test_light_modules_load_neither_jax_nor_tensorflow(module):
 
 
 @pytest.mark.parametrize(
-  'stage', ['score', 'select', 'evaluate', 'report', 'rest_em']
+  'stage',
+  ['score', 'grade_dval', 'select', 'evaluate', 'report', 'rest_em'],
 )
 @pytest.mark.parametrize('task', ['arithmetic', 'programs'])
 def test_light_stages_stay_light_when_they_are_configured(stage, task):
@@ -180,7 +184,8 @@ def test_light_stages_stay_light_when_they_are_configured(stage, task):
     'import sys\n'
     'from rest_jax.config import gin_parser\n'
     f'gin_parser.parse({stage!r}, gin_files=["runs/{task}.gin"], bindings=['
-    '"RUN_DIR=x", "EXAMPLES_DIR=e", "RESULTS_DIR=r", "POLICY_DIR=p"])\n'
+    '"RUN_DIR=x", "EXAMPLES_DIR=e", "RESULTS_DIR=r", "POLICY_DIR=p", '
+    '"CHECKPOINTS_DIR=c"])\n'
     'print(sorted({"jax", "tensorflow"} & set(sys.modules)))\n'
   )
   assert subprocess.check_output([sys.executable, '-c', script], text=True) == (

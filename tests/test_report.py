@@ -710,6 +710,26 @@ def test_the_counts_of_select_stand_in_one_order_whatever_a_run_has(tmp_path):
   assert rows['iteration 1'][1] == '24'
 
 
+def test_the_wall_time_of_m_steps_is_a_table_of_its_own(tmp_path):
+  writer = write_run(tmp_path / 'run', iterations=2, size=3)
+  caption = 'Wall time of M-steps'
+  assert caption not in page_of(tmp_path / 'run')  # of an earlier version
+  manifest = tmp_path / 'run/iteration_02/checkpoints/manifest.json'
+  value = json.loads(manifest.read_text())
+  value['recorded'] = {'seconds': {'steps': 30.0, 'lost': 5.0, 'data': 5.0}}
+  manifest.write_text(json.dumps(value))
+  (writer.folder / 'report').rmtree()
+  header, rows = table_of(page_of(tmp_path / 'run'), caption)
+  assert header[:3] == ['model', 'seconds', 'goodput'] and list(rows) == [
+    'iteration 2'
+  ]
+  found = dict(zip(header[1:], rows['iteration 2'], strict=True))
+  assert (found['seconds'], found['goodput']) == ('40', '75.0%')
+  assert (found['lost'], found['data'], found['down']) == (
+    *('12.5%', '12.5%', '0.0%'),
+  )
+
+
 def test_an_m_step_that_chose_step_0_is_named(tmp_path):
   writer = write_run(tmp_path / 'run', iterations=2, size=3)
   sentence = 'Iteration 2 is the base: no step of'
@@ -721,7 +741,7 @@ def test_an_m_step_that_chose_step_0_is_named(tmp_path):
   text = page_of(tmp_path / 'run')
   assert sentence in text and 'Iteration 1 is' not in text
   _, rows = table_of(text, 'M-steps')
-  assert rows['iteration 2'] == ['0.006', '0', '0 (is base)', '71.0%', '']
+  assert rows['iteration 2'] == ['0.006', '0', '0 (is base)', '71.0%']
   # No difference is claimed between two that have the same weights.
   assert 'iteration 2 (= base)' in text and '>same weights<' in text
   assert 'iteration 2 − base<b' not in text

@@ -7,7 +7,7 @@ import pytest
 
 from rest_jax import rest_em
 from rest_jax.config import configuration
-from rest_jax.executors import jobs
+from rest_jax.executors import jobs, ledger
 
 
 def plan(**changes):
@@ -31,6 +31,7 @@ def binding(job, name):
   return values[0]
 
 
+BESIDE = jobs.Resources(dval_grading='beside')
 SETTINGS = [
   {},
   {'num_iterations': 0},
@@ -38,6 +39,7 @@ SETTINGS = [
   {'init_from': 'previous', 'num_iterations': 4},
   {'sft_baseline': False, 'difficulty_samples': 0},
   {'tasks': ['t', 'v'], 'eval_tasks': ['t']},
+  {'resources': BESIDE},
 ]
 
 
@@ -53,6 +55,9 @@ def test_every_input_is_written_by_a_job_that_is_needed_and_comes_before(
         assert made[folder] in job.needs, (job.name, folder)
       else:
         assert folder == changes['base_checkpoint_path']
+    if job.serves:  # it makes verdicts for the job that waits for them
+      assert not job.outputs
+      continue
     for folder in job.outputs:
       assert folder not in made, f'{folder} is written twice'
       made[folder] = job.name
@@ -210,6 +215,51 @@ def test_until_keeps_what_the_job_needs_and_nothing_else():
   assert {n for n in plan() if n.startswith('iteration_01/')} < whole
   with pytest.raises(configuration.ConfigurationError, match='iteration_01/se'):
     jobs.until(made, 'iteration_1/select')
+
+
+@pytest.mark.parametrize('grading', ['auto', 'here', 'beside'])
+def test_each_m_step_with_dval_is_served_where_it_is_graded_beside(grading):
+  made = plan(resources=jobs.Resources(dval_grading=grading))
+  served = {job.follows[0]: job for job in made.values() if job.serves}
+  validated = {*('sft_human/train', 'iteration_01/train', 'iteration_02/train')}
+  assert set(served) == (validated if grading == 'beside' else set())
+  for name in validated:
+    told = binding(made[name], 'DVAL_GRADING')
+    assert told == ('beside' if name in served else 'here')
+  for name, job in served.items():
+    assert name in job.needs and job.accelerator == 'cpu'
+    for dial in ('CHECKPOINTS_DIR', 'DVAL_DIRS'):
+      assert binding(job, dial) == binding(made[name], dial)
+  assert binding(made['base/train'], 'DVAL_GRADING') == 'here'
+
+
+def test_until_keeps_what_serves_a_job_that_it_keeps():
+  made = tuple(plan(resources=BESIDE).values())
+  names = [job.name for job in jobs.until(made, 'iteration_01/train')]
+  assert names[-2:] == ['iteration_01/train', 'iteration_01/grade_dval']
+  assert not any(name.startswith('sft_human') for name in names)
+  names = [job.name for job in jobs.until(made, 'iteration_02/select')]
+  assert 'iteration_01/grade_dval' in names
+  assert 'iteration_02/grade_dval' not in names
+
+
+def test_a_finished_m_step_is_not_started_again_for_where_it_was_graded():
+  bindings = {'DVAL_GRADING': "'auto'", 'DVAL_EVERY': '5'}
+  configured = ledger.Configuration(bindings=bindings, others=[])
+  digests = [
+    configured.digest(
+      plan(resources=jobs.Resources(dval_grading=grading))[
+        'iteration_01/train'
+      ],
+      'R',
+    )
+    for grading in ('here', 'beside')
+  ]
+  assert digests[0] == digests[1]
+  other = dataclasses.replace(
+    configured, bindings=bindings | {'DVAL_EVERY': '6'}
+  )
+  assert other.digest(plan()['iteration_01/train'], 'R') != digests[0]
 
 
 @pytest.mark.parametrize(

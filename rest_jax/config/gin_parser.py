@@ -31,6 +31,7 @@ STAGES = {
   'score': 'rest_jax.score',
   'select': 'rest_jax.select_examples',
   'train': 'rest_jax.train',
+  'grade_dval': 'rest_jax.grade_dval',
   'evaluate': 'rest_jax.evaluate',
   'report': 'rest_jax.report',
   'preflight': 'rest_jax.preflight',

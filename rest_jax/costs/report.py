@@ -131,11 +131,20 @@ def sampling(
 def run(of: Hours, iterations: int, trainings: int, where: str) -> list[str]:
   """The block of the whole run."""
   total = of.total
-  return [
+  lines = [
     f'{total:,.1f} h, {of.chip_hours:,.0f} chip-hours of {where}: sampling '
     f'{of.sampling:,.2f} h, training {of.training:,.2f}, D_val '
     f'{of.validation:,.2f}, evaluation {of.evaluation:,.2f}',
     f'{iterations} iterations; each M-step {trainings} x {of.steps} steps at '
     f'most, {of.passes:.1f} passes over its examples (D_val may stop it)',
+    f'a validation {of.validating:,.1f} s, {of.dval_share:.1%} of the '
+    f'{of.between:,.0f} s of steps between two',
     'not counted: grading, loading, compiling, waiting for machines',
   ]
+  if of.dval_share > _MUCH:
+    lines.insert(
+      -1,
+      f'change: D_val takes over {_MUCH:.0%} of that; try a larger '
+      'DVAL_EVERY or a smaller DVAL_PROBLEMS',
+    )
+  return lines

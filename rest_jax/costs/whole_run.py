@@ -66,6 +66,8 @@ class Hours:
     chip_hours: of all.
     steps: of one training, at most.
     passes: over the examples in those steps.
+    validating: seconds that one validation takes.
+    between: seconds of the steps between two of them.
   """
 
   sampling: float
@@ -75,6 +77,13 @@ class Hours:
   chip_hours: float
   steps: int
   passes: float
+  validating: float
+  between: float
+
+  @property
+  def dval_share(self) -> float:
+    """A validation beside the steps between two, as a share of these."""
+    return self.validating / self.between
 
   @property
   def total(self) -> float:
@@ -118,6 +127,8 @@ def hours(
     + training.chips * (trained + validated),
     steps=steps,
     passes=steps * training.examples / max(examples, 1),
+    validating=3600 * _validation(size, dval),
+    between=min(size.dval_every, steps) * training.step.seconds,
   )
 
 

@@ -18,6 +18,7 @@ from rest_jax.executors.jobs import Job
 from rest_jax.executors.ledger import Ledger
 from rest_jax.executors.orders import Orders, named
 
+_LOOK_SECONDS = 5.0  # between two looks at what stood
 LAST_LINES = 15  # of its log, shown when a job fails
 # What a job that was given up ends the launch with; all others are UNKNOWN.
 _FINAL = (exit_codes.CONFIGURATION, exit_codes.HELD)
@@ -51,6 +52,7 @@ class JobRun:
     self._done: _Worker | None = None  # the first that said so
     self._is_stopped = False
     self._is_open = False
+    self._looked = float('-inf')  # at what stood, by time.monotonic()
     for worker in self._workers:
       self._start(worker)
 
@@ -85,6 +87,13 @@ class JobRun:
   def is_first(self) -> bool:
     """Whether nothing that it writes was done before: all is made now."""
     return not any(self._standing.values())
+
+  def stands_no_more(self) -> bool:
+    """Whether what it had written before was set aside; looks now and then."""
+    if time.monotonic() - self._looked < _LOOK_SECONDS:
+      return False
+    self._looked = time.monotonic()
+    return not any(self._ledger.outputs(self.job).values())
 
   def leave(self) -> None:
     """Ends the job's line; the job itself goes on."""

@@ -30,6 +30,9 @@ class Resources(configuration.Configuration):
     score_workers: that share the work of grading, each on a host of its own.
     score_beside: whether grading may go on beside the sampling, where there is
       room for both.
+    dval_grading: where D_val's samples are graded: 'here', by the training
+      itself; or 'beside' it, by a job of its own. 'auto', which the launcher
+      resolves (pipeline/dval_places.py), is 'here' to a plan.
     retry: of all jobs, those on CPUs too.
   """
 
@@ -39,6 +42,7 @@ class Resources(configuration.Configuration):
   workers: int = 1
   score_workers: int = 1
   score_beside: bool = True
+  dval_grading: Literal['auto', 'here', 'beside'] = 'auto'
   retry: RetryPolicy = RetryPolicy()
 
   def check(self) -> None:
@@ -75,6 +79,8 @@ class Job:
     needs: names of the jobs that must be done before.
     follows: those of them beside which it may run already: it waits for the
       rest of what they write.
+    serves: whether those that it follows wait for it, too. It is started with
+      them whatever room there is, and neither goes on where the other fails.
     inputs: folders that it reads.
     outputs: folders that it writes; each has a manifest when it is done.
   """
@@ -90,6 +96,7 @@ class Job:
   retry: RetryPolicy = RetryPolicy()
   needs: tuple[str, ...] = ()
   follows: tuple[str, ...] = ()
+  serves: bool = False
   inputs: tuple[str, ...] = ()
   outputs: tuple[str, ...] = ()
 
@@ -128,11 +135,15 @@ def behind(jobs: Sequence[Job], names: Iterable[str]) -> list[str]:
 def until(jobs: Sequence[Job], last: str) -> tuple[Job, ...]:
   """The jobs up to `last`, whatever it does not need left out.
 
+  What serves one of them is needed, though it stands behind it.
+
   Raises:
     ConfigurationError: no job has this name, or a name that begins so.
   """
   wanted = set(named(jobs, last))
   for job in reversed(jobs):
+    if job.serves and wanted.intersection(job.follows):
+      wanted.add(job.name)
     if job.name in wanted:
       wanted.update(job.needs)
   return tuple(job for job in jobs if job.name in wanted)

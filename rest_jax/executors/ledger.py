@@ -22,7 +22,9 @@ from rest_jax.executors import job_files
 from rest_jax.executors.jobs import Job
 
 # What a job makes does not depend on these.
-_WITHOUT_EFFECT = ('RUN_DIR', 'WORKERS', 'WORKER_INDEX', 'AWAIT_SAMPLES')
+_WITHOUT_EFFECT = (
+  *('RUN_DIR', 'WORKERS', 'WORKER_INDEX', 'AWAIT_SAMPLES', 'DVAL_GRADING'),
+)
 FOLDER = 'ledger'  # of RUN_DIR: what is known of more than one job
 
 
@@ -50,7 +52,13 @@ class Configuration:
       job: whose arguments count.
       run_dir: the run's folder.
     """
-    text = [_stage_text(job.stage), *job.arguments]
+    told = [
+      argument
+      for argument in job.arguments
+      if argument.removeprefix('--gin.').partition('=')[0]
+      not in _WITHOUT_EFFECT
+    ]
+    text = [_stage_text(job.stage), *told]
     value = [text, sorted(self._reached(job).items())]
     line = json.dumps([__version__, value, list(self.others)]).replace(
       f'{run_dir}/', '$RUN/'
@@ -194,7 +202,8 @@ class Ledger:
     outputs = self.outputs(job)
     if exit_code != 0 and old.get('exit_code') == 0 and outputs == before:
       return  # refused: what was done before still stands
-    if exit_code == 0 and outputs == before and 'seconds' in old:
+    changed = outputs != before or not outputs  # some make nothing of their own
+    if exit_code == 0 and not changed and 'seconds' in old:
       seconds = old['seconds']
     elif old.get('exit_code', 0) != 0:  # None: it was killed, or runs first
       seconds += old.get('seconds', 0.0)

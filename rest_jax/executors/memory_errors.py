@@ -28,6 +28,7 @@ _DIALS = {
     ('MAX_DECODE_LENGTH', 'less'),
   ),
   'score': (('NUM_WORKERS', 'less'),),
+  'grade_dval': (('NUM_WORKERS', 'less'),),
   'select': (('MAX_TRAIN', 'less'),),
   'prepare': (('MAX_TRAIN', 'less'),),
 }

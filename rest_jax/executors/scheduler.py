@@ -1,8 +1,8 @@
 """Runs the jobs of a plan with an executor: which is started when.
 
 A job starts when the jobs that it needs are done and the executor has room; one
-that can follow another starts beside it. job_runs.py looks after a job from
-there to its end.
+that can follow another starts beside it, and one that serves another with it,
+whatever room there is. job_runs.py looks after a job from there to its end.
 """
 
 import contextlib
@@ -80,8 +80,8 @@ class Scheduler:
           for job in self._running:
             job.leave()
           return exit_codes.PREEMPTED
-        if not code and not self._stop_asked:
-          self._start_ready(waiting, before)
+        if not self._stop_asked:
+          self._start_ready(waiting, before, has_failed=code != 0)
         if self._running:
           self._means.executor.wait(_TICK_SECONDS)
         for job in list(self._running):
@@ -90,7 +90,7 @@ class Scheduler:
             self._running.remove(job)
             code = code or ended
             if ended:
-              self._stop_followers(job)
+              self._stop_with(job)
         self._means.console.tick()
         if not self._stop_asked and self._requests.asked():
           self._means.console.say('rest-jax stop was called')
@@ -100,12 +100,21 @@ class Scheduler:
     return code or (exit_codes.PREEMPTED if waiting else 0)
 
   def _start_ready(
-    self, waiting: list[Job], before: Callable[[Job], None]
+    self, waiting: list[Job], before: Callable[[Job], None], has_failed: bool
   ) -> None:
-    """Starts what nothing stands against; skips what is done."""
+    """Starts what nothing stands against; skips what is done.
+
+    After a failure only what serves a job that is being finished.
+    """
     while True:
-      ready = [job for job in waiting if self._is_ready(job, waiting)]
-      if not ready or len(self._running) >= self._means.executor.room:
+      taken = sum(not run.job.serves for run in self._running)
+      has_room = not has_failed and taken < self._means.executor.room
+      ready = [
+        job
+        for job in waiting
+        if (has_room or self._serves_now(job)) and self._is_ready(job, waiting)
+      ]
+      if not ready:
         return
       job = ready[0]
       waiting.remove(job)
@@ -123,15 +132,23 @@ class Scheduler:
     if any(other.name in job.needs for other in waiting):
       return False
     return all(
-      run.job.name in job.follows and run.is_first
+      run.job.name in job.follows
+      # A job that is served makes all anew, once it has set aside what stood.
+      and (run.is_first or job.serves and run.stands_no_more())
       for run in self._running
       if run.job.name in job.needs
     )
 
-  def _stop_followers(self, failed: JobRun) -> None:
-    """Ends the jobs that wait for what a job would have written."""
+  def _serves_now(self, job: Job) -> bool:
+    """Whether a job that runs will wait for this one."""
+    running = {run.job.name for run in self._running}
+    return job.serves and bool(running.intersection(job.follows))
+
+  def _stop_with(self, failed: JobRun) -> None:
+    """Ends the jobs that wait for what a job would have done."""
+    served = failed.job.follows if failed.job.serves else ()
     for run in self._running:
-      if failed.job.name in run.job.follows:
+      if failed.job.name in run.job.follows or run.job.name in served:
         run.stop()
 
   def _ask(self) -> None:

@@ -42,9 +42,9 @@ _CONTEXT = (
   *('CHECKPOINTS', 'INPUT_TEST', 'MANUAL_DIR', 'ATTENTION'),
 )
 _MODEL_FIELDS = 'architecture.DecoderConfig.'
-# What 'auto' means follows from the devices alone: the jobs find out
-# (architecture.attention_on), and a run may go on with other devices.
-_OF_THE_DEVICES = ('ATTENTION',)
+# What 'auto' means follows from the devices (architecture.attention_on) or the
+# executor (dval_places.py), and a run may go on with others.
+_OF_THE_LAUNCH = ('ATTENTION', 'DVAL_GRADING')
 
 
 @dataclasses.dataclass
@@ -73,7 +73,7 @@ class Automatic:
     self._asked = [
       name
       for name, value in self._bound().items()
-      if value == repr(AUTO) and name.isupper() and name not in _OF_THE_DEVICES
+      if value == repr(AUTO) and name.isupper() and name not in _OF_THE_LAUNCH
     ]
     standing = automatic_file.read(self._file) if self._file else {}
     self.entries = {

@@ -42,6 +42,7 @@ class PlanBuilder:
     inputs: Sequence[str],
     outputs: Sequence[str],
     follows: Sequence[str] = (),
+    serves: bool = False,
   ) -> Job:
     """Appends one job.
 
@@ -54,6 +55,7 @@ class PlanBuilder:
       inputs: folders that it reads.
       outputs: folders that it writes.
       follows: names of jobs beside which it may run.
+      serves: whether these wait for it, as of Job.
 
     Returns:
       The job, which needs the earlier jobs that write its inputs.
@@ -82,6 +84,7 @@ class PlanBuilder:
         retry=self.resources.retry,
         needs=tuple(dict.fromkeys(needs)),
         follows=tuple(follows),
+        serves=serves,
         inputs=tuple(inputs),
         outputs=tuple(outputs),
       )
@@ -140,7 +143,7 @@ class PlanBuilder:
     bindings: Mapping[str, Any] | None = None,
     validate: bool = True,
   ) -> None:
-    """An M-step on the model's examples.
+    """An M-step on the model's examples, and a job that grades its D_val.
 
     Args:
       model, iteration: see `add`.
@@ -149,22 +152,37 @@ class PlanBuilder:
       validate: whether the reward on D_val decides when to stop.
     """
     examples = self.paths.at(model, 'examples')
+    checkpoints = self.paths.at(model, 'checkpoints')
     dval = self.paths.problems('dval') if validate else []
-    self.add(
+    is_beside = validate and self.resources.dval_grading == 'beside'
+    training = self.add(
       f'{model}/train',
       'train',
       model=model,
       iteration=iteration,
       bindings={
         'EXAMPLES_DIR': examples,
-        'CHECKPOINTS_DIR': self.paths.at(model, 'checkpoints'),
+        'CHECKPOINTS_DIR': checkpoints,
         'INIT_PATH': init,
         'DVAL_DIRS': dval,
+        'DVAL_GRADING': 'beside' if is_beside else 'here',
       }
       | (bindings or {}),
       inputs=[examples, *dval, *([init] if init else [])],
-      outputs=[self.paths.at(model, 'checkpoints')],
+      outputs=[checkpoints],
     )
+    if is_beside:
+      self.add(
+        f'{model}/grade_dval',
+        'grade_dval',
+        model=model,
+        iteration=iteration,
+        bindings={'CHECKPOINTS_DIR': checkpoints, 'DVAL_DIRS': dval},
+        inputs=[*dval, checkpoints],
+        outputs=[],
+        follows=[training.name],
+        serves=True,
+      )
 
   def draw(
     self,

@@ -28,6 +28,7 @@ from rest_jax.executors.local import LocalExecutor
 from rest_jax.executors.machine import Machine
 from rest_jax.pipeline import (
   automatic,
+  dval_places,
   estimates,
   launch_checks,
   remote_paths,
@@ -86,6 +87,10 @@ class Launch:
       )
     self.run_dir = bound['run_dir'].rstrip('/')
     storage.require_folder(self.run_dir, 'RUN_DIR')
+    self._placed = None
+    if self._program is run_command.REST_EM:
+      self._placed = dval_places.place(bound, self._flags.executor)
+      bound = self._placed.arguments
     self._planned = self._whole = plan(**bound)
     if self._flags.until:
       self._planned = jobs.until(self._planned, self._flags.until)
@@ -135,6 +140,7 @@ class Launch:
         'stage': job.stage,
         'needs': list(job.needs),
         'follows': list(job.follows),
+        'serves': job.serves,
         'accelerator': job.accelerator,
         'topology': job.topology,
         'slices': job.slices,
@@ -157,7 +163,7 @@ class Launch:
       self.check_places()
     except configuration.ConfigurationError as error:
       print(error)  # the plan and the objects are worth seeing all the same
-    _print_derived(self._derived, self._automatic.pending)
+    self._print_derived(self._pending)
     if self._flags.executor == 'gke':
       self._show_objects()
 
@@ -168,20 +174,21 @@ class Launch:
       raise configuration.ConfigurationError(refusal)
     self.check_places()
     config = run_command.config_of(self.run_dir, self._program)
-    _print_derived(self._derived, [])
+    self._print_derived()
     self._check()
     with leases.hold(self.run_dir, purpose=self._program.name):
       self._changes.begin(self._redo)
       self._automatic.write()
       code, done = 0, 0
-      if self._automatic.pending:
+      if self._pending:
         # Sizes follow from the problems, which prepare, the first job, writes.
         first = [job for job in self._planned if job.stage == 'prepare']
         code, done = self._execute(first, config, 0), len(first)
         if code == 0 and len(self._planned) > done:
-          _print_derived(self._automatic.after_prepare(), [])
+          self._derived = self._automatic.after_prepare()
           self._automatic.write()
           self._resolve()
+          self._print_derived()
           self._changes.begin([])  # with the rest of what was asked for
           self._tell_needs()
           storage.write_bytes(config, self._text.encode())
@@ -194,6 +201,22 @@ class Launch:
       print(f'in a browser: {_command()} view {self.run_dir}')
       print(''.join(f'{line}\n' for line in export_lines(self.run_dir)), end='')
     return code
+
+  @property
+  def _pending(self) -> list[str]:
+    """The dials that are 'auto' and follow from the prepared problems."""
+    pending = list(self._automatic.pending)
+    placed = self._placed
+    if placed and (placed.is_open or placed.derived):
+      # Problems that are made anew may have another grader.
+      to_do = [job for job in self._planned if job.stage == 'prepare']
+      if not all(map(self._ledger.is_done, to_do)):
+        pending.append(dval_places.DIAL)
+    return pending
+
+  def _print_derived(self, pending: Sequence[str] = ()) -> None:
+    placed = self._placed.derived if self._placed else {}
+    _print_derived(self._derived | placed, pending)
 
   def _tell_needs(self) -> None:
     """Memory, disk and time; raises where the disk is too full."""
@@ -319,7 +342,11 @@ def plan_lines(
     where = str(machine.kind if job.accelerator == 'tpu' else 'cpu')
     if job.topology:
       where = f'{job.slices} x {job.topology}'
-    needs = ', '.join(job.needs) if job.stage != 'report' else 'all of these'
+    needs = ', '.join(
+      f'beside {name}' if job.serves and name in job.follows else name
+      for name in job.needs
+    )
+    needs = needs if job.stage != 'report' else 'all of these'
     lines.append(f'{state:6} {job.name:{width}}  {where:5}  {needs}'.rstrip())
   if unsure:
     lines.append('done?  stays where what comes before it comes out the same')

@@ -104,9 +104,19 @@ class MStep:
   seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   @property
-  def time(self) -> str | None:
-    """Goodput and where the rest of the time went, in words."""
-    return goodput.words(self.seconds) if self.seconds else None
+  def wall(self) -> float:
+    """Its wall time in seconds, restarts included."""
+    return sum(self.seconds.values())
+
+  @property
+  def goodput(self) -> float:
+    """The share of useful steps in it."""
+    return goodput.share(self.seconds)
+
+  def shares_of(self, parts: Sequence[str]) -> list[float]:
+    """The shares of these parts in it."""
+    wall = max(self.wall, 1e-9)
+    return [self.seconds.get(part, 0.0) / wall for part in parts]
 
   @property
   def last_step(self) -> int:

@@ -192,8 +192,11 @@ def _seconds(jobs: storage.Path) -> dict[str, float]:
       value = storage.read_json(source)
     except ValueError:
       continue  # a broken record costs a time and no result
-    if isinstance(value, dict) and isinstance(
-      value.get('seconds'), (int, float)
+    # What grades beside an M-step waits for it: its time is the M-step's.
+    if (
+      isinstance(value, dict)
+      and isinstance(value.get('seconds'), (int, float))
+      and value.get('stage') != 'grade_dval'
     ):
       name = str(source)[len(str(jobs)) + 1 :].removesuffix('.json')
       result[str(value.get('name', name))] = float(value['seconds'])

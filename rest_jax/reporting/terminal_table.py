@@ -1,8 +1,8 @@
 """The results of a run as a few lines of text, from report/results.json."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from rest_jax.artifacts import storage
+from rest_jax.artifacts import goodput, manifests, storage
 from rest_jax.evaluation import results
 
 COLUMNS = (results.GREEDY, 'pass@1', 'pass@k', 'maj@k')
@@ -16,7 +16,8 @@ def results_table(run_dir: str) -> str:
 
   Returns:
     Lines of aligned columns. Values are fractions; pass@k and maj@k are those
-    of the largest k. Below it, the models that are another one, untrained.
+    of the largest k. Below it, the models that are another one, untrained, and
+    the goodput of each M-step that was counted.
   """
   value = storage.read_json(storage.path(run_dir) / 'report' / 'results.json')
   rows = value['rows']
@@ -49,8 +50,17 @@ def results_table(run_dir: str) -> str:
         f'{model} is {other}: no training step raised the reward on D_val.'
         for model, other in same.items()
       ),
+      *_goodput(storage.path(run_dir), models),
     ]
   )
+
+
+def _goodput(run_dir: storage.Path, models: Sequence[str]) -> Iterator[str]:
+  for model in models:
+    manifest = manifests.load_if_done(run_dir / model / 'checkpoints')
+    seconds = manifest and manifest.recorded.get('seconds')
+    if seconds:
+      yield f'{model}: M-step, {goodput.words(seconds)}'
 
 
 def _cell(rows: Sequence[Mapping], metric: str) -> str:

@@ -47,12 +47,7 @@ def beside(verdicts_dir: str) -> storage.Path:
 
 def of_part(verdicts_dir: str, part: part_grading.Part) -> pa.Table | None:
   """The early verdicts on a part; None where it has none, or has changed."""
-  path = beside(verdicts_dir) / part.name
-  row = records.describe_part(path, records.Verdict)
-  if row is None or row['source'] != part.source:
-    return None
-  table = records.read_part(path, records.Verdict, expected=row)
-  return table.replace_schema_metadata(None)
+  return part_grading.standing(beside(verdicts_dir), part)
 
 
 def remove(verdicts_dir: str) -> None:

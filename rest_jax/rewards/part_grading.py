@@ -26,6 +26,21 @@ class Part(NamedTuple):
   source: str
 
 
+def standing(folder: storage.Path, part: Part) -> pa.Table | None:
+  """The verdicts on a part; None where it has none, or has changed.
+
+  Args:
+    folder: of the verdicts, which lie under the names of the parts.
+    part: of the samples.
+  """
+  path = folder / part.name
+  row = records.describe_part(path, records.Verdict)
+  if row is None or row['source'] != part.source:
+    return None
+  table = records.read_part(path, records.Verdict, expected=row)
+  return table.replace_schema_metadata(None)
+
+
 class PartGrader:
   """Grades samples of the problems of one folder."""
 
@@ -61,6 +76,21 @@ class PartGrader:
     table = records.read_part(
       path, records.Sample, expected=row, columns=_COLUMNS
     )
+    return self.part(path, row, table)
+
+  def part(
+    self, path: storage.Path, row: Mapping[str, Any], table: pa.Table
+  ) -> Part:
+    """A part whose samples are at hand.
+
+    Args:
+      path: of its file.
+      row: as of `read`.
+      table: the samples.
+
+    Raises:
+      ConfigurationError: they are samples of other problems.
+    """
     ids = table['problem_id'].to_pylist()
     missing = next((i for i in ids if i not in self._references), None)
     if missing is not None:
@@ -71,7 +101,7 @@ class PartGrader:
       )
     answers = {problem_id: self._references[problem_id] for problem_id in ids}
     source = manifests.digest_of([row['content'], self._grader.label, answers])
-    return Part(row['name'], table, source)
+    return Part(row['name'], table.select(_COLUMNS), source)
 
   def grade(
     self, part: Part, tell: Callable[[int], None] = lambda done: None

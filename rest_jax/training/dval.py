@@ -1,33 +1,28 @@
-"""D_val inside the M-step: the engine of sampling, and the same graders."""
+"""D_val inside the M-step: the engine of sampling, and the same graders.
 
-import functools
-import itertools
+The samples are graded by process 0 itself, or by the stage grade_dval beside
+the training (DVAL_GRADING).
+"""
+
+import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import pyarrow as pa
 
 from rest_jax.artifacts import manifests, records, storage, task_card
-from rest_jax.config import configuration
 from rest_jax.distributed import multihost
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.rewards import pool, registry
+from rest_jax.rewards import dval_grading
 from rest_jax.sampling import requests, sampling_engine, sampling_progress
 from rest_jax.sampling.requests import Completion
 from rest_jax.sampling.streams import EngineConfig, Stream
-from rest_jax.training import policy_view
+from rest_jax.training import dval_waiting, policy_view
 from rest_jax.training.hyperparameters import ValidationConfig
 
 _COMPLETIONS_PER_CHECK = 64  # between two looks at SIGTERM
-
-
-class _Drawn(NamedTuple):
-  """A completion of D_val, its problem, and the problem's task."""
-
-  completion: Completion
-  problem: records.Problem
-  card: task_card.TaskCard
 
 
 class _Watch(sampling_progress.Watch):
@@ -48,7 +43,7 @@ class _Watch(sampling_progress.Watch):
 
 
 class Validator:
-  """Samples D_val from the weights in training, and grades it.
+  """Samples D_val from the weights in training, and has it graded.
 
   A context manager: the grading workers start with the first validation, stay
   for the later ones, and end with it.
@@ -64,6 +59,7 @@ class Validator:
     stream: Stream,
     config: ValidationConfig,
     iteration: int,
+    checkpoints_dir: storage.PathLike,
   ):
     """Args:
     problem_sets: finished folders of D_val problems, one per task.
@@ -72,8 +68,9 @@ class Validator:
     mesh: of the training.
     dval_mesh: that D_val is sampled on: the same devices.
     stream: how D_val is sampled.
-    config: how much of it, and when.
+    config: how much of it, when, and where it is graded.
     iteration: part of the samples' identity.
+    checkpoints_dir: of the training.
     """
     self.config = config
     # Called with words about the validation that runs.
@@ -83,12 +80,15 @@ class Validator:
       (_limited(manifest, config.num_problems), task_card.of(manifest))
       for manifest in problem_sets
     ]
-    needed = {card.grader for _, card in self._sets}
-    self._pools: dict[str, pool.Pool] = {}
-    for name in sorted(needed):
-      grader = registry.get(name)  # process 0 alone grades
-      multihost.from_writer(functools.partial(registry.require, grader))
-      self._pools[name] = pool.Pool(grader)
+    self._waiting: dval_waiting.Waiting | None = None
+    if config.grading == 'beside':
+      self._waiting = dval_waiting.Waiting(
+        checkpoints_dir,
+        [os.fspath(manifest.folder) for manifest in problem_sets],
+        lambda words: self.tell(words),
+      )
+    self._graders: dval_grading.Graders | None = None  # process 0's
+    multihost.from_writer(lambda: self._take_graders(problem_sets))
     self._view = policy_view.PolicyView(model, engine, mesh, dval_mesh)
     self._engines = [
       sampling_engine.Engine(
@@ -97,41 +97,61 @@ class Validator:
       for manifest in problem_sets
     ]
 
+  def _take_graders(self, problem_sets: Sequence[manifests.Manifest]) -> None:
+    self._graders = dval_grading.Graders(problem_sets)
+    if self._waiting is None:
+      self._graders.require()
+
   def __enter__(self) -> 'Validator':
     return self
 
-  def __exit__(self, *_) -> None:
-    for workers in self._pools.values():
-      workers.close()
+  def __exit__(self, *error) -> None:
+    if self._graders is not None:
+      self._graders.__exit__(*error)
 
   def reward(self, params: Any, folder: storage.Path) -> float:
-    """The mean reward over D_val's samples.
-
-    A harness error is nobody's fault and does not count.
+    """The mean reward over D_val's samples. Collective.
 
     Args:
       params: the weights in training.
       folder: where the samples and verdicts are written.
 
     Raises:
-      Preempted: SIGTERM has come; nothing was written.
+      Preempted: SIGTERM has come before all verdicts were there.
+      ConfigurationError: the graders fail, or nobody grades.
     """
     drawn = self._draw(params)
-    self.tell(f'D_val: grading {len(drawn)} samples')
-    drawn.sort(key=lambda one: (one.problem.id, one.completion.sample_index))
-    return multihost.from_writer(lambda: self._grade(drawn, folder))
+    written: list[dval_grading.Validation] = []  # of process 0
 
-  def _draw(self, params: Any) -> list[_Drawn]:
-    """The completions; the engine's weights are gone when it returns."""
+    def write() -> None:
+      if self._waiting is not None:
+        self._waiting.begin()
+      tables = [_to_table(some, self._stream) for some in drawn]
+      written.append(self._graders.write(folder, tables))
+
+    multihost.from_writer(write)
+    validation = written[0] if written else None
+    if self._waiting is not None:
+      tables = self._waiting.wait(validation)
+      return multihost.from_writer(
+        lambda: dval_grading.reward(validation, tables)
+      )
+    self.tell(f'D_val: grading {sum(map(len, drawn))} samples')
+    return multihost.from_writer(
+      lambda: dval_grading.reward(validation, self._graders.grade(validation))
+    )
+
+  def _draw(self, params: Any) -> list[list[Completion]]:
+    """Each task's completions; the weights are gone when it returns."""
     weights = self._view.of(params)
-    drawn: list[_Drawn] = []
+    drawn: list[list[Completion]] = []
+    done = 0
     total = sum(
       len(problems) * self._stream.of_task(card.task).num_samples
       for problems, card in self._sets
     )
     for engine, (problems, card) in zip(self._engines, self._sets, strict=True):
       engine.weights = weights
-      by_id = {problem.id: problem for problem in problems}
       stream = self._stream.of_task(card.task)
       shared = requests.shares_prefix(
         (problem.prompt_parts for problem in problems), stream.few_shot
@@ -141,94 +161,36 @@ class Validator:
         requests.request(problem, samples, stream.few_shot, shared)
         for problem in problems
       ]
+      drawn.append([])
       for completion in engine.generate(
         asked,
         stream=stream,
         iteration=self._iteration,
-        watch=_Watch(self.tell, len(drawn), total),
+        watch=_Watch(self.tell, done, total),
       ):
-        if len(drawn) % _COMPLETIONS_PER_CHECK == 0:
+        if done % _COMPLETIONS_PER_CHECK == 0:
           multihost.check_preemption('train: validation')
-        problem = by_id[completion.problem_id]
-        drawn.append(_Drawn(completion, problem, card))
+        drawn[-1].append(completion)
+        done += 1
       engine.weights = None
     return drawn
 
-  def _grade(self, drawn: Sequence[_Drawn], folder: storage.Path) -> float:
-    verdicts = []
-    # Sorted by problem, whose id begins with its task.
-    for card, some in itertools.groupby(drawn, key=lambda one: one.card):
-      workers = self._pools[card.grader]
-      verdicts += _verdicts([*some], workers)
-    self._write(folder, [one.completion for one in drawn], verdicts)
-    uncounted = ('harness_error', 'ungraded')
-    counted = [v.reward for v in verdicts if v.outcome not in uncounted]
-    if verdicts and all(v.outcome == 'harness_error' for v in verdicts):
-      raise configuration.ConfigurationError(
-        f'train: D_val: the grader {verdicts[0].grader} failed on every one of '
-        f'the {len(verdicts)} samples: {verdicts[0].detail}. Mend the grader, '
-        'or what it needs on this machine, and give the same command again.'
-      )
-    return float(sum(counted) / max(len(counted), 1))
 
-  def _write(
-    self,
-    folder: storage.Path,
-    samples: Sequence[Completion],
-    verdicts: Sequence[records.Verdict],
-  ) -> None:
-    rows = [
-      requests.to_sample(
-        sample,
-        stream=self._stream.name,
-        policy_digest='',  # a policy in training has none yet
-        prompt=[],
-        engine_fingerprint='',
-      )
-      for sample in samples
-    ]
-    for kind, what, name in (
-      (records.Sample, rows, 'samples'),
-      (records.Verdict, verdicts, 'verdicts'),
-    ):
-      records.write_table(
-        folder / name / records.part_name(0, 1),
-        kind,
-        records.to_table(kind, what),
-        source='dval',
-      )
-
-
-def _verdicts(
-  drawn: Sequence[_Drawn], workers: pool.Pool
-) -> list[records.Verdict]:
-  """The verdicts on one task's completions; programs run in a sandbox."""
-  grader = workers.grader
-  graded = workers.grade(
-    [
-      pool.Item(
-        completion=one.completion.text,
-        reference=getattr(one.problem, grader.reads),
-        finish_reason=one.completion.finish_reason,
-        name=f'sample {one.completion.sample_index} of the problem '
-        f'{one.problem.id}',
-      )
-      for one in drawn
-    ]
-  )
-  return [
-    records.Verdict(
-      problem_id=one.problem.id,
-      sample_index=one.completion.sample_index,
-      stream='dval',
-      outcome=result.verdict.outcome,
-      reward=result.verdict.reward,
-      answer=result.verdict.answer,
-      detail=result.verdict.detail,
-      grader=grader.label,
+def _to_table(completions: Sequence[Completion], stream: Stream) -> pa.Table:
+  """Completions as Sample records, in the order of their ids."""
+  rows = [
+    requests.to_sample(
+      completion,
+      stream=stream.name,
+      policy_digest='',  # a policy in training has none yet
+      prompt=[],
+      engine_fingerprint='',
     )
-    for one, result in zip(drawn, graded, strict=True)
+    for completion in sorted(
+      completions, key=lambda one: (one.problem_id, one.sample_index)
+    )
   ]
+  return records.to_table(records.Sample, rows)
 
 
 def _limited(manifest: manifests.Manifest, limit: int) -> list[records.Problem]:

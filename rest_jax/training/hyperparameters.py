@@ -117,12 +117,15 @@ class ValidationConfig(configuration.Configuration):
       `patience` validations without a new best, and takes the best.
     patience: for 'best'.
     num_problems: of D_val that are used; 0 for all.
+    grading: 'here', in processes of the training's own host; or 'beside', by
+      the stage grade_dval. 'auto' is 'here' where no launcher has resolved it.
   """
 
   every: int
   rule: Literal['first_non_increase', 'best'] = 'best'
   patience: int = 2
   num_problems: int = 0
+  grading: Literal['auto', 'here', 'beside'] = operational('auto')
 
   def check(self):
     self.require(self.every > 0, 'every', 'at least 1')

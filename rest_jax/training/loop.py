@@ -23,6 +23,7 @@ from rest_jax.distributed import multihost, partitioning, preemption
 from rest_jax.models import adapters, architecture
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.checkpoints import policies
+from rest_jax.rewards import dval_requests
 from rest_jax.training import (
   batches,
   early_stopping,
@@ -241,13 +242,13 @@ class Grid:
       )
       if due:
         meter.settle()
-        place = self.folder.parent / 'validation' / folder.name
+        place = dval_requests.Place(self.folder).folder / folder.name
         try:
           with self.clock.within('validation'):
             reward = validator.reward(
               self._policy(state.params), place / f'step_{done}'
             )
-        except preemption.Preempted:
+        except (preemption.Preempted, configuration.ConfigurationError):
           # Saved without this validation: the restart does it again, and
           # samples the same completions. Step 0 is the base, which is at hand.
           if done:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import small_networks
 
-from rest_jax.costs import figures, training_rows, whole_run
+from rest_jax.costs import figures, report, training_rows, whole_run
 from rest_jax.costs.figures import Figures, Sampling, Training
 from rest_jax.executors.topologies import GENERATIONS
 from rest_jax.training.hyperparameters import TrainConfig
@@ -145,6 +145,31 @@ def test_hours_of_a_run_are_the_sum_of_its_stages():
     2 * 8 * (sampled + evaluated) + 4 * (trained + validated)
   )
   assert found.passes == pytest.approx(100 * 50 / 500)
+
+
+@pytest.mark.parametrize(
+  ('every', 'share', 'is_said'),
+  [
+    (40, 3.5 / 160, False),
+    (5, 3.5 / 20, True),
+    (400, 3.5 / 400, False),  # the training has 100 steps
+  ],
+)
+def test_a_validation_is_set_against_the_steps_between_two(
+  every, share, is_said
+):
+  """Its longest sample, 500 tokens of 7 ms, against steps of 4 s."""
+  found = whole_run.hours(
+    size_of(dval_every=every),
+    TRAINING,
+    sampling_of(),
+    sampling_of(chips=4),
+    workers=1,
+  )
+  assert found.dval_share == pytest.approx(share)
+  lines = report.run(found, 3, 2, 'a slice')
+  assert any(f'validation 3.5 s, {share:.1%} of' in line for line in lines)
+  assert any('DVAL_EVERY' in line for line in lines) == is_said
 
 
 def test_epochs_end_a_training_before_its_last_step():

@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from rest_jax.artifacts import stage_work
-from rest_jax.executors import exit_codes
+from rest_jax.artifacts import stage_work, storage
+from rest_jax.executors import exit_codes, job_runs
 from rest_jax.executors.console import Console
 from rest_jax.executors.executor import Ended
 from rest_jax.executors.jobs import Job
@@ -67,12 +67,15 @@ class _Task:
     self.code, self.left = -9, 1
 
 
-def job(name, *needs, workers=1, retries=1, follows=(), outputs=()):
+def job(
+  name, *needs, workers=1, retries=1, follows=(), serves=False, outputs=()
+):
   return Job(
     name=name,
     stage='sample',
     needs=needs,
     follows=follows,
+    serves=serves,
     outputs=outputs,
     workers=workers,
     retry=RetryPolicy(retries=retries, preemptions=1, backoff_seconds=0.0),
@@ -182,6 +185,109 @@ def test_what_follows_a_job_that_fails_is_stopped_and_not_started_again(
   assert ('stop', 'grade') in stub.events
   assert stub.events.count(('start', 'grade')) == 1
   assert 'start the same command again' in text
+
+
+@pytest.mark.parametrize('room', [1, 100])
+def test_what_serves_a_job_starts_with_it_whatever_room_there_is(
+  tmp_path, room
+):
+  jobs = [
+    job('train'),
+    job('grade', 'train', follows=['train'], serves=True),
+    job('next', 'train'),
+  ]
+  stub = Stub(room, looks=lambda name: 5 if name == 'train' else 7)
+  assert run(tmp_path, jobs, stub)[0] == 0
+  assert stub.events[:2] == [('start', 'train'), ('start', 'grade')]
+  at = stub.events.index
+  # It takes no other job's room either.
+  assert at(('end', 'train')) < at(('start', 'next')) < at(('end', 'grade'))
+
+
+@pytest.mark.parametrize('fails', ['train', 'grade'])
+def test_a_job_and_what_serves_it_go_on_together_or_not_at_all(tmp_path, fails):
+  jobs = [
+    job('train', retries=0),
+    job('grade', 'train', follows=['train'], serves=True, retries=0),
+  ]
+  ends = {'train': [None], 'grade': [None]} | {fails: [2]}
+  stub = Stub(1, ends=ends, looks=lambda name: 3)
+  looks = []
+
+  def wait():
+    looks.append(1)
+    assert len(looks) < 50, 'the other goes on'
+
+  stub.wait_for = wait
+  code, text = run(tmp_path, jobs, stub)
+  assert code == exit_codes.CONFIGURATION
+  other = {'train': 'grade', 'grade': 'train'}[fails]
+  assert ('stop', other) in stub.events
+  assert len([event for event in stub.events if event[0] == 'start']) == 2
+  assert 'start the same command again' in text
+
+
+def _stands(folder):
+  with stage_work.work_on(
+    folder, stage='train', kind=None, semantic={}, inputs={}, version=1
+  ) as work:
+    work.finish()
+
+
+def test_what_serves_a_job_waits_until_what_stood_is_set_aside(
+  tmp_path, monkeypatch
+):
+  """It ends where the job is done: what stands may be an earlier one's."""
+  monkeypatch.setattr(job_runs, '_LOOK_SECONDS', 0.0)
+  _stands(tmp_path / 'checkpoints')
+  jobs = [
+    job('train', outputs=[str(tmp_path / 'checkpoints')]),
+    job('grade', 'train', follows=['train'], serves=True),
+  ]
+  stub = Stub(1, looks=lambda name: 9 if name == 'train' else 1)
+  looks = []
+
+  def wait():
+    looks.append(('start', 'grade') in stub.events)
+    if len(looks) == 4:
+      storage.set_aside(tmp_path / 'checkpoints')
+
+  stub.wait_for = wait
+  assert run(tmp_path, jobs, stub)[0] == 0
+  assert looks[:5] == [False] * 4 + [True]
+
+
+def test_what_serves_a_job_starts_though_another_has_failed_but_not_alone(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(job_runs, '_LOOK_SECONDS', 0.0)
+  folders = {name: tmp_path / name for name in ('good', 'bad')}
+  for folder in folders.values():
+    _stands(folder)
+  jobs = [
+    job('other', retries=0),
+    job('good', outputs=[str(folders['good'])]),
+    job('bad', outputs=[str(folders['bad'])], retries=0),
+    job('serves good', 'good', follows=['good'], serves=True),
+    job('serves bad', 'bad', follows=['bad'], serves=True),
+  ]
+  stub = Stub(
+    100,
+    ends={'other': [7], 'bad': [7]},
+    looks=lambda name: {'other': 2, 'bad': 4, 'good': 20}.get(name, 1),
+  )
+  looks = []
+
+  def wait():
+    looks.append(1)
+    if len(looks) == 6:  # both have failed by then
+      for folder in folders.values():
+        storage.set_aside(folder)
+
+  stub.wait_for = wait
+  assert run(tmp_path, jobs, stub)[0] == exit_codes.UNKNOWN
+  assert ('start', 'serves good') in stub.events
+  assert ('start', 'serves bad') not in stub.events
 
 
 def test_what_follows_outlives_the_preemptions_of_both(tmp_path):

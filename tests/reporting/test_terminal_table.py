@@ -3,6 +3,7 @@
 import io
 import json
 
+from rest_jax.artifacts import stage_work
 from rest_jax.executors import console
 from rest_jax.reporting import terminal_table
 
@@ -51,6 +52,33 @@ def test_a_model_that_is_the_base_is_named_below_the_table(tmp_path):
   (tmp_path / 'report' / 'results.json').write_text(text)
   lines = terminal_table.results_table(str(tmp_path)).splitlines()
   assert len(lines) == 4 and lines[3].startswith('iteration_01 is base: no')
+
+
+def test_the_goodput_of_each_m_step_stands_below_the_table(tmp_path):
+  (tmp_path / 'report').mkdir()
+  rows = [
+    row(model, 'pass@1_greedy', 0.5)
+    for model in ('base', 'iteration_01', 'iteration_02', 'models/x')
+  ]
+  text = json.dumps({'rows': rows})
+  (tmp_path / 'report' / 'results.json').write_text(text)
+  for model, seconds in {
+    'iteration_01': {'steps': 30.0, 'validation': 10.0},
+    'iteration_02': None,  # of a version that counted nothing
+  }.items():
+    with stage_work.work_on(
+      tmp_path / model / 'checkpoints',
+      stage='train',
+      kind=None,
+      semantic={},
+      inputs={},
+      version=1,
+    ) as work:
+      work.finish(recorded={'seconds': seconds} if seconds else {})
+  lines = terminal_table.results_table(str(tmp_path)).splitlines()
+  assert lines[5:] == [
+    'iteration_01: M-step, 75% of 40 s in steps; validation 25%'
+  ]
 
 
 def test_the_clock_reads_as_people_do():

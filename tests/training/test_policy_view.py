@@ -106,7 +106,7 @@ def test_a_validation_draws_what_the_stage_sample_would_and_leaves_nothing(
   config, where = engine_of(), OTHERS['another order']
   validator = dval.Validator(
     *([problems], MODEL, config, TRAINING, where, stream),
-    *(ValidationConfig(every=1), 1),
+    *(ValidationConfig(every=1), 1, tmp_path / 'checkpoints'),
   )
   params = on(TRAINING, MODEL)  # float32: the view's cast copies nothing
   standing = sorted(id(leaf) for leaf in jax.live_arrays())
