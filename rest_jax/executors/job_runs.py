@@ -67,6 +67,9 @@ class JobRun:
         self._take(worker, ended, stopping)
       elif worker.is_due() and not stopping and self._done is None:
         self._start(worker)
+    for worker in self._workers:  # once it is known which of them are done
+      if stopping or self._done is not None or worker.again_at is None:
+        worker.release()
     if any(worker.task is not None for worker in self._workers):
       return None
     if self._done is not None:
@@ -182,6 +185,7 @@ class _Worker:
     self.name = named(job, index)
     self.attempts = retry_policy.Attempts(job.retry)
     self.task: Task | None = None
+    self._last: Task | None = None  # that ended, and may have kept something
     self.again_at: float | None = None
     self.code, self.last = exit_codes.UNKNOWN, ''
     self._means, self._job, self._index = means, job, index
@@ -203,7 +207,8 @@ class _Worker:
     """How the attempt ended; None while it runs, or where none does."""
     ended = self.task.poll() if self.task is not None else None
     if ended is not None:
-      self.task, self.code = None, ended.exit_code
+      self.task, self._last = None, self.task
+      self.code = ended.exit_code
       self._log.write(f'[exit code {ended.exit_code}]')
       self._log.close()
     return ended
@@ -216,6 +221,12 @@ class _Worker:
     """Asks the attempt to save its state, if one runs."""
     if self.task is not None:
       self.task.stop()
+
+  def release(self) -> None:
+    """Gives back what the last attempt has kept; none follows it."""
+    if self.task is None and self._last is not None:
+      self._last.release()
+      self._last = None
 
   def show_log(self, console: Console) -> None:
     """Shows the last lines of the last attempt."""

@@ -10,7 +10,9 @@ import sys
 import threading
 import time
 
+import fake_stage
 import pytest
+from fake_stage import starts
 
 from rest_jax.artifacts import leases
 from rest_jax.executors import memory_errors
@@ -21,7 +23,7 @@ from rest_jax.executors.local import LocalExecutor
 from rest_jax.executors.retry_policy import RetryPolicy
 from rest_jax.executors.scheduler import Scheduler
 
-FAKE = str(pathlib.Path(__file__).parent / 'fake_stage.py')
+FAKE = str(fake_stage.PATH)
 
 
 def job(run_dir, name, *, needs=(), inputs=(), retries=2, **flags):
@@ -51,10 +53,6 @@ def launch(run_dir, jobs, **bindings):
     LocalExecutor([sys.executable, FAKE]),
   )
   return executor.run(jobs), out.getvalue()
-
-
-def starts(run_dir, name):
-  return len((run_dir / f'{name}.starts').read_text())
 
 
 def states(text):

@@ -1,5 +1,6 @@
 """The scheduler and an executor that pretends: order and ends of jobs."""
 
+import dataclasses
 import io
 import os
 import random
@@ -22,6 +23,7 @@ class Stub:
 
   Attributes:
     events: ('start' | 'end' | 'stop' | 'kill', name of a job or worker).
+    kept: names of what has ended and was not released since.
     most: jobs that ran at a time.
   """
 
@@ -31,10 +33,12 @@ class Stub:
   def __init__(self, room=1, ends=None, looks=lambda name: 1):
     self.room, self.ends, self.looks = room, ends or {}, looks
     self.events, self.running, self.most = [], set(), 0
+    self.kept = set()
     self.wait_for = lambda: None
 
   def start(self, order, read):
     self.events.append(('start', order.name))
+    self.kept.discard(order.name)  # it takes what is there
     self.running.add(order.job.name)
     self.most = max(self.most, len(self.running))
     read(f'said by {order.name}')
@@ -56,6 +60,7 @@ class _Task:
       return None
     self.stub.running.discard(self.order.job.name)
     self.stub.events.append(('end', self.order.name))
+    self.stub.kept.add(self.order.name)
     return Ended(self.code)
 
   def stop(self):
@@ -65,6 +70,9 @@ class _Task:
   def kill(self):
     self.stub.events.append(('kill', self.order.name))
     self.code, self.left = -9, 1
+
+  def release(self):
+    self.stub.kept.discard(self.order.name)
 
 
 def job(name, *needs, workers=1, retries=1, follows=(), outputs=()):
@@ -208,6 +216,20 @@ def test_after_a_failure_nothing_starts_and_what_runs_is_finished(tmp_path):
   assert ('start', 'next') not in stub.events
   assert ('start', 'other') not in stub.events
   assert 'said by bad' in text  # the end of its log
+
+
+def test_what_an_attempt_keeps_is_kept_for_the_next_and_no_longer(tmp_path):
+  stub = Stub(100, ends={'bad': [7, 7, 7], 's.0': [7]}, looks=lambda name: 2)
+  kept = []
+  stub.wait_for = lambda: kept.append(set(stub.kept))
+  waits = dataclasses.replace(
+    job('bad', retries=1),
+    retry=RetryPolicy(retries=1, backoff_seconds=0.05),
+  )
+  run(tmp_path, [waits, job('s', workers=2)], stub)
+  assert {'bad'} in kept  # in the pause before its retry
+  assert not any(names & {'s.0', 's.1'} for names in kept)  # s.1 was done
+  assert not stub.kept
 
 
 @pytest.mark.parametrize(
