@@ -16,13 +16,14 @@ from typing import Any
 
 from rest_jax.artifacts import model_formats, storage
 from rest_jax.config import configuration, gin_flags, gin_parser
+from rest_jax.executors.by_name import EXECUTORS
 from rest_jax.pipeline import (
   checkpoint_evaluation,
   own_run,
   run_command,
   task_files,
 )
-from rest_jax.pipeline.launch import EXECUTORS, Launch
+from rest_jax.pipeline.launch import Launch
 from rest_jax.tokenizers import vocabulary_files
 
 
