@@ -215,7 +215,12 @@ _INTERRUPTED = 130
 
 def _code_of(error: BaseException) -> int | None:
   """The exit code of an error that is expected; None: of no such."""
-  from rest_jax.artifacts import leases, records, storage
+  from rest_jax.artifacts import (
+    held_folders,
+    records,
+    storage,
+    store_patience,
+  )
   from rest_jax.config import configuration
   from rest_jax.distributed import failures, preemption
 
@@ -223,11 +228,13 @@ def _code_of(error: BaseException) -> int | None:
     return _INTERRUPTED
   if isinstance(error, preemption.Preempted):
     return exit_codes.PREEMPTED
-  if isinstance(error, leases.LeaseError):
+  if isinstance(error, held_folders.LeaseError):
     return exit_codes.HELD
   if isinstance(error, failures.GoneError):
     return exit_codes.LOST
-  if isinstance(error, failures.PeerError):
+  if isinstance(error, store_patience.GivenUpError):
+    return exit_codes.PREEMPTED
+  if isinstance(error, (failures.PeerError, store_patience.AwayError)):
     return exit_codes.UNKNOWN
   final = (configuration.ConfigurationError, records.CorruptPartError)
   if (

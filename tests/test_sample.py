@@ -14,8 +14,9 @@ import tiny_run
 
 from rest_jax import sample
 from rest_jax.artifacts import (
+  file_leases,
   fingerprints,
-  leases,
+  held_folders,
   manifests,
   records,
   stage_work,
@@ -181,8 +182,8 @@ def bytes_of(manifest):
 def test_workers_together_make_what_one_makes(run, generated, monkeypatch):
   straight = run('straight')
   monkeypatch.setattr(preemption, 'watch', lambda: None)  # for main threads
-  monkeypatch.setattr(leases, 'GRACE_SECONDS', 30.0)
-  monkeypatch.setattr(leases, 'POLL_SECONDS', 0.02)
+  monkeypatch.setattr(file_leases, 'GRACE_SECONDS', 30.0)
+  monkeypatch.setattr(held_folders, 'POLL_SECONDS', 0.02)
   generated.clear()
   barrier = threading.Barrier(2)
 

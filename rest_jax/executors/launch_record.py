@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts import holders, storage
+from rest_jax.artifacts import holders, storage, store_patience
 from rest_jax.executors.jobs import Job
 from rest_jax.executors.ledger import FOLDER
 
@@ -36,6 +36,7 @@ class LaunchRecord:
   workers: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
+@store_patience.patient
 def write(
   run_dir: str, jobs: Sequence[Job], executor: str, settings: Mapping[str, Any]
 ) -> None:
@@ -88,5 +89,7 @@ class StopRequests:
     self._looked = now
     try:
       return self._path.exists()
-    except OSError:  # a store that fails for a moment
+    except Exception as error:  # of a store: of many libraries
+      if not store_patience.is_away(error):
+        raise
       return False

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from rest_jax.artifacts import leases, storage
+from rest_jax.artifacts import held_folders, leases, storage, store_patience
 from rest_jax.config import configuration, gin_flags, gin_parser
 from rest_jax.executors import (
   by_name,
@@ -164,7 +164,10 @@ class Launch:
     config = run_command.config_of(self.run_dir, self._program)
     launch_lines.print_derived(self._derived, [])
     self._check()
-    with leases.hold(self.run_dir, purpose=self._program.name):
+    with (
+      leases.hold(self.run_dir, purpose=self._program.name),
+      store_patience.waiting(self.run_dir),
+    ):
       self._changes.begin(self._redo)
       self._automatic.write()
       code, done = 0, 0
@@ -173,12 +176,7 @@ class Launch:
         first = [job for job in self._planned if job.stage == 'prepare']
         code, done = self._execute(first, config, 0), len(first)
         if code == 0 and len(self._planned) > done:
-          launch_lines.print_derived(self._automatic.after_prepare(), [])
-          self._automatic.write()
-          self._resolve()
-          self._changes.begin([])  # with the rest of what was asked for
-          self._tell_needs()
-          storage.write_bytes(config, self._text.encode())
+          self._after_prepare(config)
       if code == 0:
         code = self._execute(self._planned[done:], config, done)
       self._changes.end()
@@ -186,6 +184,16 @@ class Launch:
       print(results_table(self.run_dir))
       print('', *launch_lines.of_report(self.run_dir), sep='\n')
     return code
+
+  @store_patience.patient
+  def _after_prepare(self, config: storage.Path) -> None:
+    """Derives the rest of the sizes, and plans with them."""
+    launch_lines.print_derived(self._automatic.after_prepare(), [])
+    self._automatic.write()
+    self._resolve()
+    self._changes.begin([])  # with the rest of what was asked for
+    self._tell_needs()
+    storage.write_bytes(config, self._text.encode())
 
   def _tell_needs(self) -> None:
     """Memory, disk and time; raises where the disk is too full."""
@@ -199,8 +207,9 @@ class Launch:
   def _execute(
     self, planned: Sequence[jobs.Job], config: storage.Path, done: int
   ) -> int:
+    @store_patience.patient
     def before(job: jobs.Job) -> None:
-      leases.check_all()  # another launcher may have taken the run over
+      held_folders.check_all()  # another launcher may have taken the run over
       # A changed configuration replaces config.gin only once the stages have
       # accepted it, before the report, the last job, which shows it.
       if not config.exists() or job.stage == 'report':

@@ -14,7 +14,7 @@ import fake_stage
 import pytest
 from fake_stage import starts
 
-from rest_jax.artifacts import leases
+from rest_jax.artifacts import leases, store_leases
 from rest_jax.executors import memory_errors
 from rest_jax.executors.console import Console
 from rest_jax.executors.jobs import Job
@@ -311,7 +311,7 @@ def test_a_killed_stage_of_a_run_on_a_store_is_retried_at_once(bucket, store):
   started = time.monotonic()
   assert executor.run([job(run_dir, 'a')]) == 0, out.getvalue()
   assert [state for state, _ in states(out.getvalue())] == ['again', 'done']
-  assert time.monotonic() - started < leases.STALE_SECONDS
+  assert time.monotonic() - started < store_leases.STALE_SECONDS
   assert 'bucket/run/a/manifest.json' in store.objects
   assert not [name for name in store.objects if name.endswith('.lease')]
 

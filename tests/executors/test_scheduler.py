@@ -5,11 +5,12 @@ import io
 import os
 import random
 import signal
+import types
 
 import pytest
 
-from rest_jax.artifacts import stage_work
-from rest_jax.executors import exit_codes
+from rest_jax.artifacts import stage_work, storage, store_patience
+from rest_jax.executors import exit_codes, launch_record
 from rest_jax.executors.console import Console
 from rest_jax.executors.executor import Ended
 from rest_jax.executors.jobs import Job
@@ -371,3 +372,59 @@ def test_what_does_not_listen_is_killed_once_after_the_executors_time(
   stub.wait_for = wait
   assert run(tmp_path, [job('a')], stub)[0] == exit_codes.PREEMPTED
   assert stub.events.count(('kill', 'a')) == 1
+
+
+@pytest.fixture
+def away(store, monkeypatch):
+  """Makes the store go away for a while; gcsfs asks again without pauses."""
+  retry = pytest.importorskip('gcsfs.retry')
+
+  async def sleep(seconds):
+    pass
+
+  monkeypatch.setattr(retry, 'asyncio', types.SimpleNamespace(sleep=sleep))
+  monkeypatch.setattr(store_patience, '_AGAIN_SECONDS', 0.02)
+  monkeypatch.setattr(launch_record, 'LOOK_SECONDS', 0.0)
+  return lambda times: store.fault('.*', times=times)
+
+
+def test_a_store_that_is_away_ends_neither_the_launcher_nor_its_jobs(
+  away, bucket
+):
+  stub = Stub(ends={'a': [7, 0]}, looks=lambda name: 3)
+  looks = []
+
+  def wait():
+    looks.append(1)
+    if len(looks) in (2, 5):  # while the first attempt runs, and the second
+      away(50)
+
+  stub.wait_for = wait
+  code, text = run(f'{bucket}/run', [job('a'), job('b', 'a')], stub)
+  assert code == 0, text
+  assert [event for event in stub.events if event[0] == 'start'] == [
+    *[('start', 'a')] * 2,
+    ('start', 'b'),
+  ]
+  assert text.count('gs://bucket/run has not answered since') == 2
+  assert text.count('gs://bucket/run answers again') == 2
+  record = storage.read_json(f'{bucket}/run/jobs/a.json')
+  assert record['exit_code'] == 0
+
+
+def test_a_person_can_leave_while_the_store_is_away(away, bucket, monkeypatch):
+  stub = Stub(100, ends={'a': [7], 'b': [None]}, looks=lambda name: 2)
+  stub.outlives = True
+  monkeypatch.setattr('sys.stdin.isatty', lambda: True, raising=False)
+  monkeypatch.setattr('builtins.input', lambda question: '')
+  stub.wait_for = lambda: away(10**9)  # the record of a cannot be written
+
+  def say(self, text):
+    if 'has not answered' in text:
+      os.kill(os.getpid(), signal.SIGINT)
+    self.out.write(f'{text}\n')
+
+  monkeypatch.setattr(Console, 'say', say)
+  with pytest.raises(store_patience.GivenUpError, match='has not answered'):
+    run(f'{bucket}/run', [job('a'), job('b')], stub)
+  assert ('stop', 'b') not in stub.events
