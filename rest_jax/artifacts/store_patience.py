@@ -8,6 +8,7 @@ Everywhere else they are what they were.
 
 import contextlib
 import functools
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
@@ -117,9 +118,14 @@ def waiting(
     yield
     return
   _waiting.append(_Waiting(place, say, is_over))
+  # It shows a traceback of its own each time before it raises.
+  logger = logging.getLogger('gcsfs')
+  level = logger.level
+  logger.setLevel(logging.CRITICAL)
   try:
     yield
   finally:
+    logger.setLevel(level)
     _waiting.pop()
 
 

@@ -85,9 +85,14 @@ class JobRun:
     return self._failed()
 
   @property
-  def is_first(self) -> bool:
-    """Whether nothing that it writes was done before: all is made now."""
-    return not any(self._standing.values())
+  def can_be_followed(self) -> bool:
+    """Whether a folder of its outputs that is done will not change any more.
+
+    That is so where none was done when it started, or once it says so.
+    """
+    return not any(self._standing.values()) or any(
+      worker.is_settled for worker in self._workers
+    )
 
   def leave(self) -> None:
     """Ends the job's line; the job itself goes on."""
@@ -179,6 +184,7 @@ class _Worker:
     again_at: when the next one starts, by time.monotonic().
     code: the last attempt's exit code.
     last: the last line of its output.
+    is_settled: see progress_lines.Settled.
   """
 
   def __init__(self, means: Means, job: Job, index: int):
@@ -188,6 +194,7 @@ class _Worker:
     self._last: Task | None = None  # that ended, and may have kept something
     self.again_at: float | None = None
     self.code, self.last = exit_codes.UNKNOWN, ''
+    self.is_settled = False
     self._means, self._job, self._index = means, job, index
     self._console, self._started = means.console, 0
     self._log: JobLog | None = None
@@ -239,6 +246,9 @@ class _Worker:
     if self._console.line(self._job.name, line):
       return
     told = progress_lines.parse(line)
+    if isinstance(told, progress_lines.Settled):
+      self.is_settled = True
+      return
     if isinstance(told, progress_lines.Shown):
       line = told.words
     self._log.write(line)

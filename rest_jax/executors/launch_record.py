@@ -87,9 +87,13 @@ class StopRequests:
     if now - self._looked < LOOK_SECONDS:
       return False
     self._looked = now
+    return self._is_there()
+
+  @store_patience.patient
+  def _is_there(self) -> bool:
     try:
       return self._path.exists()
-    except Exception as error:  # of a store: of many libraries
-      if not store_patience.is_away(error):
+    except OSError as error:
+      if store_patience.is_away(error):
         raise
-      return False
+      return False  # a file system that fails for a moment

@@ -143,7 +143,7 @@ class Scheduler:
     if any(other.name in job.needs for other in waiting):
       return False
     return all(
-      run.job.name in job.follows and run.is_first
+      run.job.name in job.follows and run.can_be_followed
       for run in self._running
       if run.job.name in job.needs
     )

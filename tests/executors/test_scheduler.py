@@ -158,8 +158,9 @@ def test_what_can_follow_waits_for_room_and_for_its_other_needs(
   assert stub.events.index(('end', 'before')) < start
 
 
-def test_nothing_follows_a_job_that_has_made_a_part_of_its_work_before(
-  tmp_path,
+@pytest.mark.parametrize('says', [False, True])
+def test_a_job_that_has_made_a_part_before_is_followed_once_it_says_so(
+  tmp_path, says
 ):
   """What stands may be extended: it says that it is done, and is not."""
   with stage_work.work_on(
@@ -176,9 +177,18 @@ def test_nothing_follows_a_job_that_has_made_a_part_of_its_work_before(
     job('grade', 'draw', follows=['draw']),
   ]
   stub = Stub(100, looks=lambda name: 5)
+  start = stub.start
+
+  def told(order, read):
+    if order.name == 'draw':
+      stub.wait_for = lambda: says and read('@settled')
+    return start(order, read)
+
+  stub.start = told
   assert run(tmp_path, jobs, stub)[0] == 0
   at = stub.events.index
-  assert at(('end', 'draw')) < at(('start', 'grade'))
+  assert (at(('start', 'grade')) < at(('end', 'draw'))) == says
+  assert '@settled' not in (tmp_path / 'logs' / 'draw.log').read_text()
 
 
 def test_what_follows_a_job_that_fails_is_stopped_and_not_started_again(
