@@ -184,6 +184,21 @@ def test_a_unit_that_is_killed_takes_its_stage_with_it_and_is_replaced(
   assert starts(run, 'a') == 2 and starter.asked == ['a', 'a']
 
 
+def test_a_unit_that_is_asked_to_end_saves_the_state_and_is_replaced(
+  tmp_path, starter, launched
+):
+  run = tmp_path / 'run'
+  ended = launched(run, [job(run, 'a', ON_START='wait,ok', retries=0)])
+  log = run / 'logs' / 'a.log'
+  until(lambda: log.exists() and 'waiting' in log.read_text())
+  first = starter.processes['a']
+  first.terminate()
+  code, text = ended()
+  assert code == 0 and 'preempted' in text, text
+  assert first.wait(30) == exit_codes.PREEMPTED
+  assert starts(run, 'a') == 2 and starter.asked == ['a', 'a']
+
+
 def test_a_stop_reaches_the_stage_through_its_unit(
   tmp_path, starter, launched, monkeypatch
 ):

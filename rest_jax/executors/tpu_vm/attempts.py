@@ -158,6 +158,7 @@ class TpuVmTask:
   def _lost(self, code: int) -> Ended | None:
     """The VMs are taken away, or of no use."""
     self.release()
+    self._read('@phase its VMs are being deleted')
     self._lost_with, self._started = code, time.monotonic()
     return self._once_gone(code)
 

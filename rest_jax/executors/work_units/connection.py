@@ -3,7 +3,8 @@
 of the unit         {"unit": N}          first of all: which it is
                     {"line": TEXT}       of the stage's output
                     {"say": TEXT}        for the person who watches
-                    {"ended": CODE, "out_of_memory": BOOL}
+                    {"ended": CODE, "out_of_memory": BOOL,
+                     "leaves": BOOL}     whether it takes no more attempts
                     {"refused": TEXT}    a ConfigurationError of the executor
 of the launcher     {"executor": NAME, "settings": {…}, "run_dir": PATH}
                     {"start": ORDER}     an attempt

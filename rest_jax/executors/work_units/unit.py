@@ -9,15 +9,17 @@ executor of the run; one on this machine ends with it.
 """
 
 import argparse
+import contextlib
 import select
 import signal
 import socket
 import sys
 from typing import Any
 
+from rest_jax.artifacts import store_patience
 from rest_jax.config import configuration
 from rest_jax.executors import by_name, exit_codes, orders
-from rest_jax.executors.executor import Task
+from rest_jax.executors.executor import Executor, Task
 from rest_jax.executors.work_units.connection import Connection, Message
 
 _TICK_SECONDS = 0.1
@@ -28,7 +30,8 @@ class Unit:
 
   def __init__(self, connection: Connection):
     self._connection = connection
-    self._executor = None
+    self._executor: Executor | None = None
+    self._stack = contextlib.ExitStack()
     self._task: Task | None = None
     self._is_running = self._is_terminated = self._is_released = False
     self._code = exit_codes.UNKNOWN
@@ -36,6 +39,10 @@ class Unit:
   def run(self) -> int:
     """Runs attempts until no more will follow; returns the exit code."""
     signal.signal(signal.SIGTERM, self._terminate)
+    with self._stack:
+      return self._serve()
+
+  def _serve(self) -> int:
     while self._connection.is_open and not self._is_released:
       for message in self._connection.receive():
         self._take(message)
@@ -54,7 +61,11 @@ class Unit:
     if 'executor' in message:
       name = message['executor']
       config = by_name.config_of(name, message['settings'])
-      self._executor = by_name.make(name, config, message['run_dir'], self._say)
+      run_dir = message['run_dir']
+      self._executor = by_name.make(name, config, run_dir, self._say)
+      self._stack.enter_context(
+        store_patience.waiting(run_dir, self._say, lambda: self._is_terminated)
+      )
     elif 'start' in message:
       self._start(message['start'])
     elif self._task is not None:
@@ -83,7 +94,13 @@ class Unit:
       # As a shell writes it: a process cannot end with a negative number.
       code = ended.exit_code
       self._code = 128 - code if code < 0 else code
-      self._connection.send({'ended': code, 'out_of_memory': ended[1]})
+      self._connection.send(
+        {
+          'ended': code,
+          'out_of_memory': ended.out_of_memory,
+          'leaves': self._is_terminated,
+        }
+      )
 
   def _terminate(self, *_) -> None:
     """Saves the state: XManager, or the person, ends this work unit."""

@@ -78,7 +78,8 @@ class WorkUnitExecutor:
       'settings': dict(inner.settings),
       'run_dir': run_dir,
     }
-    self._address = os.path.join(tempfile.mkdtemp(), 'launcher')
+    self._folder = tempfile.TemporaryDirectory()
+    self._address = os.path.join(self._folder.name, 'launcher')
     self._listener = socket.socket(socket.AF_UNIX)
     self._listener.bind(self._address)
     self._listener.listen(1000)
@@ -90,7 +91,7 @@ class WorkUnitExecutor:
   def start(self, order: Order, read: Callable[[str], None]) -> 'UnitTask':
     """See executor.Executor. A further attempt runs in the same unit."""
     unit = self._by_job.get(order.name)
-    if unit is None or unit.is_gone:
+    if unit is None or unit.is_gone or unit.leaves:
       unit = self._by_job[order.name] = self._new(order)
     unit.send({'start': dataclasses.asdict(order)})
     return UnitTask(unit, order.name, read, self.say)
@@ -139,11 +140,13 @@ class _Unit:
   Attributes:
     connection: to it; None: it is not there yet.
     inbox: what it has said and nobody has read.
+    leaves: whether it takes no more attempts.
   """
 
   def __init__(self):
     self.connection: Connection | None = None
     self.inbox: collections.deque[Message] = collections.deque()
+    self.leaves = False
     self._outbox: list[Message] = []
     self._asked = time.monotonic()
 
@@ -201,6 +204,7 @@ class UnitTask:
       elif 'refused' in message:
         raise configuration.ConfigurationError(message['refused'])
       elif 'ended' in message:
+        self._unit.leaves = message['leaves']
         return Ended(message['ended'], message['out_of_memory'])
     if self._unit.is_gone:
       self._read(f'the work unit of {self._name} has ended, or did not start')
