@@ -71,8 +71,8 @@ def wait(started, code=0):
 
 
 def until(test):
-  """Waits until something is so; fails after half a minute."""
-  deadline = time.monotonic() + 30
+  """Waits until something is so; fails after a minute."""
+  deadline = time.monotonic() + 60
   while not test():
     assert time.monotonic() < deadline
     time.sleep(0.02)

@@ -60,7 +60,7 @@ class Agent:
     self._record, self._host = record, host
     self._command = [*command, *arguments]
     self._child: subprocess.Popen | None = None
-    self._is_terminated = False
+    self._is_terminated = self._is_stopped = False
     self._said = Report(attempt=-1)
     self._beaten = 0.0
 
@@ -108,6 +108,7 @@ class Agent:
 
   def _run(self, attempt: int) -> int:
     """Runs the stage to its end; returns its exit code."""
+    self._is_stopped = False
     target = self._record.log(self._host, attempt)
     with tempfile.TemporaryFile() as log:
       self._child = subprocess.Popen(
@@ -138,7 +139,9 @@ class Agent:
       return
     if wanted.attempt > attempt or wanted.end == 'kill':
       self._child.kill()
-    elif wanted.end == 'stop':
+    elif wanted.end == 'stop' and not self._is_stopped:
+      # Once: Python forgets its handlers while it ends, and would be killed.
+      self._is_stopped = True
       self._child.terminate()
 
   def _terminate(self, *_) -> None:
