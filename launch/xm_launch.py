@@ -4,22 +4,27 @@
     .xm/bin/xmanager launch launch/xm_launch.py -- \
       --xm_gin_file=runs/arithmetic.gin --xm_gin_bindings=RUN_DIR=runs/xm
 
-Each job of the plan, E-step and M-step among them, is a work unit, which starts
-when the one before it is complete. XManager runs on this machine (xm_local) and
-starts the command `rest-jax run … --until=JOB` of another environment
-(--xm_python), since XManager's pins and JAX's do not agree. That command does
-what it always does: it resumes, retries, writes RUN_DIR. With
---xm_executor=gke or tpu_vm the job itself runs there, as our JobSet or queued
-resource: XManager's own executors know TPUs up to v3.
+Each job of the plan, E-step and M-step among them, is a work unit; those whose
+needs are met run beside each other. XManager runs on this machine (xm_local).
+The command `rest-jax run` of another environment (--xm_python), since
+XManager's pins and JAX's do not agree, decides what runs when and how often, as
+always; it asks for a work unit by a line on a pipe, and tells the unit's
+process what to run. With --xm_executor=gke or tpu_vm that is our JobSet or
+queued resource: XManager's own executors know TPUs up to v3.
 
---xm_until=JOB ends the experiment with a job. A work unit that fails ends it
-too; the same command goes on from there.
+--xm_jobs_at_a_time=N  with --xm_executor=local: jobs that share this machine's
+                       cores, memory and accelerators; 1 if not set
+--xm_until=JOB         ends the experiment with a job
+
+A job that fails ends the experiment; the same command goes on from there.
 """
 
+import asyncio
 import json
+import os
 import pathlib
 import re
-import subprocess
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -40,28 +45,25 @@ _PYTHON = flags.DEFINE_string(
 _EXECUTOR = flags.DEFINE_enum(
   'xm_executor', 'local', ['local', 'gke', 'tpu_vm'], 'what runs each job'
 )
+_AT_A_TIME = flags.DEFINE_integer(
+  'xm_jobs_at_a_time',
+  None,
+  'jobs beside each other; not set: as many as the executor takes',
+  lower_bound=1,
+)
 _UNTIL = flags.DEFINE_string('xm_until', None, 'the last job')
 _TITLE = flags.DEFINE_string('xm_title', 'rest_em', 'of the experiment')
 
 
 def launcher() -> list[str]:
-  """The arguments of Python that launch the run."""
+  """The command that launches the run."""
   return [
-    *('-m', 'rest_jax.main', 'run', f'--executor={_EXECUTOR.value}'),
+    *(_PYTHON.value, '-m', 'rest_jax.main', 'run'),
+    f'--executor={_EXECUTOR.value}',
     *(f'--gin_file={name}' for name in _FILES.value),
     *(f'--gin.{binding}' for binding in _BINDINGS.value),
+    *([f'--until={_UNTIL.value}'] if _UNTIL.value else []),
   ]
-
-
-def plan(arguments: Sequence[str]) -> list[dict[str, Any]]:
-  """The jobs of the run, each behind those that it needs."""
-  command = [_PYTHON.value, *arguments, '--print_plan']
-  if _UNTIL.value:
-    command.append(f'--until={_UNTIL.value}')
-  done = subprocess.run(command, capture_output=True, text=True)
-  if done.returncode != 0:
-    sys.exit(done.stderr.strip() or done.stdout)
-  return json.loads(done.stdout)
 
 
 def requirements(job: dict[str, Any]) -> xm.JobRequirements:
@@ -77,38 +79,65 @@ def requirements(job: dict[str, Any]) -> xm.JobRequirements:
   )
 
 
-async def run() -> None:
-  """Runs the experiment to its end."""
-  arguments = launcher()
-  jobs = plan(arguments)
-  async with xm_local.create_experiment(
-    experiment_title=_TITLE.value
-  ) as experiment:
-    [python] = experiment.package(
-      [xm.binary(executor_spec=xm_local.Local.Spec(), path=_PYTHON.value)]
-    )
-    for job in jobs:
-      if job['done']:
-        continue
-      # One launcher at a time holds RUN_DIR: one unit after the other.
-      unit = await experiment.add(
-        xm.Job(
-          executable=python,
-          executor=xm_local.Local(requirements=requirements(job)),
-          name=re.sub(r'\W+', '_', job['name']),
-          args=[*arguments, f'--until={job["name"]}'],
-        )
+async def start() -> tuple[asyncio.subprocess.Process, asyncio.StreamReader]:
+  """The launcher, and what it asks for: a JSON object a line."""
+  ours, theirs = os.pipe()
+  # See rest_jax/executors/work_units/work_units.py.
+  variables = {'REST_JAX_WORK_UNITS': str(theirs)}
+  if _AT_A_TIME.value:
+    variables['REST_JAX_JOBS_AT_A_TIME'] = str(_AT_A_TIME.value)
+  process = await asyncio.create_subprocess_exec(
+    *launcher(), pass_fds=[theirs], env=os.environ | variables
+  )
+  os.close(theirs)
+  reader = asyncio.StreamReader()
+  await asyncio.get_running_loop().connect_read_pipe(
+    lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours)
+  )
+  return process, reader
+
+
+async def run() -> int:
+  """Runs the experiment to its end; returns the launcher's exit code."""
+  process, asked = await start()
+  code = None
+  try:
+    async with xm_local.create_experiment(
+      experiment_title=_TITLE.value
+    ) as experiment:
+      [python] = experiment.package(
+        [xm.binary(executor_spec=xm_local.Local.Spec(), path=_PYTHON.value)]
       )
-      print(f'work unit {unit.work_unit_id}: {job["name"]}', flush=True)
-      await unit.wait_until_complete()
-  print(f'experiment {experiment.experiment_id}: {len(jobs)} jobs are done')
+      async for line in asked:
+        job = json.loads(line)
+        unit = await experiment.add(
+          xm.Job(
+            executable=python,
+            executor=xm_local.Local(requirements=requirements(job)),
+            name=re.sub(r'\W+', '_', job['name']),
+            args=job['arguments'],
+          )
+        )
+        print(f'work unit {unit.work_unit_id}: {job["name"]}', flush=True)
+      code = await process.wait()
+  except RuntimeError:  # XManager's, of a work unit that has failed
+    if not code:
+      raise
+  finally:
+    if code is None:
+      process.terminate()
+      await process.wait()
+  print(f'experiment {experiment.experiment_id}: exit code {code}', flush=True)
+  return code
 
 
 def main(argv: Sequence[str]) -> None:
   """Called by xmanager launch."""
   if argv[1:]:
     raise app.UsageError(f'unknown: {" ".join(argv[1:])}')
-  xm.run_in_asyncio_loop(run)()
+  # The launcher has it too, and ends its jobs, or leaves them, as it is told.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  sys.exit(xm.run_in_asyncio_loop(run)())
 
 
 if __name__ == '__main__':

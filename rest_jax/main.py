@@ -15,135 +15,22 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import rest_jax
-from rest_jax.config import gin_flags, packaged_gin
+from rest_jax import command_line
+from rest_jax.config import gin_flags
 from rest_jax.executors import exit_codes, standard_output
 
 INPUT_GIN_FILE = 'tasks/own_problems.gin'  # of --input, where none is named
-
-STAGES = {
-  'prepare': 'turn a task, or your JSONL, into problems (and a corpus)',
-  'sample': 'E-step: draw solutions from a policy',
-  'score': "grade samples with the task's reward",
-  'select': 'keep correct solutions as training examples',
-  'train': 'M-step: fine-tune the base model on them',
-  'grade_dval': "grade an M-step's D_val samples, beside it",
-  'evaluate': 'pass@1, pass@k, maj@k; or all CHECKPOINTS on all TASKS',
-  'report': 'one HTML page and results.json',
-  'preflight': "compile a run's programs for TPUs that are not here",
-}
 _WORKER_FLAGS = {'worker_index': 'WORKER_INDEX', 'num_workers': 'WORKERS'}
-RUN = 'run'  # all stages, one after the other
-# Without gin and without a run: their module has a `run(arguments)`.
-COMMANDS = {
-  'grade': ('grade', "grade anybody's completions: JSONL in, JSONL out"),
-  'grading-sheet': (
-    'grading_sheet',
-    'a sheet for exams that a person grades, and back',
-  ),
-  'rescore': ('rescore', "grade a run's samples again, sampling nothing"),
-  'check-task': ('check_task', 'try the tests of code problems on references'),
-  'tasks': ('tasks', 'list the tasks that come with the package'),
-  'import': ('import_checkpoint', 'a published model as an Orbax checkpoint'),
-  'export': ('export_checkpoint', 'a model for transformers, vLLM, llama.cpp'),
-  'models': ('models', 'list what can be a base model'),
-  'view': ('view', "serve a run's page, while it goes and after"),
-  'status': ('status', 'what a run is doing, from any machine'),
-  'stop': ('stop', 'stop a run, from any machine; nothing is lost'),
-  'compare': ('compare', 'several runs on one page'),
-}
-
-
-def parser() -> argparse.ArgumentParser:
-  """The flags, named as T5X names them."""
-  text = '\n'.join(f'  {name:14}{what}' for name, what in STAGES.items())
-  more = '\n'.join(f'  {name:14}{what}' for name, (_, what) in COMMANDS.items())
-  result = argparse.ArgumentParser(
-    prog='rest-jax',
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    description='ReST^EM self-training of language models in JAX.\n\n'
-    'the whole loop, on your own model and problems:\n'
-    '  rest-jax run --model=model.gguf --problems=problems.jsonl\n'
-    'and with a run file (rest-jax run --help):\n'
-    '  rest-jax run --gin_file=runs/math.gin --gin.RUN_DIR=runs/math …\n\n'
-    f'one stage of a run:\n{text}\n\n'
-    f'commands of their own (rest-jax NAME --help):\n{more}\n\n'
-    f'run files, below gin/:\n{packaged_gin.listed("runs")}',
-    epilog='Any dial of gin/defaults.gin: --gin.NAME=VALUE, for example '
-    '--gin.TEMPERATURE=0.7 --gin.RUN_DIR=runs/x',
-  )
-  result.add_argument(
-    '--version', action='version', version=f'rest_jax {rest_jax.__version__}'
-  )
-  result.add_argument('stage', nargs='?', choices=list(STAGES), metavar='STAGE')
-  result.add_argument('--run_mode', choices=list(STAGES), metavar='STAGE')
-  result.add_argument('--input', help='prepare: your problems.jsonl')
-  result.add_argument(
-    '--task', help='prepare: a published task, such as math (docs/data.md)'
-  )
-  result.add_argument(
-    '--manual_dir', help='prepare: the files of the published task'
-  )
-  for name, text in (
-    ('download', 'fetch them where that can be done'),
-    ('allow_partial', 'some of its problems will do'),
-    ('overwrite', 'build its TFDS data set anew'),
-  ):
-    result.add_argument(f'--{name}', action='store_true', help=text)
-  for name, text in (
-    ('worker_index', 'which of the workers this is, from 0'),
-    ('num_workers', 'how many fill the same folders'),
-  ):
-    result.add_argument(f'--{name}', type=int, help=f'sample, score: {text}')
-  result.add_argument(
-    '--search', action='store_true', help='preflight: try other dials too'
-  )
-  gin_flags.add(result)
-  result.add_argument(
-    '--dry_run', action='store_true', help='print what is bound and stop'
-  )
-  result.add_argument(
-    '--until', metavar='JOB', help='evaluate with CHECKPOINTS: the last job'
-  )
-  result.add_argument(
-    '--executor',
-    default='local',
-    help='evaluate with CHECKPOINTS: what runs its jobs',
-  )
-  for name, text in (
-    ('detach', 'launch in the background'),
-    ('print_plan', 'print the jobs as JSON'),
-  ):
-    result.add_argument(
-      f'--{name}',
-      action='store_true',
-      help=f'evaluate with CHECKPOINTS: {text}',
-    )
-  result.add_argument(
-    '--manifests_dir', help="evaluate with CHECKPOINTS: for a cluster's objects"
-  )
-  result.add_argument(
-    '--redo',
-    metavar='STAGE|JOB',
-    action='append',
-    default=[],
-    help='evaluate with CHECKPOINTS: set aside and make again',
-  )
-  result.add_argument('--tfds_data_dir', help='where TFDS keeps its data')
-  result.add_argument(
-    '--seqio_additional_cache_dirs', default='', help='comma-separated'
-  )
-  return result
 
 
 def run(arguments: Sequence[str]) -> int:
   """Parses, resolves and runs one stage; returns the exit code."""
-  if arguments and arguments[0] in COMMANDS:
+  if arguments and arguments[0] in command_line.COMMANDS:
     module = importlib.import_module(
-      f'rest_jax.commands.{COMMANDS[arguments[0]][0]}'
+      f'rest_jax.commands.{command_line.COMMANDS[arguments[0]][0]}'
     )
     return module.run(arguments[1:])
-  if arguments and arguments[0] == RUN:
+  if arguments and arguments[0] == command_line.RUN:
     from rest_jax.commands import sweep
     from rest_jax.pipeline import launcher
 
@@ -151,15 +38,16 @@ def run(arguments: Sequence[str]) -> int:
       return sweep.run(arguments[1:])
     return launcher.run(arguments[1:])
   others, bindings = gin_flags.split(arguments)
-  flags = parser().parse_args(others)
+  parser = command_line.parser()
+  flags = parser.parse_args(others)
   stage = flags.run_mode or flags.stage
   if stage is None:
-    parser().error(f'name a stage: {", ".join(STAGES)}')
+    parser.error(f'name a stage: {", ".join(command_line.STAGES)}')
   if flags.run_mode and flags.stage and flags.run_mode != flags.stage:
-    parser().error(f'two stages: {flags.stage} and --run_mode={flags.run_mode}')
+    parser.error(f'two stages: {flags.stage} and --run_mode={flags.run_mode}')
   if flags.input:
     if stage != 'prepare':
-      parser().error('--input belongs to prepare')
+      parser.error('--input belongs to prepare')
     bindings = [f'INPUT={flags.input}', *bindings]
     flags.gin_file = flags.gin_file or [INPUT_GIN_FILE]
   if stage == 'prepare':  # TensorFlow tells how it was built
@@ -168,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     os.environ['TFDS_DATA_DIR'] = flags.tfds_data_dir
   if flags.task:
     if stage != 'prepare':
-      parser().error('--task belongs to prepare')
+      parser.error('--task belongs to prepare')
     _build(flags)
     names = {binding.partition('=')[0].strip() for binding in bindings}
     if 'RUN_DIR' not in names:
@@ -182,11 +70,11 @@ def run(arguments: Sequence[str]) -> int:
   for name, dial in _WORKER_FLAGS.items():
     if getattr(flags, name) is not None:
       if stage not in ('sample', 'score'):
-        parser().error(f'--{name} belongs to sample and score')
+        parser.error(f'--{name} belongs to sample and score')
       bindings.append(f'{dial}={getattr(flags, name)}')
   if flags.search:
     if stage != 'preflight':
-      parser().error('--search belongs to preflight')
+      parser.error('--search belongs to preflight')
     bindings.append('PREFLIGHT_SEARCH=True')
   if stage == 'evaluate':
     from rest_jax.pipeline import launcher
@@ -195,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
       return launcher.run_batch(flags, bindings, arguments)
   for name in ('until', 'redo', 'detach', 'print_plan', 'manifests_dir'):
     if getattr(flags, name):
-      parser().error(f'--{name} belongs to evaluate with CHECKPOINTS')
+      parser.error(f'--{name} belongs to evaluate with CHECKPOINTS')
   from rest_jax.config import configuration, gin_parser
 
   read = {
@@ -328,7 +216,12 @@ _INTERRUPTED = 130
 
 def _code_of(error: BaseException) -> int | None:
   """The exit code of an error that is expected; None: of no such."""
-  from rest_jax.artifacts import leases, records, storage
+  from rest_jax.artifacts import (
+    held_folders,
+    records,
+    storage,
+    store_patience,
+  )
   from rest_jax.config import configuration
   from rest_jax.distributed import failures, preemption
 
@@ -336,11 +229,13 @@ def _code_of(error: BaseException) -> int | None:
     return _INTERRUPTED
   if isinstance(error, preemption.Preempted):
     return exit_codes.PREEMPTED
-  if isinstance(error, leases.LeaseError):
+  if isinstance(error, held_folders.LeaseError):
     return exit_codes.HELD
   if isinstance(error, failures.GoneError):
     return exit_codes.LOST
-  if isinstance(error, failures.PeerError):
+  if isinstance(error, store_patience.GivenUpError):
+    return exit_codes.PREEMPTED
+  if isinstance(error, (failures.PeerError, store_patience.AwayError)):
     return exit_codes.UNKNOWN
   final = (configuration.ConfigurationError, records.CorruptPartError)
   if (

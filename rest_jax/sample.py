@@ -106,6 +106,8 @@ def sample(
     folders = [
       stack.enter_context(sampler.folder(*one, worker)) for one in todo
     ]
+    if not any(folder.is_extended for folder in folders):
+      progress.settled()
     # Where other workers are still at a part, the next folder comes first.
     for folder in [f for f in folders if not f.fill(wait=worker.is_alone)]:
       folder.fill()

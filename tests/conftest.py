@@ -66,6 +66,6 @@ def bucket(store) -> str:
 @pytest.fixture(autouse=True)
 def _no_grace(monkeypatch):
   """A held folder is refused at once, so that no test waits for it."""
-  from rest_jax.artifacts import leases
+  from rest_jax.artifacts import file_leases
 
-  monkeypatch.setattr(leases, 'GRACE_SECONDS', 0.0)
+  monkeypatch.setattr(file_leases, 'GRACE_SECONDS', 0.0)

@@ -3,10 +3,12 @@
 A program `gcloud` that knows create, list and delete as the real one does, and
 `docker`, `curl` and `hostname` as a TPU VM has them. Requests pass through the
 documented states; once one is active, its hosts run the startup script each.
-Faults are asked for by `preempt`, `refuse` and `silence`.
+Faults are asked for by `preempt`, `kill_agent`, `reboot`, `refuse`, `silence`
+and others.
 """
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -65,6 +67,9 @@ if verb == 'create':
   file.write_text(json.dumps(dict(
     name=words[4], state=dict(state='ACCEPTED'), flags=flags,
     script=pathlib.Path(script).read_text())))
+  if (folder / 'lossy').exists():
+    (folder / 'lossy').unlink()
+    sys.exit('ERROR: UNAVAILABLE: connection reset by peer')
 elif verb == 'delete':
   assert 'force' in flags and 'quiet' in flags
   if not file.exists():
@@ -121,6 +126,7 @@ class FakeCloud:
       file.write_text(text)
       file.chmod(file.stat().st_mode | stat.S_IEXEC)
     self.hosts: dict[str, list[subprocess.Popen]] = {}
+    self._boots: dict[str, list] = {}  # functions that start each host
     self._kill_at: dict[str, float] = {}
     self._stop = threading.Event()
 
@@ -152,6 +158,22 @@ class FakeCloud:
   def preempt(self, name: str) -> None:
     """As when capacity is taken away: SIGTERM, the end, SUSPENDED."""
     self._set(name, 'SUSPENDING')
+
+  def kill_agent(self, name: str, host: int = 0) -> None:
+    """As when the container of a host is killed; its VM stays."""
+    bash = self.hosts[name][host].pid
+    children = pathlib.Path(f'/proc/{bash}/task/{bash}/children').read_text()
+    os.kill(int(children.split()[0]), signal.SIGKILL)
+
+  def reboot(self, name: str, host: int = 0) -> None:
+    """As when a VM starts again: its processes go, then its script runs."""
+    os.killpg(self.hosts[name][host].pid, signal.SIGKILL)
+    self.hosts[name][host].wait()
+    self.hosts[name][host] = self._boots[name][host]()
+
+  def lose_answers(self) -> None:
+    """As when requests are made, and gcloud learns nothing of it."""
+    (self.folder / 'lossy').touch()
 
   def refuse(self) -> None:
     """As with a quota that is used up."""
@@ -217,26 +239,16 @@ class FakeCloud:
       }
     script = self.folder / f'{name}.sh'
     script.write_text(row['script'])
-    self.hosts[name] = []
+    self._boots[name] = []
     for node in range(slices):
       for host in range(hosts):
+        own = {'FAKE_HOST': str(host), 'FAKE_NODE': f'node-{node}'}
         if hosts * slices > 1:
-          environment['JAX_PROCESS_ID'] = str(node * hosts + host)
-        with open(self.folder / f'{name}-{node}-{host}.out', 'wb') as log:
-          self.hosts[name].append(
-            subprocess.Popen(
-              ['bash', str(script)],
-              stdin=subprocess.DEVNULL,
-              stdout=log,
-              stderr=subprocess.STDOUT,
-              env=environment
-              | {
-                'FAKE_HOST': str(host),
-                'FAKE_NODE': f'node-{node}',
-              },
-              start_new_session=True,
-            )
-          )
+          own['JAX_PROCESS_ID'] = str(node * hosts + host)
+        log = self.folder / f'{name}-{node}-{host}.out'
+        boot = functools.partial(_boot, script, log, environment | own)
+        self._boots[name].append(boot)
+    self.hosts[name] = [boot() for boot in self._boots[name]]
 
   def _ended(self, name) -> bool:
     """Ends a request's hosts, with a moment to save; whether they have."""
@@ -256,6 +268,19 @@ class FakeCloud:
     for process in self.hosts[name]:
       with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
+
+
+def _boot(script, log, environment) -> subprocess.Popen:
+  """Starts what a host runs when it has booted."""
+  with open(log, 'ab') as out:
+    return subprocess.Popen(
+      ['bash', str(script)],
+      stdin=subprocess.DEVNULL,
+      stdout=out,
+      stderr=subprocess.STDOUT,
+      env=environment,
+      start_new_session=True,
+    )
 
 
 def _alive(process) -> bool:

@@ -1,9 +1,10 @@
-"""Several processes of one job, started by a test."""
+"""Processes that tests start, several of one job, and waiting for them."""
 
 import os
 import socket
 import subprocess
 import sys
+import time
 
 
 def start(root, script, folder, what, *, count=1, devices=2, **variables):
@@ -67,3 +68,11 @@ def wait(started, code=0):
   codes = [process.returncode for process in started]
   assert codes == [code] * len(codes), '\n'.join(o[1][-3000:] for o in outputs)
   return outputs
+
+
+def until(test):
+  """Waits until something is so; fails after a minute."""
+  deadline = time.monotonic() + 60
+  while not test():
+    assert time.monotonic() < deadline
+    time.sleep(0.02)

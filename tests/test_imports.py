@@ -38,7 +38,7 @@ STAGES = {
   'preflight',
 }
 # Above the folders: a plan or a stage may import any folder but `commands`.
-TOP = ('rest_em', *sorted(STAGES))
+TOP = ('rest_em', 'command_line', *sorted(STAGES))
 LEVEL = {
   **{folder: i for i, folder in enumerate(FOLDERS)},
   '__init__': -1,

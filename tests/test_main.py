@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rest_jax import main
+from rest_jax import command_line, main
 
 
 def run(*arguments, cwd=None, environment=None):
@@ -34,7 +34,7 @@ def test_help_answers_at_once_and_names_every_stage():
   )
   text = subprocess.check_output([sys.executable, '-c', script], text=True)
   assert 'slow to import' not in text
-  assert all(f'\n  {stage} ' in text for stage in main.STAGES)
+  assert all(f'\n  {stage} ' in text for stage in command_line.STAGES)
 
 
 def test_importing_the_package_is_free():
@@ -125,8 +125,8 @@ def test_input_alone_prepares_your_own_problems(tmp_path):
     ("records.CorruptPartError('x')", 2),
     ("OSError(28, 'disk full')", 2),
     ("preemption.Preempted('x')", 42),
-    ("leases.HeldError('x')", 75),
-    ("leases.LostError('x')", 75),
+    ("held_folders.HeldError('x')", 75),
+    ("held_folders.LostError('x')", 75),
     ("OSError(5, 'input/output error')", 1),
     ("ValueError('a bug')", 1),
   ],
@@ -134,7 +134,7 @@ def test_input_alone_prepares_your_own_problems(tmp_path):
 def test_errors_become_exit_codes(error, code):
   script = (
     'from rest_jax import main\n'
-    'from rest_jax.artifacts import leases, records\n'
+    'from rest_jax.artifacts import held_folders, records\n'
     'from rest_jax.config import configuration\n'
     'from rest_jax.distributed import preemption\n'
     f'def fail(arguments): raise {error}\n'

@@ -14,9 +14,11 @@ import tiny_run
 
 from rest_jax import sample
 from rest_jax.artifacts import (
+  file_leases,
   fingerprints,
-  leases,
+  held_folders,
   manifests,
+  progress_lines,
   records,
   stage_work,
   workers,
@@ -24,7 +26,12 @@ from rest_jax.artifacts import (
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning, preemption
 from rest_jax.models.checkpoints import policies
-from rest_jax.sampling import folder_sampling, sample_parts, sampling_engine
+from rest_jax.sampling import (
+  folder_sampling,
+  sample_parts,
+  sampling_engine,
+  sampling_progress,
+)
 from rest_jax.sampling.streams import Stream
 from rest_jax.tokenizers import vocabulary_checks
 
@@ -133,6 +140,28 @@ def test_growing_computes_only_the_new_and_equals_asking_at_once(
   assert grown.statistics['blocks'] == [0, 8, 32]
 
 
+def test_it_says_whether_what_is_done_will_change(run, tmp_path, monkeypatch):
+  """Its folder is read from then on, while the others are made."""
+  monkeypatch.setenv('REST_JAX_JOB', 'x')
+  settled = []  # each time, what was done then
+
+  def say(line):
+    if line == progress_lines.settled():
+      names = [p.parent.name for p in tmp_path.glob('*/manifest.json')]
+      settled.append([n for n in names if not n.startswith('problems')])
+
+  monkeypatch.setattr(sampling_progress.multihost, 'say', say)
+  run('a')
+  assert settled == [[]]
+  two = {'samples_dirs': [str(tmp_path / name) for name in 'ab']}
+  two |= {'stream_names': ['e_step'] * 2}
+  folder = os.fspath(next(tmp_path.glob('problems-*')))
+  run('a', **two, problems_dirs=[folder] * 2)
+  assert settled == [[], ['a']]
+  run('b', num_samples=16)  # grows: the manifest of before stands meanwhile
+  assert settled == [[], ['a']]
+
+
 def test_a_finished_stage_runs_again_without_the_policy(
   run, generated, monkeypatch, capsys
 ):
@@ -181,8 +210,8 @@ def bytes_of(manifest):
 def test_workers_together_make_what_one_makes(run, generated, monkeypatch):
   straight = run('straight')
   monkeypatch.setattr(preemption, 'watch', lambda: None)  # for main threads
-  monkeypatch.setattr(leases, 'GRACE_SECONDS', 30.0)
-  monkeypatch.setattr(leases, 'POLL_SECONDS', 0.02)
+  monkeypatch.setattr(file_leases, 'GRACE_SECONDS', 30.0)
+  monkeypatch.setattr(held_folders, 'POLL_SECONDS', 0.02)
   generated.clear()
   barrier = threading.Barrier(2)
 

@@ -1,13 +1,20 @@
-"""Whether a process that wrote its name down is still the same and alive.
+"""Processes of this machine: whether one that wrote its name down is the same
+and alive; and children that end with their parent.
 
-A number alone does not say so: it is used again by later processes, and other
-machines and containers have the same numbers.
+A number alone does not name a process: it is used again by later ones, and
+other machines and containers have the same numbers.
 """
 
+import ctypes
 import os
 import pathlib
+import signal
 import socket
+import sys
+from collections.abc import Callable
 from typing import Any
+
+_PR_SET_PDEATHSIG = 1
 
 
 def machine() -> str | None:
@@ -41,3 +48,21 @@ def start_time(pid: Any) -> str | None:
     return None
   fields = stat.rpartition(')')[2].split()
   return None if fields[0] in 'ZX' else fields[19]
+
+
+def die_with_parent(parent: int) -> Callable[[], None] | None:
+  """A preexec_fn by which the kernel kills the child when its parent ends.
+
+  Args:
+    parent: the number of this process.
+  """
+  if not sys.platform.startswith('linux'):
+    return None
+  prctl = ctypes.CDLL(None).prctl
+
+  def set_death_signal() -> None:
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # the parent ended before the call
+      os._exit(1)
+
+  return set_death_signal

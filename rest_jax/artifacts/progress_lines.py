@@ -1,7 +1,7 @@
 """The lines by which a stage tells the launcher how far it is.
 
 A stage is a process of its own; what it prints is all that the launcher sees
-(executors/console.py). Four kinds of line mean something there, and the others
+(executors/console.py). Five kinds of line mean something there, and the others
 go into the job's log:
 
     @progress 48/240 eval/greedy of own/test, 12 samples/s, 410 tokens/s
@@ -9,6 +9,7 @@ go into the job's log:
     @phase compiling the decode program
     warning: 1 of 21 rows left out (line 21: not valid JSON)
     @show the prompt of own/train/3
+    @settled
 """
 
 import dataclasses
@@ -21,7 +22,8 @@ _PROGRESS = re.compile(r'@progress (\d+(?:\.\d+)?)(?:-(\d+))?/(\d+) ?(.*)')
 _PHASE = '@phase '
 _WARNING = 'warning: '
 _SHOW = '@show '
-_LAUNCHED = 'REST_JAX_JOB'  # a variable that the launcher sets (leases.py)
+_SETTLED = '@settled'
+_LAUNCHED = 'REST_JAX_JOB'  # a variable that the launcher sets (holders.py)
 _SECONDS = 1.0  # between two lines of one meter
 _QUIET_SECONDS = 10.0  # where no launcher reads them
 
@@ -65,13 +67,24 @@ class Shown:
   words: str
 
 
-def parse(line: str) -> Progress | Phase | Warned | Shown | None:
+@dataclasses.dataclass(frozen=True)
+class Settled:
+  """No folder of the job that is done will change any more.
+
+  What stood there before was kept or set aside, and nothing of it is extended:
+  what follows this job may begin (executors/jobs.Job.follows).
+  """
+
+
+def parse(line: str) -> Progress | Phase | Warned | Shown | Settled | None:
   """What a line of a stage's output says; None for every other line."""
   if line.startswith(_SHOW):
     return Shown(line.removeprefix(_SHOW).rstrip())
   text = line.strip()
   if text.startswith(_WARNING):
     return Warned(text.removeprefix(_WARNING))
+  if text == _SETTLED:
+    return Settled()
   if text.startswith(_PHASE):
     return Phase(text.removeprefix(_PHASE))
   found = _PROGRESS.fullmatch(text)
@@ -102,6 +115,11 @@ def warning(words: str) -> str:
 def show(words: str) -> str:
   """A line that the launcher shows, and any other reader as it is."""
   return f'{_SHOW}{words}' if _LAUNCHED in os.environ else words
+
+
+def settled() -> str:
+  """A line that says what Settled does."""
+  return _SETTLED
 
 
 class Meter:
@@ -142,6 +160,11 @@ class Meter:
     """Tells what the stage does that has no known length."""
     self._told = -self._seconds
     self._tell(phase(words))
+
+  def settled(self) -> None:
+    """Tells the launcher what Settled says; nobody else."""
+    if self._launched:
+      self._say(settled())
 
   def _tell(self, line: str) -> None:
     # The first word is for a launcher, which redraws such lines in place.

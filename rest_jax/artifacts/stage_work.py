@@ -29,6 +29,7 @@ import pyarrow as pa
 from rest_jax import __version__
 from rest_jax.artifacts import (
   fingerprints,
+  held_folders,
   holders,
   leases,
   manifests,
@@ -52,8 +53,8 @@ class Work:
     worker: which of the folder's workers this process is.
     claims: of parts, where there are several workers.
 
-  Every method that writes raises leases.LostError where another process may
-  have taken the folder over.
+  Every method that writes raises held_folders.LostError where another process
+  may have taken the folder over.
   """
 
   folder: storage.Path
@@ -62,7 +63,7 @@ class Work:
   fingerprint: dict[str, Any]
   done: manifests.Manifest | None = None
   previous: manifests.Manifest | None = None
-  lease: leases.Lease | None = None
+  lease: held_folders.Lease | None = None
   worker: workers.Worker = workers.ALONE
   claims: workers.Claims | None = None
   _parts: dict[str, dict] = dataclasses.field(default_factory=dict)

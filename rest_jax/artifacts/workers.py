@@ -2,7 +2,7 @@
 
 A claim is a lease (leases.py) of the part alone. What a process had claimed is
 free again when it dies: at once on a local file system, on gs:// when it has
-renewed nothing for leases.STALE_SECONDS.
+renewed nothing for store_leases.STALE_SECONDS.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterator
 
-from rest_jax.artifacts import holders, leases, storage
+from rest_jax.artifacts import held_folders, holders, leases, storage
 
 UNFINISHED = (
   'unfinished.parquet'  # of worker 0; of another: unfinished-3.parquet
@@ -77,7 +77,7 @@ class Claims:
     self._folder, self._purpose = storage.path(folder), purpose
     # Kept from one attempt to the next: whether a rival lives is seen only in
     # what happens between them.
-    self._leases: dict[str, leases.Lease] = {}
+    self._leases: dict[str, held_folders.Lease] = {}
     self._claimed: set[str] = set()
 
   def __enter__(self) -> 'Claims':
@@ -148,8 +148,8 @@ def hold(folder: storage.PathLike, purpose: str) -> Iterator[None]:
       try:
         stack.enter_context(leases.hold(folder, purpose=purpose))
         break
-      except leases.HeldError:
+      except held_folders.HeldError:
         if time.monotonic() >= give_up:
           raise
-        time.sleep(leases.POLL_SECONDS)
+        time.sleep(held_folders.POLL_SECONDS)
     yield

@@ -16,7 +16,7 @@ import pyarrow as pa
 from jax.experimental import multihost_utils
 
 from rest_jax.artifacts import (
-  leases,
+  held_folders,
   manifests,
   stage_work,
   storage,
@@ -62,12 +62,12 @@ def from_writer(function: Callable[[], Any]) -> Any:
     PeerError: process 0 does not answer.
   """
   if coordination.size()[1] == 1:
-    leases.check_all()
+    held_folders.check_all()
     return function()
   error, told = None, {}
   if is_writer():
     try:
-      leases.check_all()
+      held_folders.check_all()
       told = {'value': function()}
     except BaseException as raised:
       error, told = raised, {'error': failures.encode(raised, 0)}
@@ -101,7 +101,7 @@ def check_preemption(where: str) -> None:
     LostError: process 0 has lost a folder that it held.
   """
   if coordination.size()[1] == 1:
-    leases.check_all()
+    held_folders.check_all()
     asked = preemption.asked()
   else:
     asked = _decided(
@@ -131,7 +131,7 @@ class Vote:
       LostError: process 0 has lost a folder that it held.
     """
     if coordination.size()[1] == 1:
-      leases.check_all()
+      held_folders.check_all()
       return preemption.asked()
     before = self._pending
     service = coordination.service()
@@ -142,8 +142,8 @@ class Vote:
 def _own_state() -> dict[str, Any]:
   """What this process knows of why the job should stop, JSON-ready."""
   try:
-    leases.check_all()
-  except leases.LeaseError as error:
+    held_folders.check_all()
+  except held_folders.LeaseError as error:
     lost = failures.encode(error, coordination.size()[0])
     return {'asked': False, 'lost': lost}
   return {'asked': preemption.asked(), 'lost': None}

@@ -81,7 +81,7 @@ class Console:
     if isinstance(told, progress_lines.Shown):
       self.say(told.words)
       return False
-    if told is None:
+    if told is None or isinstance(told, progress_lines.Settled):
       return False
     self._running[name].state.take(told)
     self.tick()

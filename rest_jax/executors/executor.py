@@ -34,6 +34,12 @@ class Task(Protocol):
   def kill(self) -> None:
     """Ends it at once."""
 
+  def release(self) -> None:
+    """Gives back what was kept for another attempt: none will follow.
+
+    It is called when the attempt has ended, and perhaps more than once.
+    """
+
 
 class Executor(Protocol):
   """Starts the processes of jobs somewhere.

@@ -3,7 +3,7 @@
 import os
 import tempfile
 
-from rest_jax.artifacts import storage
+from rest_jax.artifacts import storage, store_patience
 
 _ABOUT = ('$ ', '[exit code ')  # how lines of ours begin
 
@@ -34,11 +34,16 @@ class JobLog:
   def close(self) -> None:
     """Ends the attempt's part."""
     self._file.close()
+    self._upload()
+
+  @store_patience.patient
+  def _upload(self) -> None:
     if self._local != self._target:
       old = self._target.read_bytes() if self._target.exists() else b''
       self._start = len(old)
       storage.write_bytes(self._target, old + self._local.read_bytes())
 
+  @store_patience.patient
   def tail(self, count: int) -> list[str]:
     """The last lines of this attempt's output, once it is closed."""
     text = self._target.read_bytes()[self._start :].decode(errors='replace')

@@ -69,6 +69,9 @@ class JobRun:
         self._take(worker, ended, stopping)
       elif worker.is_due() and not stopping and self._done is None:
         self._start(worker)
+    for worker in self._workers:  # once it is known which of them are done
+      if stopping or self._done is not None or worker.again_at is None:
+        worker.release()
     if any(worker.task is not None for worker in self._workers):
       return None
     if self._done is not None:
@@ -84,9 +87,14 @@ class JobRun:
     return self._failed()
 
   @property
-  def is_first(self) -> bool:
-    """Whether nothing that it writes was done before: all is made now."""
-    return not any(self._standing.values())
+  def can_be_followed(self) -> bool:
+    """Whether a folder of its outputs that is done will not change any more.
+
+    That is so where none was done when it started, or once it says so.
+    """
+    return not any(self._standing.values()) or any(
+      worker.is_settled for worker in self._workers
+    )
 
   def stands_no_more(self) -> bool:
     """Whether what it had written before was set aside; looks now and then."""
@@ -185,14 +193,17 @@ class _Worker:
     again_at: when the next one starts, by time.monotonic().
     code: the last attempt's exit code.
     last: the last line of its output.
+    is_settled: see progress_lines.Settled.
   """
 
   def __init__(self, means: Means, job: Job, index: int):
     self.name = named(job, index)
     self.attempts = retry_policy.Attempts(job.retry)
     self.task: Task | None = None
+    self._last: Task | None = None  # that ended, and may have kept something
     self.again_at: float | None = None
     self.code, self.last = exit_codes.UNKNOWN, ''
+    self.is_settled = False
     self._means, self._job, self._index = means, job, index
     self._console, self._started = means.console, 0
     self._log: JobLog | None = None
@@ -212,7 +223,8 @@ class _Worker:
     """How the attempt ended; None while it runs, or where none does."""
     ended = self.task.poll() if self.task is not None else None
     if ended is not None:
-      self.task, self.code = None, ended.exit_code
+      self.task, self._last = None, self.task
+      self.code = ended.exit_code
       self._log.write(f'[exit code {ended.exit_code}]')
       self._log.close()
     return ended
@@ -226,6 +238,12 @@ class _Worker:
     if self.task is not None:
       self.task.stop()
 
+  def release(self) -> None:
+    """Gives back what the last attempt has kept; none follows it."""
+    if self.task is None and self._last is not None:
+      self._last.release()
+      self._last = None
+
   def show_log(self, console: Console) -> None:
     """Shows the last lines of the last attempt."""
     console.say(f'\nThe last lines of {self._log.name}:')
@@ -237,6 +255,9 @@ class _Worker:
     if self._console.line(self._job.name, line):
       return
     told = progress_lines.parse(line)
+    if isinstance(told, progress_lines.Settled):
+      self.is_settled = True
+      return
     if isinstance(told, progress_lines.Shown):
       line = told.words
     self._log.write(line)

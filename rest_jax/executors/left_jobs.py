@@ -91,7 +91,7 @@ def _on_gke(
 def _on_tpu_vms(
   run_dir: str, launched: LaunchRecord, jobs: dict[str, str]
 ) -> list[Left]:
-  from rest_jax.executors.tpu_vm import queued_resources, tpu_vm
+  from rest_jax.executors.tpu_vm import queued_resources, reports, tpu_vm
   from rest_jax.executors.tpu_vm.settings import TpuVmConfig
 
   cloud = queued_resources.QueuedResources(TpuVmConfig(**launched.settings))
@@ -109,8 +109,9 @@ def _on_tpu_vms(
     elif one.state in queued_resources.WAITING:
       state = 'waiting'
     elif one.state == queued_resources.ACTIVE:
-      record = tpu_vm.record_of(run_dir, one.name)
-      state = 'ended' if tpu_vm.codes_in(record) else 'running'
+      record = reports.record_of(run_dir, one.name)
+      codes = reports.codes(record.reports(), record.wanted().attempt)
+      state = 'ended' if codes else 'running'
     found.append(
       Left(
         one.name,

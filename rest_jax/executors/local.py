@@ -5,7 +5,6 @@ the launcher is killed the kernel kills its stages too (PR_SET_PDEATHSIG), so
 that the same command can be given again at once.
 """
 
-import ctypes
 import os
 import selectors
 import signal
@@ -14,11 +13,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rest_jax.artifacts import processes
 from rest_jax.executors import device_shares, memory_errors
 from rest_jax.executors.executor import Ended
 from rest_jax.executors.orders import Order
 
-_PR_SET_PDEATHSIG = 1
 _SOON = 0.02  # seconds
 
 
@@ -58,7 +57,7 @@ class LocalExecutor:
       ),
       # Ctrl-C reaches the launcher alone, which asks the stage to save.
       process_group=0,
-      preexec_fn=_die_with_parent(os.getpid()),
+      preexec_fn=processes.die_with_parent(os.getpid()),
     )
     return LocalTask(child, read, self._selector)
 
@@ -109,6 +108,9 @@ class LocalTask:
     """See executor.Task."""
     self._child.kill()
 
+  def release(self) -> None:
+    """See executor.Task. Nothing is kept."""
+
   def _lines(self) -> bool:
     """Reads what there is; returns whether the output has ended."""
     while True:
@@ -132,17 +134,3 @@ def _environment(
   paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
   paths = {'PYTHONPATH': os.pathsep.join(paths)}
   return {**defaults, **os.environ, **paths, **forced}
-
-
-def _die_with_parent(parent: int) -> Callable[[], None] | None:
-  """A preexec_fn by which the kernel kills the child when its parent ends."""
-  if not sys.platform.startswith('linux'):
-    return None
-  prctl = ctypes.CDLL(None).prctl
-
-  def set_death_signal() -> None:
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # the parent ended before the call
-      os._exit(1)
-
-  return set_death_signal

@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rest_jax.artifacts import file_digests, holders
 from rest_jax.executors.jobs import Job
+from rest_jax.executors.retry_policy import RetryPolicy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,17 @@ def named(job: Job, worker: int) -> str:
 def numbered(job: str, worker: int, workers: int) -> str:
   """The same, of a job by its name and the number of its workers."""
   return job if workers == 1 else f'{job}.{worker}'
+
+
+def parsed(value: Mapping[str, Any]) -> Order:
+  """The order that dataclasses.asdict, and JSON, have made this of."""
+  job = dict(value['job'])
+  for name in ('arguments', 'needs', 'follows', 'inputs', 'outputs'):
+    job[name] = tuple(job[name])
+  job['environment'] = tuple(map(tuple, job['environment']))
+  job['retry'] = RetryPolicy(**job['retry'])
+  arguments = tuple(value['arguments'])
+  return Order(**{**value, 'job': Job(**job), 'arguments': arguments})
 
 
 class Orders:

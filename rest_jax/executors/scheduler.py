@@ -13,6 +13,7 @@ import types
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 
+from rest_jax.artifacts import store_patience
 from rest_jax.executors import exit_codes, launch_record
 from rest_jax.executors.console import Console
 from rest_jax.executors.executor import Executor
@@ -73,31 +74,50 @@ class Scheduler:
       An exit code of exit_codes.py.
     """
     self._means.console.plan(total or len(jobs), done)
-    waiting, code = list(jobs), 0
-    with self._signals():
-      while self._running or (waiting and not code and not self._stop_asked):
-        if self._leaves:
-          for job in self._running:
-            job.leave()
-          return exit_codes.PREEMPTED
-        if not self._stop_asked:
-          self._start_ready(waiting, before, has_failed=code != 0)
-        if self._running:
-          self._means.executor.wait(_TICK_SECONDS)
-        for job in list(self._running):
-          ended = job.look(self._stop_asked > 0)
-          if ended is not None:
-            self._running.remove(job)
-            code = code or ended
-            if ended:
-              self._stop_with(job)
-        self._means.console.tick()
-        if not self._stop_asked and self._requests.asked():
-          self._means.console.say('rest-jax stop was called')
-          self._ask()
-        if self._stop_asked == 1 and time.monotonic() > self._stop_at:
-          self._ask()
+    with self._signals(), self._patience():
+      try:
+        return self._run(list(jobs), before)
+      except store_patience.GivenUpError:
+        self._leave()
+        raise
+
+  def _run(self, waiting: list[Job], before: Callable[[Job], None]) -> int:
+    code = 0
+    while self._running or (waiting and not code and not self._stop_asked):
+      if self._leaves:
+        self._leave()
+        return exit_codes.PREEMPTED
+      if not self._stop_asked:
+        self._start_ready(waiting, before, has_failed=code != 0)
+      if self._running:
+        self._means.executor.wait(_TICK_SECONDS)
+      for job in list(self._running):
+        ended = job.look(self._stop_asked > 0)
+        if ended is not None:
+          self._running.remove(job)
+          code = code or ended
+          if ended:
+            self._stop_with(job)
+      self._means.console.tick()
+      if not self._stop_asked and self._requests.asked():
+        self._means.console.say('rest-jax stop was called')
+        self._ask()
+      if self._stop_asked == 1 and time.monotonic() > self._stop_at:
+        self._ask()
     return code or (exit_codes.PREEMPTED if waiting else 0)
+
+  def _leave(self) -> None:
+    """Ends the lines of what goes on without this launcher."""
+    for job in self._running:
+      job.leave()
+
+  def _patience(self) -> contextlib.AbstractContextManager[None]:
+    """Waits for a store that is away, unless somebody ends that."""
+    return store_patience.waiting(
+      self._means.run_dir,
+      self._means.console.say,
+      lambda: self._leaves or self._stop_asked > 1,
+    )
 
   def _start_ready(
     self, waiting: list[Job], before: Callable[[Job], None], has_failed: bool
@@ -134,7 +154,7 @@ class Scheduler:
     return all(
       run.job.name in job.follows
       # A job that is served makes all anew, once it has set aside what stood.
-      and (run.is_first or job.serves and run.stands_no_more())
+      and (run.can_be_followed or job.serves and run.stands_no_more())
       for run in self._running
       if run.job.name in job.needs
     )

@@ -1,4 +1,4 @@
-"""Builds the jobs of a plan: what each reads and writes, and which it needs.
+"""Builds the jobs of a plan: what each reads and writes.
 
 rest_em.py combines them to Algorithm 1, checkpoint_evaluation.py to the
 evaluation of many checkpoints. Nothing runs here and no file is read.
@@ -9,87 +9,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rest_jax.artifacts.run_paths import BASE, DIFFICULTY, E_STEP, RunPaths
-from rest_jax.executors.jobs import Job, Resources
+from rest_jax.pipeline.job_lists import JobList
 
 
 @dataclasses.dataclass
-class PlanBuilder:
-  """Collects the jobs of a plan, in an order in which they can run.
-
-  Each method appends one or several jobs. A job needs those before it that
-  write its inputs; nothing else has to be said about their order.
+class PlanBuilder(JobList):
+  """Adds the jobs of a plan; each method one or several.
 
   Attributes:
+    resources, jobs: see JobList.
     paths: the run's folders.
     eval_tasks: the evaluated tasks, 'task' (its split test) or 'task/split'.
-    resources: what sampling and training run on.
-    jobs: the jobs so far.
   """
 
   paths: RunPaths
   eval_tasks: tuple[str, ...]
-  resources: Resources
-  jobs: list[Job] = dataclasses.field(default_factory=list)
-
-  def add(
-    self,
-    name: str,
-    stage: str,
-    *,
-    model: str,
-    iteration: int,
-    bindings: Mapping[str, Any],
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    follows: Sequence[str] = (),
-    serves: bool = False,
-  ) -> Job:
-    """Appends one job.
-
-    Args:
-      name: unique in the plan.
-      stage: of the command line.
-      model: the model that it is about: base, sft_human or iteration_NN.
-      iteration: of the loop, from 1; 0 before it.
-      bindings: gin macros of this job alone.
-      inputs: folders that it reads.
-      outputs: folders that it writes.
-      follows: names of jobs beside which it may run.
-      serves: whether these wait for it, as of Job.
-
-    Returns:
-      The job, which needs the earlier jobs that write its inputs.
-    """
-    makers = {folder: job.name for job in self.jobs for folder in job.outputs}
-    needs = [makers[folder] for folder in inputs if folder in makers]
-    bindings = {'MODEL_NAME': model, 'ITERATION': iteration, **bindings}
-    heavy = stage in ('sample', 'train')
-    resources = self.resources.of_stage(stage)
-    self.jobs.append(
-      Job(
-        name=name,
-        stage=stage,
-        arguments=tuple(
-          f'--gin.{key}={value}' for key, value in bindings.items()
-        ),
-        # SeqIO imports jax too: it must not take the TPU.
-        environment=() if heavy else (('JAX_PLATFORMS', 'cpu'),),
-        accelerator='tpu' if heavy else 'cpu',
-        topology=resources.topology if heavy else None,
-        slices=resources.slices if heavy else 1,
-        workers={
-          'sample': self.resources.workers,
-          'score': self.resources.score_workers,
-        }.get(stage, 1),
-        retry=self.resources.retry,
-        needs=tuple(dict.fromkeys(needs)),
-        follows=tuple(follows),
-        serves=serves,
-        inputs=tuple(inputs),
-        outputs=tuple(outputs),
-      )
-    )
-    return self.jobs[-1]
 
   def _eval_problems(self) -> list[str]:
     return [self.paths.eval_problems(task) for task in self.eval_tasks]

@@ -4,16 +4,13 @@ flags ─ gin ─▶ plan ─ ledger ─▶ jobs to do ─ executor ─▶ resul
 """
 
 import argparse
-import dataclasses
-import os
-import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from rest_jax.artifacts import leases, manifests, storage
+from rest_jax.artifacts import held_folders, leases, storage, store_patience
 from rest_jax.config import configuration, gin_flags, gin_parser
 from rest_jax.executors import (
+  by_name,
   changes,
   device_shares,
   jobs,
@@ -24,20 +21,17 @@ from rest_jax.executors import (
 from rest_jax.executors.console import Console
 from rest_jax.executors.executor import Executor
 from rest_jax.executors.ledger import Configuration, Ledger
-from rest_jax.executors.local import LocalExecutor
-from rest_jax.executors.machine import Machine
+from rest_jax.executors.work_units import work_units
 from rest_jax.pipeline import (
   automatic,
   dval_places,
   estimates,
   launch_checks,
+  launch_lines,
   remote_paths,
   run_command,
 )
-from rest_jax.pipeline.sizes import Dial
 from rest_jax.reporting.terminal_table import results_table
-
-EXECUTORS = ('local', 'gke', 'tpu_vm')
 
 
 class Launch:
@@ -155,7 +149,7 @@ class Launch:
     self._check()
     print(self._text)
     devices = self._automatic.devices()
-    print(*plan_lines(self._planned, self._ledger, devices), sep='\n')
+    print(*launch_lines.plan(self._planned, self._ledger, devices), sep='\n')
     refusal = self._changes.refusal(self._redo)
     if refusal:
       print(refusal)
@@ -176,7 +170,10 @@ class Launch:
     config = run_command.config_of(self.run_dir, self._program)
     self._print_derived()
     self._check()
-    with leases.hold(self.run_dir, purpose=self._program.name):
+    with (
+      leases.hold(self.run_dir, purpose=self._program.name),
+      store_patience.waiting(self.run_dir),
+    ):
       self._changes.begin(self._redo)
       self._automatic.write()
       code, done = 0, 0
@@ -185,21 +182,13 @@ class Launch:
         first = [job for job in self._planned if job.stage == 'prepare']
         code, done = self._execute(first, config, 0), len(first)
         if code == 0 and len(self._planned) > done:
-          self._derived = self._automatic.after_prepare()
-          self._automatic.write()
-          self._resolve()
-          self._print_derived()
-          self._changes.begin([])  # with the rest of what was asked for
-          self._tell_needs()
-          storage.write_bytes(config, self._text.encode())
+          self._after_prepare(config)
       if code == 0:
         code = self._execute(self._planned[done:], config, done)
       self._changes.end()
     if code == 0 and self._planned[-1].stage == 'report':
       print(results_table(self.run_dir))
-      print(f'\nreport: {self.run_dir}/report/index.html')
-      print(f'in a browser: {_command()} view {self.run_dir}')
-      print(''.join(f'{line}\n' for line in export_lines(self.run_dir)), end='')
+      print('', *launch_lines.of_report(self.run_dir), sep='\n')
     return code
 
   @property
@@ -216,7 +205,18 @@ class Launch:
 
   def _print_derived(self, pending: Sequence[str] = ()) -> None:
     placed = self._placed.derived if self._placed else {}
-    _print_derived(self._derived | placed, pending)
+    launch_lines.print_derived(self._derived | placed, pending)
+
+  @store_patience.patient
+  def _after_prepare(self, config: storage.Path) -> None:
+    """Derives the rest of the sizes, and plans with them."""
+    self._derived = self._automatic.after_prepare()
+    self._automatic.write()
+    self._resolve()
+    self._print_derived()
+    self._changes.begin([])  # with the rest of what was asked for
+    self._tell_needs()
+    storage.write_bytes(config, self._text.encode())
 
   def _tell_needs(self) -> None:
     """Memory, disk and time; raises where the disk is too full."""
@@ -230,8 +230,9 @@ class Launch:
   def _execute(
     self, planned: Sequence[jobs.Job], config: storage.Path, done: int
   ) -> int:
+    @store_patience.patient
     def before(job: jobs.Job) -> None:
-      leases.check_all()  # another launcher may have taken the run over
+      held_folders.check_all()  # another launcher may have taken the run over
       # A changed configuration replaces config.gin only once the stages have
       # accepted it, before the report, the last job, which shows it.
       if not config.exists() or job.stage == 'report':
@@ -251,16 +252,9 @@ class Launch:
   def _executor(self, console: Console) -> Executor:
     """What --executor names."""
     name = self._flags.executor
-    if name == 'local':
-      return LocalExecutor()
-    config = self._executor_config()
-    if name == 'gke':
-      from rest_jax.executors.gke.gke import GkeExecutor
-
-      return GkeExecutor(config, self.run_dir, console.say)
-    from rest_jax.executors.tpu_vm.tpu_vm import TpuVmExecutor
-
-    return TpuVmExecutor(config, self.run_dir, console.say)
+    config = None if name == 'local' else self._executor_config()
+    found = by_name.make(name, config, self.run_dir, console.say)
+    return work_units.instead_of(found, self.run_dir, console.say)
 
   def _executor_config(self) -> Any:
     """What the dials say of the executor."""
@@ -307,74 +301,3 @@ def _flags_of_jobs(
   if flags.gin_search_paths:
     result.append(f'--gin_search_paths={flags.gin_search_paths}')
   return [*result, *(f'--gin_bindings={binding}' for binding in bindings)]
-
-
-def _print_derived(derived: Mapping[str, Dial], pending: Sequence[str]) -> None:
-  """What was derived, a dial a line, each with its reason."""
-  width = max(map(len, derived), default=0)
-  for name, dial in derived.items():
-    value = dial.value
-    if dataclasses.is_dataclass(value):
-      value = f'@{type(value).__name__}()'
-    print(f'auto  {name:{width}} = {value}  ({dial.reason})')
-  if pending:
-    print(f'auto  after prepare: {", ".join(pending)}')
-
-
-def plan_lines(
-  planned: Sequence[jobs.Job], ledger: Ledger, machine: Machine
-) -> list[str]:
-  """The jobs of a plan, one a line, and whether each is still to do.
-
-  Args:
-    planned: the jobs, each behind those that it needs.
-    ledger: knows which are done.
-    machine: what they run on where they name no topology.
-  """
-  width = max(len(job.name) for job in planned)
-  to_do = {job.name for job in planned if not ledger.is_done(job)}
-  # What comes before them is run again and may come out differently.
-  unsure = set(jobs.behind(planned, to_do)) - to_do
-  lines = []
-  for job in planned:
-    state = 'done?' if job.name in unsure else 'done'
-    state = 'to do' if job.name in to_do else state
-    where = str(machine.kind if job.accelerator == 'tpu' else 'cpu')
-    if job.topology:
-      where = f'{job.slices} x {job.topology}'
-    needs = ', '.join(
-      f'beside {name}' if job.serves and name in job.follows else name
-      for name in job.needs
-    )
-    needs = needs if job.stage != 'report' else 'all of these'
-    lines.append(f'{state:6} {job.name:{width}}  {where:5}  {needs}'.rstrip())
-  if unsure:
-    lines.append('done?  stays where what comes before it comes out the same')
-  return lines
-
-
-def export_lines(run_dir: storage.PathLike) -> list[str]:
-  """How the run's last policy becomes a model that other programs load.
-
-  Args:
-    run_dir: of the run.
-
-  Returns:
-    No line where no iteration has trained a policy.
-  """
-  folder = storage.path(run_dir)
-  if not any(folder.glob(f'iteration_*/checkpoints/{manifests.MANIFEST}')):
-    return []
-  command = f'{_command()} export --from={os.fspath(run_dir)} --to='
-  return [
-    f'for transformers and vLLM: {command}FOLDER',
-    f'for llama.cpp: {command}FILE.gguf',
-  ]
-
-
-def _command() -> str:
-  """How this environment's rest-jax is called from the user's shell."""
-  found = os.path.join(sys.prefix, 'bin', 'rest-jax')
-  if shutil.which('rest-jax') or not os.path.exists(found):
-    return 'rest-jax'
-  return os.path.relpath(found)

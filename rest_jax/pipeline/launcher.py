@@ -16,13 +16,15 @@ from typing import Any
 
 from rest_jax.artifacts import model_formats, storage
 from rest_jax.config import configuration, gin_flags, gin_parser
+from rest_jax.executors.by_name import EXECUTORS
 from rest_jax.pipeline import (
   checkpoint_evaluation,
+  launch_flags,
   own_run,
   run_command,
   task_files,
 )
-from rest_jax.pipeline.launch import EXECUTORS, Launch
+from rest_jax.pipeline.launch import Launch
 from rest_jax.tokenizers import vocabulary_files
 
 
@@ -33,37 +35,10 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     description=description,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  result.add_argument('--executor', choices=list(EXECUTORS), default='local')
   own_run.add_flags(result)
   gin_flags.add(result)
-  result.add_argument('--until', metavar='JOB', help='the last job to run')
-  result.add_argument('--dry_run', action='store_true', help='print the plan')
-  result.add_argument(
-    '--print_plan', action='store_true', help='print the jobs as JSON and stop'
-  )
-  result.add_argument(
-    '--manifests_dir',
-    metavar='FOLDER',
-    help="--executor=gke --dry_run: write the cluster's objects there",
-  )
-  result.add_argument(
-    '--detach',
-    action='store_true',
-    help='launch in the background: rest-jax status and stop reach it',
-  )
-  add_redo(result)
+  launch_flags.add(result)
   return result
-
-
-def add_redo(target: argparse.ArgumentParser) -> None:
-  """Adds the flag --redo."""
-  target.add_argument(
-    '--redo',
-    metavar='STAGE|JOB',
-    action='append',
-    default=[],
-    help='set aside what these have made, and make it again; comma-separated',
-  )
 
 
 def run(

@@ -116,6 +116,11 @@ class FolderSampling:
     self._parts = sample_parts.OpenParts(work)
     self._earlier = EarlierSamples(work, self._problems, stream.few_shot)
 
+  @property
+  def is_extended(self) -> bool:
+    """Whether a manifest stands there that another one will replace."""
+    return self._work.previous is not None
+
   def fill(self, *, wait: bool = True) -> bool:
     """Draws what is missing; returns whether the folder is done.
 

@@ -63,6 +63,10 @@ class Progress(Watch):
     if not again:
       self.there(0)
 
+  def settled(self) -> None:
+    """No folder that is done will change any more."""
+    self._meter.settled()
+
   def there(self, samples: int) -> None:
     """So many samples need not be drawn."""
     self._done += samples

@@ -11,12 +11,15 @@ import time
 import pytest
 
 from rest_jax.artifacts import (
+  file_leases,
   generations,
+  held_folders,
   holders,
   leases,
   processes,
   stage_work,
   storage,
+  store_leases,
 )
 from rest_jax.config import configuration
 
@@ -43,7 +46,7 @@ def holder(tmp_path):
 
 
 def test_a_second_process_is_told_who_holds_the_folder(holder, tmp_path):
-  with pytest.raises(leases.HeldError) as caught:
+  with pytest.raises(held_folders.HeldError) as caught:
     with leases.hold(tmp_path / 'run', purpose='other'):
       raise AssertionError('held twice')
   text = str(caught.value)
@@ -61,7 +64,7 @@ def test_a_killed_holder_holds_nothing(holder, tmp_path):
 
 
 def test_a_holder_that_is_dying_is_waited_for(holder, tmp_path, monkeypatch):
-  monkeypatch.setattr(leases, 'GRACE_SECONDS', 30.0)
+  monkeypatch.setattr(file_leases, 'GRACE_SECONDS', 30.0)
   threading.Timer(0.3, holder.kill).start()
   started = time.monotonic()
   with leases.hold(tmp_path / 'run', purpose='next'):
@@ -79,7 +82,7 @@ def test_the_held_folder_itself_may_be_renamed(tmp_path):
   (tmp_path / 'run').mkdir()
   with leases.hold(tmp_path / 'run', purpose='x'):
     storage.set_aside(tmp_path / 'run')
-    with pytest.raises(leases.HeldError):
+    with pytest.raises(held_folders.HeldError):
       with leases.hold(tmp_path / 'run', purpose='y'):
         pass
 
@@ -99,10 +102,10 @@ ELSEWHERE = {
 @pytest.fixture
 def quick(monkeypatch):
   """Seconds that a test can wait for, in the same order as the real ones."""
-  monkeypatch.setattr(leases, 'HEARTBEAT_SECONDS', 0.05)
-  monkeypatch.setattr(leases, 'RENEW_SECONDS', 2.0)
-  monkeypatch.setattr(leases, 'STALE_SECONDS', 3.0)
-  monkeypatch.setattr(leases, 'POLL_SECONDS', 0.02)
+  monkeypatch.setattr(store_leases, 'HEARTBEAT_SECONDS', 0.05)
+  monkeypatch.setattr(store_leases, 'RENEW_SECONDS', 2.0)
+  monkeypatch.setattr(store_leases, 'STALE_SECONDS', 3.0)
+  monkeypatch.setattr(held_folders, 'POLL_SECONDS', 0.02)
 
 
 def left_behind(store, **changes):
@@ -117,7 +120,7 @@ def purpose(store):
 
 def test_a_store_lease_has_one_holder_and_ends_with_its_block(bucket, store):
   with leases.hold(f'{bucket}/run', purpose='first'):
-    with pytest.raises(leases.HeldError, match='first'):
+    with pytest.raises(held_folders.HeldError, match='first'):
       with leases.hold(f'{bucket}/run', purpose='second'):
         pass
     assert purpose(store) == 'first'
@@ -134,7 +137,9 @@ def test_a_lease_that_is_renewed_elsewhere_is_respected(bucket, store, quick):
   left_behind(store)
   timer = threading.Timer(0.3, left_behind, [store], {'written': 'again'})
   timer.start()
-  with pytest.raises(leases.HeldError, match='process 7 on host elsewhere'):
+  with pytest.raises(
+    held_folders.HeldError, match='process 7 on host elsewhere'
+  ):
     with leases.hold(f'{bucket}/run', purpose='next'):
       pass
   timer.join()
@@ -148,7 +153,7 @@ def test_a_killed_holder_of_this_machine_is_replaced_at_once(bucket, store):
     text=True,
   )
   assert process.stdout.readline() == 'held\n'
-  with pytest.raises(leases.HeldError, match=str(process.pid)):
+  with pytest.raises(held_folders.HeldError, match=str(process.pid)):
     with leases.hold(f'{bucket}/run', purpose='next'):
       pass
   process.kill()
@@ -171,11 +176,13 @@ def test_a_job_takes_over_what_its_own_last_attempt_held(
 ):
   monkeypatch.setenv(holders.JOB, ELSEWHERE['job'])
   monkeypatch.setenv(holders.RUN_TOKEN, ELSEWHERE['run'])
-  monkeypatch.setattr(leases, 'POLL_SECONDS', 0.02)
-  monkeypatch.setattr(leases, 'STALE_SECONDS', 1e9 if differs is None else 0.05)
+  monkeypatch.setattr(held_folders, 'POLL_SECONDS', 0.02)
+  monkeypatch.setattr(
+    store_leases, 'STALE_SECONDS', 1e9 if differs is None else 0.05
+  )
   left_behind(store, **({differs: 'other'} if differs else {}))
   waited = []
-  monkeypatch.setattr(leases.time, 'sleep', waited.append)
+  monkeypatch.setattr(store_leases.time, 'sleep', waited.append)
   with leases.hold(f'{bucket}/run', purpose='sample'):
     assert bool(waited) == (differs is not None)
 
@@ -185,12 +192,14 @@ def test_the_replaced_holder_is_told_before_it_writes(bucket, store, quick):
     lease.check()
     left_behind(store)  # another process has taken it over
     deadline = time.monotonic() + 20
-    with pytest.raises(leases.LostError, match='host elsewhere.*taken it over'):
+    with pytest.raises(
+      held_folders.LostError, match='host elsewhere.*taken it over'
+    ):
       while time.monotonic() < deadline:
-        leases.check_all()
+        held_folders.check_all()
         time.sleep(0.01)
   assert purpose(store) == 'sample'  # and it leaves the other's lease alone
-  leases.check_all()
+  held_folders.check_all()
 
 
 def test_a_renewal_that_arrives_late_does_not_undo_a_takeover(
@@ -213,7 +222,9 @@ def test_a_holder_that_cannot_reach_the_store_stops_in_time(
   with leases.hold(f'{bucket}/run', purpose='cut off') as lease:
     store.fault('lease', times=10**6)
     deadline = time.monotonic() + 30
-    with pytest.raises(leases.LostError, match='could not be renewed for'):
+    with pytest.raises(
+      held_folders.LostError, match='could not be renewed for'
+    ):
       while time.monotonic() < deadline:
         lease.check()
         time.sleep(0.01)
@@ -221,8 +232,8 @@ def test_a_holder_that_cannot_reach_the_store_stops_in_time(
 
 
 def test_a_dead_heartbeat_is_noticed(bucket, quick, monkeypatch):
-  monkeypatch.setattr(leases, 'HEARTBEAT_SECONDS', 1e6)
-  monkeypatch.setattr(leases, 'RENEW_SECONDS', 0.1)
+  monkeypatch.setattr(store_leases, 'HEARTBEAT_SECONDS', 1e6)
+  monkeypatch.setattr(store_leases, 'RENEW_SECONDS', 0.1)
   with leases.hold(f'{bucket}/run', purpose='x') as lease:
     first = lease._generation
     time.sleep(0.2)
@@ -230,15 +241,15 @@ def test_a_dead_heartbeat_is_noticed(bucket, quick, monkeypatch):
     assert lease._generation > first
     monkeypatch.setattr(lease, '_write', lambda **_: 1 / 0)
     time.sleep(0.2)
-    with pytest.raises(leases.LostError, match='division'):
+    with pytest.raises(held_folders.LostError, match='division'):
       lease.check()
 
 
 def test_a_lost_answer_is_not_taken_for_a_rival(
   bucket, store, quick, monkeypatch
 ):
-  monkeypatch.setattr(leases, 'RENEW_SECONDS', 60.0)
-  monkeypatch.setattr(leases, 'STALE_SECONDS', 90.0)
+  monkeypatch.setattr(store_leases, 'RENEW_SECONDS', 60.0)
+  monkeypatch.setattr(store_leases, 'STALE_SECONDS', 90.0)
   # The store writes the lease, but its answer is lost: the client sends it
   # again and meets its own write.
   store.fault('POST.*lease', status=503, after=True)
@@ -265,7 +276,7 @@ def test_of_many_that_start_together_on_a_store_one_holds(
       with leases.hold(f'{bucket}/run', purpose=name):
         held.append(name)
         done.wait(20)
-    except leases.HeldError:
+    except held_folders.HeldError:
       return 'refused'
 
   with concurrent.futures.ThreadPoolExecutor(6) as pool:
@@ -287,7 +298,7 @@ def test_a_stage_that_lost_its_folder_writes_no_part_more(bucket, store, quick):
     while work.lease._lost is None:
       assert time.monotonic() < deadline
       time.sleep(0.01)
-    with pytest.raises(leases.LostError):
+    with pytest.raises(held_folders.LostError):
       work.finish()
   assert 'bucket/run/manifest.json' not in store.objects
 

@@ -8,8 +8,8 @@ from artifacts.test_records import VERDICT, damage
 
 from rest_jax.artifacts import (
   fingerprints,
+  held_folders,
   holders,
-  leases,
   manifests,
   records,
   stage_work,
@@ -245,7 +245,7 @@ def test_two_processes_do_not_work_on_one_folder(folder):
   with stage_work.work_on(
     folder, stage='a', kind=None, semantic={}, inputs={}, version=1
   ):
-    with pytest.raises(leases.HeldError):
+    with pytest.raises(held_folders.HeldError):
       stage(folder)
 
 

@@ -9,10 +9,12 @@ import time
 import pytest
 
 from rest_jax.artifacts import (
+  held_folders,
   leases,
   records,
   stage_work,
   storage,
+  store_leases,
   workers,
 )
 
@@ -28,9 +30,9 @@ def folder(request, tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch):
-  monkeypatch.setattr(leases, 'HEARTBEAT_SECONDS', 0.05)
-  monkeypatch.setattr(leases, 'RENEW_SECONDS', 2.0)
-  monkeypatch.setattr(leases, 'STALE_SECONDS', 1.0)
+  monkeypatch.setattr(store_leases, 'HEARTBEAT_SECONDS', 0.05)
+  monkeypatch.setattr(store_leases, 'RENEW_SECONDS', 2.0)
+  monkeypatch.setattr(store_leases, 'STALE_SECONDS', 1.0)
 
 
 def test_a_part_has_one_claimant_until_it_is_given_up(folder):
@@ -89,7 +91,7 @@ def test_on_a_store_a_claim_without_heartbeat_is_taken_over(
       assert time.monotonic() - began < 20
       time.sleep(0.05)
     assert tries > 3
-    assert time.monotonic() - began >= leases.STALE_SECONDS
+    assert time.monotonic() - began >= store_leases.STALE_SECONDS
 
 
 def test_on_a_store_a_claim_that_was_lost_is_said_before_a_write(
@@ -99,7 +101,7 @@ def test_on_a_store_a_claim_that_was_lost_is_said_before_a_write(
     assert claims.take(PART)
     claims.check(PART)
     store.put(f'bucket/folder/.{PART}.lease', b'{"host": "elsewhere"}')
-    with pytest.raises(leases.LostError, match='host elsewhere'):
+    with pytest.raises(held_folders.LostError, match='host elsewhere'):
       while True:
         claims.check(PART)
         time.sleep(0.02)
@@ -122,17 +124,19 @@ def test_every_part_and_file_belongs_to_one_worker(number):
 def test_a_folder_that_others_hold_for_moments_is_waited_for(
   tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(leases, 'POLL_SECONDS', 0.02)
+  monkeypatch.setattr(held_folders, 'POLL_SECONDS', 0.02)
   lease = leases.of(tmp_path / 'x', 'another worker')
   assert lease.attempt()
   monkeypatch.setattr(
-    workers.time, 'sleep', lambda _: lease in leases._held and lease.give_up()
+    workers.time,
+    'sleep',
+    lambda _: lease in held_folders._held and lease.give_up(),
   )
   with workers.hold(tmp_path / 'x', 'this one'):
-    assert lease not in leases._held
+    assert lease not in held_folders._held
   monkeypatch.setattr(workers, 'PATIENCE_SECONDS', 0.0)
   with leases.hold(tmp_path / 'x', purpose='a run'):
-    with pytest.raises(leases.HeldError, match='a run'):
+    with pytest.raises(held_folders.HeldError, match='a run'):
       with workers.hold(tmp_path / 'x', 'this one'):
         pass
 
@@ -142,7 +146,7 @@ def test_a_process_alone_is_refused_while_a_worker_is_at_a_part(folder, quick):
   with workers.Claims(folder, purpose='sample, worker 1 of 2') as claims:
     assert claims.take(PART)
     with (
-      pytest.raises(leases.HeldError, match='worker 1 of 2'),
+      pytest.raises(held_folders.HeldError, match='worker 1 of 2'),
       _alone(folder),
     ):
       raise AssertionError

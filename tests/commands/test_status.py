@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import fake_stage
 import pytest
 
 from rest_jax import main
@@ -14,7 +15,7 @@ from rest_jax.config import configuration
 from rest_jax.executors import launch_record
 from rest_jax.executors.jobs import Job
 
-FAKE = str(pathlib.Path(__file__).parents[1] / 'executors' / 'fake_stage.py')
+FAKE = str(fake_stage.PATH)
 LAUNCHER = f"""
 import sys
 sys.path[:0] = {[p for p in sys.path if p]!r}

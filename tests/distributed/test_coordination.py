@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 from coordination_store import Store
 
-from rest_jax.artifacts import leases
+from rest_jax.artifacts import held_folders
 from rest_jax.config import configuration
 from rest_jax.distributed import coordination, failures, preemption
 
@@ -80,7 +80,7 @@ def test_a_silent_process_0_is_named(quick):
   [
     configuration.ConfigurationError('x'),
     preemption.Preempted('x'),
-    leases.LostError('x'),
+    held_folders.LostError('x'),
     PermissionError(13, 'x'),
     KeyError('x'),
   ],
@@ -115,7 +115,7 @@ class _Stranger(Exception):
   [
     (configuration.ConfigurationError('x'), configuration.ConfigurationError),
     (_Odd('x', 'y'), configuration.ConfigurationError),
-    (leases.HeldError('x'), leases.HeldError),
+    (held_folders.HeldError('x'), held_folders.HeldError),
     (OSError(5, 'x'), OSError),
     (ConnectionResetError(104, 'x'), ConnectionResetError),
     (UnicodeDecodeError('utf-8', b'x', 0, 1, 'x'), UnicodeError),

@@ -13,7 +13,10 @@ import threading
 import time
 
 import fake_cluster
+import fake_stage
 import pytest
+from fake_stage import starts
+from processes import until
 
 from rest_jax.artifacts import storage
 from rest_jax.commands import status
@@ -32,7 +35,7 @@ from rest_jax.executors.scheduler import Scheduler
 
 pytest.importorskip('kubernetes')
 
-FAKE = str(pathlib.Path(__file__).parent / 'fake_stage.py')
+FAKE = str(fake_stage.PATH)
 COMMAND = (sys.executable, FAKE)
 CONFIG = GkeConfig(image='image')
 
@@ -89,17 +92,6 @@ def launched(run_dir, jobs):
     yield result
     thread.join(timeout=60)
   assert result
-
-
-def starts(run_dir, name):
-  return len((run_dir / f'{name}.starts').read_text())
-
-
-def until(test):
-  deadline = time.monotonic() + 30
-  while not test():
-    assert time.monotonic() < deadline
-    time.sleep(0.02)
 
 
 def test_jobs_run_beside_each_other_and_their_output_is_kept(tmp_path, cluster):

@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 
+import fake_stage
 import pytest
+from fake_stage import starts
 
-from rest_jax.artifacts import leases
+from rest_jax.artifacts import leases, store_leases
 from rest_jax.executors import memory_errors
 from rest_jax.executors.console import Console
 from rest_jax.executors.jobs import Job
@@ -21,7 +23,7 @@ from rest_jax.executors.local import LocalExecutor
 from rest_jax.executors.retry_policy import RetryPolicy
 from rest_jax.executors.scheduler import Scheduler
 
-FAKE = str(pathlib.Path(__file__).parent / 'fake_stage.py')
+FAKE = str(fake_stage.PATH)
 
 
 def job(run_dir, name, *, needs=(), inputs=(), retries=2, **flags):
@@ -51,10 +53,6 @@ def launch(run_dir, jobs, **bindings):
     LocalExecutor([sys.executable, FAKE]),
   )
   return executor.run(jobs), out.getvalue()
-
-
-def starts(run_dir, name):
-  return len((run_dir / f'{name}.starts').read_text())
 
 
 def states(text):
@@ -313,7 +311,7 @@ def test_a_killed_stage_of_a_run_on_a_store_is_retried_at_once(bucket, store):
   started = time.monotonic()
   assert executor.run([job(run_dir, 'a')]) == 0, out.getvalue()
   assert [state for state, _ in states(out.getvalue())] == ['again', 'done']
-  assert time.monotonic() - started < leases.STALE_SECONDS
+  assert time.monotonic() - started < store_leases.STALE_SECONDS
   assert 'bucket/run/a/manifest.json' in store.objects
   assert not [name for name in store.objects if name.endswith('.lease')]
 

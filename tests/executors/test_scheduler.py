@@ -1,14 +1,16 @@
 """The scheduler and an executor that pretends: order and ends of jobs."""
 
+import dataclasses
 import io
 import os
 import random
 import signal
+import types
 
 import pytest
 
-from rest_jax.artifacts import stage_work, storage
-from rest_jax.executors import exit_codes, job_runs
+from rest_jax.artifacts import stage_work, storage, store_patience
+from rest_jax.executors import exit_codes, job_runs, launch_record
 from rest_jax.executors.console import Console
 from rest_jax.executors.executor import Ended
 from rest_jax.executors.jobs import Job
@@ -22,6 +24,7 @@ class Stub:
 
   Attributes:
     events: ('start' | 'end' | 'stop' | 'kill', name of a job or worker).
+    kept: names of what has ended and was not released since.
     most: jobs that ran at a time.
   """
 
@@ -31,10 +34,12 @@ class Stub:
   def __init__(self, room=1, ends=None, looks=lambda name: 1):
     self.room, self.ends, self.looks = room, ends or {}, looks
     self.events, self.running, self.most = [], set(), 0
+    self.kept = set()
     self.wait_for = lambda: None
 
   def start(self, order, read):
     self.events.append(('start', order.name))
+    self.kept.discard(order.name)  # it takes what is there
     self.running.add(order.job.name)
     self.most = max(self.most, len(self.running))
     read(f'said by {order.name}')
@@ -56,6 +61,7 @@ class _Task:
       return None
     self.stub.running.discard(self.order.job.name)
     self.stub.events.append(('end', self.order.name))
+    self.stub.kept.add(self.order.name)
     return Ended(self.code)
 
   def stop(self):
@@ -65,6 +71,9 @@ class _Task:
   def kill(self):
     self.stub.events.append(('kill', self.order.name))
     self.code, self.left = -9, 1
+
+  def release(self):
+    self.stub.kept.discard(self.order.name)
 
 
 def job(
@@ -152,8 +161,9 @@ def test_what_can_follow_waits_for_room_and_for_its_other_needs(
   assert stub.events.index(('end', 'before')) < start
 
 
-def test_nothing_follows_a_job_that_has_made_a_part_of_its_work_before(
-  tmp_path,
+@pytest.mark.parametrize('says', [False, True])
+def test_a_job_that_has_made_a_part_before_is_followed_once_it_says_so(
+  tmp_path, says
 ):
   """What stands may be extended: it says that it is done, and is not."""
   with stage_work.work_on(
@@ -170,9 +180,18 @@ def test_nothing_follows_a_job_that_has_made_a_part_of_its_work_before(
     job('grade', 'draw', follows=['draw']),
   ]
   stub = Stub(100, looks=lambda name: 5)
+  start = stub.start
+
+  def told(order, read):
+    if order.name == 'draw':
+      stub.wait_for = lambda: says and read('@settled')
+    return start(order, read)
+
+  stub.start = told
   assert run(tmp_path, jobs, stub)[0] == 0
   at = stub.events.index
-  assert at(('end', 'draw')) < at(('start', 'grade'))
+  assert (at(('start', 'grade')) < at(('end', 'draw'))) == says
+  assert '@settled' not in (tmp_path / 'logs' / 'draw.log').read_text()
 
 
 def test_what_follows_a_job_that_fails_is_stopped_and_not_started_again(
@@ -316,6 +335,20 @@ def test_after_a_failure_nothing_starts_and_what_runs_is_finished(tmp_path):
   assert 'said by bad' in text  # the end of its log
 
 
+def test_what_an_attempt_keeps_is_kept_for_the_next_and_no_longer(tmp_path):
+  stub = Stub(100, ends={'bad': [7, 7, 7], 's.0': [7]}, looks=lambda name: 2)
+  kept = []
+  stub.wait_for = lambda: kept.append(set(stub.kept))
+  waits = dataclasses.replace(
+    job('bad', retries=1),
+    retry=RetryPolicy(retries=1, backoff_seconds=0.05),
+  )
+  run(tmp_path, [waits, job('s', workers=2)], stub)
+  assert {'bad'} in kept  # in the pause before its retry
+  assert not any(names & {'s.0', 's.1'} for names in kept)  # s.1 was done
+  assert not stub.kept
+
+
 @pytest.mark.parametrize(
   'ends, expected',
   [([2], exit_codes.CONFIGURATION), ([75], exit_codes.HELD), ([9], 1)],
@@ -455,3 +488,59 @@ def test_what_does_not_listen_is_killed_once_after_the_executors_time(
   stub.wait_for = wait
   assert run(tmp_path, [job('a')], stub)[0] == exit_codes.PREEMPTED
   assert stub.events.count(('kill', 'a')) == 1
+
+
+@pytest.fixture
+def away(store, monkeypatch):
+  """Makes the store go away for a while; gcsfs asks again without pauses."""
+  retry = pytest.importorskip('gcsfs.retry')
+
+  async def sleep(seconds):
+    pass
+
+  monkeypatch.setattr(retry, 'asyncio', types.SimpleNamespace(sleep=sleep))
+  monkeypatch.setattr(store_patience, '_AGAIN_SECONDS', 0.02)
+  monkeypatch.setattr(launch_record, 'LOOK_SECONDS', 0.0)
+  return lambda times: store.fault('.*', times=times)
+
+
+def test_a_store_that_is_away_ends_neither_the_launcher_nor_its_jobs(
+  away, bucket
+):
+  stub = Stub(ends={'a': [7, 0]}, looks=lambda name: 3)
+  looks = []
+
+  def wait():
+    looks.append(1)
+    if len(looks) in (2, 5):  # while the first attempt runs, and the second
+      away(50)
+
+  stub.wait_for = wait
+  code, text = run(f'{bucket}/run', [job('a'), job('b', 'a')], stub)
+  assert code == 0, text
+  assert [event for event in stub.events if event[0] == 'start'] == [
+    *[('start', 'a')] * 2,
+    ('start', 'b'),
+  ]
+  assert text.count('gs://bucket/run has not answered since') == 2
+  assert text.count('gs://bucket/run answers again') == 2
+  record = storage.read_json(f'{bucket}/run/jobs/a.json')
+  assert record['exit_code'] == 0
+
+
+def test_a_person_can_leave_while_the_store_is_away(away, bucket, monkeypatch):
+  stub = Stub(100, ends={'a': [7], 'b': [None]}, looks=lambda name: 2)
+  stub.outlives = True
+  monkeypatch.setattr('sys.stdin.isatty', lambda: True, raising=False)
+  monkeypatch.setattr('builtins.input', lambda question: '')
+  stub.wait_for = lambda: away(10**9)  # the record of a cannot be written
+
+  def say(self, text):
+    if 'has not answered' in text:
+      os.kill(os.getpid(), signal.SIGINT)
+    self.out.write(f'{text}\n')
+
+  monkeypatch.setattr(Console, 'say', say)
+  with pytest.raises(store_patience.GivenUpError, match='has not answered'):
+    run(f'{bucket}/run', [job('a'), job('b')], stub)
+  assert ('stop', 'b') not in stub.events

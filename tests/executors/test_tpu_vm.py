@@ -12,12 +12,15 @@ import threading
 import time
 
 import fake_cloud
+import fake_stage
 import pytest
+from fake_stage import starts
+from processes import until
 
 from rest_jax.artifacts import storage
 from rest_jax.commands import status, stop
 from rest_jax.config import configuration
-from rest_jax.executors import exit_codes, launch_record
+from rest_jax.executors import exit_codes, launch_record, scheduler
 from rest_jax.executors.console import Console
 from rest_jax.executors.jobs import Job
 from rest_jax.executors.ledger import Configuration, Ledger
@@ -25,19 +28,40 @@ from rest_jax.executors.local import LocalExecutor
 from rest_jax.executors.orders import Orders
 from rest_jax.executors.retry_policy import RetryPolicy
 from rest_jax.executors.scheduler import Scheduler
-from rest_jax.executors.tpu_vm import agent, queued_resources, tpu_vm
+from rest_jax.executors.tpu_vm import (
+  agent,
+  attempts,
+  queued_resources,
+  reports,
+  tpu_vm,
+)
 from rest_jax.executors.tpu_vm.settings import TpuVmConfig
 
-FAKE = pathlib.Path(__file__).parent / 'fake_stage.py'
+FAKE = fake_stage.PATH
 CONFIG = TpuVmConfig(image='docker.example/image:1', zone='us-east5-a')
 # What hosts run in the agent's place: quick to tell, and with a fake stage.
 AGENT = """
 import sys
 from rest_jax.executors.tpu_vm import agent
-agent.SECONDS = 0.1
-agent.run.__defaults__ = ((sys.executable, {stage!r}),)
+from rest_jax.executors.tpu_vm import reports
+agent.SECONDS = reports.BEAT_SECONDS = 0.1
+agent.KEEP_SECONDS = {keep}
+agent.Agent.__init__.__defaults__ = ((sys.executable, {stage!r}),)
 sys.exit(agent.main())
 """
+
+
+def run_by_agents(tmp_path, stage, keep=60):
+  """Writes the program of the agents; returns its path.
+
+  Args:
+    tmp_path: where.
+    stage: what they run.
+    keep: seconds for which they wait for another attempt.
+  """
+  file = tmp_path / 'agent.py'
+  file.write_text(AGENT.format(stage=str(stage), keep=keep))
+  return str(file)
 
 
 @pytest.fixture
@@ -46,13 +70,12 @@ def cloud(tmp_path, monkeypatch):
     (tpu_vm, 'POLL_SECONDS'),
     (tpu_vm, '_RETRY_SECONDS'),
     (agent, 'SECONDS'),
+    (reports, 'BEAT_SECONDS'),
   ):
     monkeypatch.setattr(module, name, 0.1)
-  quick = tmp_path / 'agent.py'
-  quick.write_text(AGENT.format(stage=str(FAKE)))
   environment = {
     'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
-    'FAKE_AGENT': str(quick),
+    'FAKE_AGENT': run_by_agents(tmp_path, FAKE),
   }
   with fake_cloud.FakeCloud(tmp_path / 'cloud', environment) as fake:
     monkeypatch.setenv('PATH', f'{fake.bin}:{os.environ["PATH"]}')
@@ -103,18 +126,6 @@ def launched(monkeypatch):
   yield start
 
 
-def starts(run_dir, name):
-  file = run_dir / f'{name}.starts'
-  return len(file.read_text()) if file.exists() else 0
-
-
-def until(test):
-  deadline = time.monotonic() + 30
-  while not test():
-    assert time.monotonic() < deadline
-    time.sleep(0.02)
-
-
 def test_a_job_gets_its_vms_and_they_are_gone_when_it_is_done(tmp_path, cloud):
   run = tmp_path / 'run'
   jobs = [
@@ -138,7 +149,8 @@ def test_slices_become_nodes_and_every_host_runs_the_job(tmp_path, cloud):
   )
   order = Orders(str(run), [], token='t', digests='d').make(one)
   config = dataclasses.replace(CONFIG, spot=True, project='p')
-  script = queued_resources.startup_script('rj-x', f'{run}/r', order, config)
+  record = reports.Record(f'{run}/r')
+  script = queued_resources.startup_script('rj-x', record, order, config)
   queued_resources.QueuedResources(config).create('rj-x', order, script)
   until(lambda: len(cloud.hosts.get('rj-x', ())) == 4)
   (create,) = cloud.calls('create')
@@ -149,19 +161,129 @@ def test_slices_become_nodes_and_every_host_runs_the_job(tmp_path, cloud):
 
 def test_vms_that_nobody_deletes_delete_themselves(tmp_path, cloud):
   run = tmp_path / 'run'
-  (cloud.folder / 'hasty').touch()  # ten minutes pass at once
+  run_by_agents(tmp_path, FAKE, keep=0.3)
   order = Orders(str(run), [], token='t', digests='d').make(job(run, 'a'))
-  script = queued_resources.startup_script('rj-x', f'{run}/r', order, CONFIG)
+  record = reports.Record(f'{run}/r')
+  script = queued_resources.startup_script('rj-x', record, order, CONFIG)
   queued_resources.QueuedResources(CONFIG).create('rj-x', order, script)
   until((run / 'a' / 'manifest.json').exists)
   until(lambda: not cloud.requests())
 
 
-@pytest.mark.parametrize('how', ['exit 7', 'crash'])
-def test_what_dies_is_tried_again_on_new_vms(tmp_path, cloud, how):
+@pytest.mark.parametrize('how', ['exit 7', 'crash', 'preempt'])
+def test_what_dies_starts_again_on_the_vms_that_it_has(tmp_path, cloud, how):
   run = tmp_path / 'run'
   code, text = launch(run, [job(run, 'a', ON_START=f'{how},ok')])
   assert code == 0 and starts(run, 'a') == 2, text
+  assert 'starts again on rj-' in text
+  assert len(cloud.calls('create')) == 1
+  until(lambda: not cloud.requests())
+
+
+def test_vms_of_a_job_that_is_given_up_are_given_back(tmp_path, cloud):
+  run = tmp_path / 'run'
+  code, text = launch(run, [job(run, 'a', ON_START='exit 7')])
+  assert code == 1 and starts(run, 'a') == 2, text
+  assert len(cloud.calls('create')) == 1
+  until(lambda: not cloud.requests())
+
+
+def test_vms_between_two_attempts_are_given_back_by_a_signal(
+  tmp_path, cloud, launched, monkeypatch
+):
+  monkeypatch.setattr(scheduler.launch_record, 'LOOK_SECONDS', 0.0)
+  run = tmp_path / 'run'
+  waits = dataclasses.replace(
+    job(run, 'a', ON_START='exit 7'),
+    retry=RetryPolicy(retries=1, backoff_seconds=300.0),
+  )
+  ended = launched(run, [waits])
+  until(lambda: (run / 'jobs' / 'a.json').exists())
+  time.sleep(0.5)
+  assert len(cloud.requests()) == 1  # for the next attempt
+  launch_record.ask_to_stop(run)
+  code, text = ended()
+  assert code == exit_codes.PREEMPTED and starts(run, 'a') == 1, text
+  until(lambda: not cloud.requests())
+
+
+@pytest.mark.parametrize('how', ['kill_agent', 'reboot'])
+def test_a_host_that_is_lost_comes_back_without_new_vms(
+  tmp_path, cloud, launched, how
+):
+  (cloud.folder / 'hasty').touch()  # its pauses
+  run = tmp_path / 'run'
+  ended = launched(run, [job(run, 'a', ON_START='wait,ok')])
+  until(lambda: starts(run, 'a') == 1)
+  (name,) = cloud.requests()
+  getattr(cloud, how)(name)
+  code, text = ended()
+  assert code == 0 and starts(run, 'a') == 2, text
+  assert 'its agent was killed' in (run / 'logs' / 'a.log').read_text()
+  assert len(cloud.calls('create')) == 1
+  until(lambda: not cloud.requests())
+
+
+# A program of four hosts. In its first attempt one dies and the others hang,
+# deaf to SIGTERM; in the second, each says which of the first it has met.
+PROGRAM = """
+import os, pathlib, signal, sys, time
+folder = pathlib.Path(__file__).parent
+me = os.environ['JAX_PROCESS_ID']
+first = folder / f'first-{me}'
+if not first.exists():
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  first.write_text(str(os.getpid()))
+  while len(list(folder.glob('first-*'))) < 4:
+    time.sleep(0.01)
+  if me == '2':
+    sys.exit(1)
+  time.sleep(600)
+met = [f for f in folder.glob('first-*')
+       if pathlib.Path(f'/proc/{f.read_text()}').exists()]
+(folder / f'second-{me}').write_text(str(len(met)))
+"""
+
+
+def test_all_hosts_start_again_together_and_no_old_process_lives_on(
+  tmp_path, cloud, monkeypatch
+):
+  monkeypatch.setattr(attempts, 'PEERS_SECONDS', 0.3)
+  program = tmp_path / 'program.py'
+  program.write_text(PROGRAM)
+  run_by_agents(tmp_path, program)
+  run = tmp_path / 'run'
+  one = dataclasses.replace(
+    job(run, 'a', topology='v5p:2x2x2'), slices=2, outputs=()
+  )
+  code, text = launch(run, [one])
+  assert code == 0, text
+  met = [file.read_text() for file in tmp_path.glob('second-*')]
+  assert met == ['0'] * 4
+  assert len(cloud.calls('create')) == 1
+  until(lambda: not cloud.requests())
+
+
+def test_vms_that_say_nothing_are_replaced(
+  tmp_path, cloud, launched, monkeypatch
+):
+  monkeypatch.setattr(attempts, 'SILENT_SECONDS', 1.0)
+  run = tmp_path / 'run'
+  ended = launched(run, [job(run, 'a', ON_START='wait,ok')])
+  until(lambda: starts(run, 'a') == 1)
+  (name,) = cloud.requests()
+  os.killpg(cloud.hosts[name][0].pid, signal.SIGSTOP)
+  code, text = ended()
+  assert code == 0 and starts(run, 'a') == 2, text
+  assert 'has said nothing for' in (run / 'logs' / 'a.log').read_text()
+  assert len(cloud.calls('create')) == 2
+
+
+def test_a_request_whose_answer_was_lost_is_not_made_twice(tmp_path, cloud):
+  cloud.lose_answers()
+  run = tmp_path / 'run'
+  code, text = launch(run, [job(run, 'a')])
+  assert code == 0 and starts(run, 'a') == 1, text
   assert len(cloud.calls('create')) == 2
   until(lambda: not cloud.requests())
 
@@ -284,6 +406,27 @@ def test_a_launcher_that_dies_is_followed_by_one_that_goes_on(
   until(lambda: not cloud.requests())
 
 
+def test_what_died_without_a_launcher_goes_on_where_it_was(
+  tmp_path, cloud, launcher
+):
+  (cloud.folder / 'hasty').touch()
+  run = tmp_path / 'run'
+  first = launcher()
+  until(lambda: starts(run, 'a') == 1)
+  first.kill()
+  first.wait()
+  (name,) = cloud.requests()
+  cloud.kill_agent(name)
+  (file,) = run.glob('ledger/tpu_vm/*/node-*.json')
+  until(lambda: json.loads(file.read_text())['exit_code'] == 137)
+  (run / 'a.go').touch()
+  second = launcher()
+  text, _ = second.communicate(timeout=60)
+  assert second.returncode == 0 and f'starts again on {name}' in text
+  assert starts(run, 'a') == 2 and len(cloud.calls('create')) == 1
+  until(lambda: not cloud.requests())
+
+
 def test_a_signal_lets_the_job_save_its_state_and_deletes_the_vms(
   tmp_path, cloud, launcher
 ):
@@ -294,8 +437,8 @@ def test_a_signal_lets_the_job_save_its_state_and_deletes_the_vms(
   process.terminate()
   text, _ = process.communicate(timeout=60)
   assert process.returncode == exit_codes.PREEMPTED, text
-  (record,) = run.glob('ledger/tpu_vm/*/*.json')
-  assert json.loads(record.read_text()) == {'exit_code': 42}
+  (record,) = run.glob('ledger/tpu_vm/*/node-*.json')
+  assert json.loads(record.read_text())['exit_code'] == 42
   until(lambda: not cloud.requests())
 
 

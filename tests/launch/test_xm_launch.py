@@ -34,34 +34,38 @@ class _Named(types.SimpleNamespace):
 class _Experiment:
   experiment_id = 1
 
-  def __init__(self, added, fails):
-    self.added, self.fails = added, fails
+  def __init__(self, added):
+    self.added, self.processes = added, []
 
   def package(self, packageables):
     return packageables
 
   async def add(self, job):
     self.added.append(job)
-    failed = job.name in self.fails
+    self.processes.append(
+      await asyncio.create_subprocess_exec(job.executable.path, *job.args)
+    )
+    return _Named(work_unit_id=len(self.added))
 
-    async def wait():
-      if failed:
+  async def end(self):
+    for process in self.processes:
+      if await process.wait():
         raise RuntimeError('a work unit failed')
-
-    return _Named(work_unit_id=len(self.added), wait_until_complete=wait)
 
 
 @pytest.fixture
 def xmanager(monkeypatch):
-  """The module's functions, what was added, and the names that fail."""
+  """The module's functions, and the work units that were added."""
   pytest.importorskip('absl')
   from absl import flags
 
-  added, fails = [], set()
+  added = []
 
   @contextlib.asynccontextmanager
   async def create_experiment(experiment_title):
-    yield _Experiment(added, fails)
+    experiment = _Experiment(added)
+    yield experiment
+    await experiment.end()
 
   def local(**fields):
     return _Named(**fields)
@@ -79,9 +83,7 @@ def xmanager(monkeypatch):
   monkeypatch.setitem(sys.modules, 'xmanager', package)
   known = set(flags.FLAGS)
   module = runpy.run_path(str(SCRIPT), run_name='xm_launch')
-  yield types.SimpleNamespace(
-    module=module, added=added, fails=fails, flags=flags.FLAGS
-  )
+  yield types.SimpleNamespace(module=module, added=added, flags=flags.FLAGS)
   for name in set(flags.FLAGS) - known:
     delattr(flags.FLAGS, name)
 
@@ -97,32 +99,58 @@ def _flags(run_dir, *more):
   ]
 
 
-def test_every_job_of_the_plan_is_a_work_unit_of_its_own(xmanager, tmp_path):
-  xmanager.flags(_flags(tmp_path / 'run', '--xm_until=iteration_01/train'))
-  xmanager.module['main'](['xm_launch'])
-  names = [job.args[-1].removeprefix('--until=') for job in xmanager.added]
-  assert names[0] == 'prepare' and names[-1] == 'iteration_01/train'
-  assert names.index('iteration_01/sample') < names.index('iteration_01/train')
-  for job in xmanager.added:
-    assert job.executable.path == sys.executable
-    assert '--executor=local' in job.args
-    assert f'--gin.RUN_DIR={tmp_path}/run' in job.args
+# In place of a Python: as a launcher it asks for two work units; these end once
+# both are there.
+ASKS = """#!{python}
+import json, os, pathlib, sys, time
+folder = pathlib.Path({folder!r})
+if 'rest_jax.main' not in sys.argv:
+  (folder / sys.argv[1]).touch()
+  while len(list(folder.glob('unit-*'))) < 2:
+    time.sleep(0.02)
+  sys.exit({code})
+(folder / 'command').write_text(' '.join(sys.argv[1:]))
+(folder / 'at a time').write_text(os.environ['REST_JAX_JOBS_AT_A_TIME'])
+with open(int(os.environ['REST_JAX_WORK_UNITS']), 'w') as file:
+  for name in ('iteration_01/sample', 'sft_human/train'):
+    print(json.dumps(dict(name=name, topology=None, slices=1,
+      arguments=['unit-' + name.replace('/', '-')])), file=file, flush=True)
+while len(list(folder.glob('unit-*'))) < 2:
+  time.sleep(0.02)
+sys.exit({code})
+"""
 
 
-def test_a_work_unit_that_fails_ends_the_experiment(xmanager, tmp_path):
-  xmanager.fails.add('base_train')
-  xmanager.flags(_flags(tmp_path / 'run'))
-  with pytest.raises(RuntimeError, match='failed'):
+@pytest.mark.parametrize('code', [0, 7])
+def test_units_run_beside_each_other_and_the_launcher_says_how_it_ends(
+  xmanager, tmp_path, code
+):
+  file = tmp_path / 'python'
+  file.write_text(
+    ASKS.format(python=sys.executable, folder=str(tmp_path), code=code)
+  )
+  file.chmod(0o755)
+  more = [f'--xm_python={file}', '--xm_jobs_at_a_time=3', '--xm_until=a/b']
+  xmanager.flags(_flags(tmp_path / 'run', *more))
+  with pytest.raises(SystemExit) as ended:
     xmanager.module['main'](['xm_launch'])
-  assert xmanager.added[-1].name == 'base_train'
+  assert ended.value.code == code
+  names = [job.name for job in xmanager.added]
+  assert names == ['iteration_01_sample', 'sft_human_train']
+  command = (tmp_path / 'command').read_text()
+  assert command.startswith('-m rest_jax.main run --executor=local')
+  assert f'--gin.RUN_DIR={tmp_path}/run' in command
+  assert command.endswith('--until=a/b')
+  assert (tmp_path / 'at a time').read_text() == '3'
 
 
-def test_a_plan_that_cannot_be_made_is_said(xmanager, tmp_path):
+def test_a_plan_that_cannot_be_made_is_said(xmanager, tmp_path, capfd):
   wrong = '--xm_gin_bindings=NUM_SAMPLES=four'
   xmanager.flags(_flags(tmp_path / 'run', wrong))
-  with pytest.raises(SystemExit, match='NUM_SAMPLES|num_samples'):
+  with pytest.raises(SystemExit) as ended:
     xmanager.module['main'](['xm_launch'])
-  assert not xmanager.added
+  assert ended.value.code == 2 and not xmanager.added
+  assert 'num_samples' in capfd.readouterr().err.lower()
 
 
 def test_topologies_are_named_where_xmanager_knows_them(xmanager):
@@ -145,6 +173,6 @@ def test_xmanager_itself_runs_a_job(tmp_path):
     capture_output=True,
     text=True,
   )
-  assert '1 jobs are done' in done.stdout, done.stderr
+  assert 'exit code 0' in done.stdout, done.stderr
   record = json.loads((run / 'jobs' / 'prepare.json').read_text())
   assert record['exit_code'] == 0

@@ -183,6 +183,9 @@ class GkeTask:
     self._asked_to_stop = True
     self._executor.end(self._name, grace_seconds=0)
 
+  def release(self) -> None:
+    """See executor.Task. Nothing is kept: pods are made anew."""
+
   def _gone(self) -> Ended:
     """The object was deleted: by `stop`, or by somebody else."""
     self._finish_log()

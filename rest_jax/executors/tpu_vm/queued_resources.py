@@ -13,6 +13,8 @@ from typing import NamedTuple
 from rest_jax.config import configuration
 from rest_jax.executors import topologies
 from rest_jax.executors.orders import Order
+from rest_jax.executors.tpu_vm import agent
+from rest_jax.executors.tpu_vm.reports import Record
 from rest_jax.executors.tpu_vm.settings import TpuVmConfig
 
 # While a request stands in these, its VMs are there or may come.
@@ -20,7 +22,7 @@ WAITING = ('CREATING', 'ACCEPTED', 'WAITING_FOR_RESOURCES', 'PROVISIONING')
 ACTIVE = 'ACTIVE'
 TAKEN = ('SUSPENDING', 'SUSPENDED')  # preempted
 ENDING = ('DELETING',)
-_KEEP_SECONDS = 600  # of a VM after its job, where no launcher deletes it
+_TRIES = 5  # of a container that ends by itself, before its VMs are given up
 
 
 class Unreachable(Exception):
@@ -61,7 +63,7 @@ class QueuedResources:
     self._config = config
 
   def create(self, name: str, order: Order, script: str) -> None:
-    """Asks for the slices of a job.
+    """Asks for the slices of a job; a request of the same name stands.
 
     Args:
       name: of the request, and of its VMs.
@@ -97,6 +99,7 @@ class QueuedResources:
         ),
         *([f'--network={config.network}'] if config.network else []),
         '--async',
+        unless='ALREADY_EXISTS',  # by a call whose answer was lost
       )
 
   def listed(self, prefix: str) -> dict[str, Request]:
@@ -116,13 +119,12 @@ class QueuedResources:
 
   def delete(self, name: str) -> None:
     """Deletes a request and its VMs; none may be there."""
-    try:
-      self._gcloud('delete', name, '--force', '--quiet', '--async')
-    except configuration.ConfigurationError as error:
-      if 'NOT_FOUND' not in str(error):
-        raise
+    self._gcloud(
+      *('delete', name, '--force', '--quiet', '--async'), unless='NOT_FOUND'
+    )
 
-  def _gcloud(self, verb: str, *arguments: str) -> str:
+  def _gcloud(self, verb: str, *arguments: str, unless: str = '') -> str:
+    """What gcloud prints; '' where it fails with the word `unless`."""
     config = self._config
     command = [
       *('gcloud', 'compute', 'tpus', 'queued-resources', verb),
@@ -139,6 +141,8 @@ class QueuedResources:
     if done.returncode == 0:
       return done.stdout
     said = done.stderr.strip()
+    if unless and unless in said:
+      return ''
     passing = ('UNAVAILABLE', 'DEADLINE_EXCEEDED', 'Connection', 'timed out')
     if any(word in said for word in passing):
       raise Unreachable(said[-500:])
@@ -148,21 +152,25 @@ class QueuedResources:
 
 
 def startup_script(
-  name: str, record: str, order: Order, config: TpuVmConfig
+  name: str, record: Record, order: Order, config: TpuVmConfig
 ) -> str:
-  """What each host runs when it has started; as root.
+  """What each host runs when it has started, or started again; as root.
+
+  It keeps the agent going, which waits for further attempts itself, and in the
+  end gives the VMs back where no launcher does.
 
   Args:
     name: of the request.
-    record: the folder of the attempt, see agent.py.
-    order: the attempt.
+    record: of the request.
+    order: the first attempt; later ones have the same arguments.
     config: of the VMs.
   """
   variables = {**order.defaults, **order.environment}
   arguments = [f'--env={key}={value}' for key, value in variables.items()]
+  folder = shlex.quote(str(record.folder))
   stage = [
     *('python3', '-m', 'rest_jax.executors.tpu_vm.agent'),
-    f'--record={record}',
+    f'--record={record.folder}',
   ]
   where = [f'--zone={config.zone}']
   where += [f'--project={config.project}'] if config.project else []
@@ -173,18 +181,29 @@ def startup_script(
 host=$(curl -s -H 'Metadata-Flavor: Google' \\
   {metadata}/attributes/agent-worker-number)
 worker=$(hostname)-$host
+# Tells the launcher that this host runs nothing more. It deletes the VMs then,
+# unless it has died.
+give_up() {{
+  echo "{{\\"attempt\\": null, \\"exit_code\\": $1, \\"why\\": \\"$2\\"}}" |
+    gcloud storage cp - {folder}/"$worker".json
+  sleep {agent.KEEP_SECONDS:.0f}
+}}
+run() {{
+  for try in {{1..{_TRIES}}}; do
+    docker run --rm --net=host --privileged --user=root \\
+      {shlex.join(arguments)} \\
+      {shlex.quote(config.image)} {shlex.join(stage)} \\
+      --worker="$worker" -- {shlex.join(order.arguments)} && return
+    sleep 10
+  done
+  give_up 1 'its container ends again and again'
+}}
 gcloud auth configure-docker {shlex.quote(registry)} --quiet
-if ! docker pull {shlex.quote(config.image)}; then
-  echo '{{"exit_code": 2, "why": "the image cannot be pulled"}}' |
-    gcloud storage cp - {shlex.quote(record)}/"$worker".json
+if docker pull {shlex.quote(config.image)}; then
+  run
 else
-  docker run --rm --net=host --privileged --user=root \\
-    {shlex.join(arguments)} \\
-    {shlex.quote(config.image)} {shlex.join(stage)} \\
-    --worker="$worker" -- {shlex.join(order.arguments)}
+  give_up 2 'the image cannot be pulled'
 fi
-# The launcher deletes this VM, unless it has died: nothing is left unseen.
-sleep {_KEEP_SECONDS}
 gcloud compute tpus queued-resources delete {name} {shlex.join(where)} \\
   --force --quiet --async
 """

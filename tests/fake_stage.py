@@ -19,6 +19,14 @@ from rest_jax.artifacts import manifests, stage_work
 from rest_jax.config import configuration, gin_flags
 from rest_jax.distributed import preemption
 
+PATH = pathlib.Path(__file__)
+
+
+def starts(run_dir: pathlib.Path, name: str) -> int:
+  """How often the stage that writes RUN_DIR/NAME was started."""
+  file = run_dir / f'{name}.starts'
+  return len(file.read_text()) if file.exists() else 0
+
 
 def act(what: str, out: pathlib.Path) -> None:
   if what == 'crash':

@@ -1,0 +1,1 @@
+"""Jobs run as work units of somebody else's experiment (XManager)."""
