@@ -23,6 +23,7 @@ _STEP_TOKENS = {'cpu': 2048, 'gpu': 65_536, 'tpu': 131_072}
 _ROW = {'cpu': 64, 'gpu': 128, 'tpu': 512}  # 512: splash.py's blocks
 # A microbatch of more tokens makes no step on a CPU faster, and needs memory.
 _MICROBATCH_TOKENS = {'cpu': 1024}
+_REMAT = ('none', 'dots', 'attention', 'full')  # more and more recomputed
 _STEPS_PER_EPOCH = 8  # at least, where there are enough examples
 
 
@@ -72,7 +73,7 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
     ),
     'REMAT': Dial(
       remat,
-      'activations fit' if remat == 'none' else 'activations would not fit',
+      'activations fit' if remat == 'none' else 'keeping more would not fit',
     ),
   }
 
@@ -106,13 +107,13 @@ def _fitted(
   """(microbatches, remat, bytes of a device) of a step that fits.
 
   As few microbatches as fit without recomputing, down to one row at a time on
-  each device; else as few as fit with it.
+  each device; else as few as fit with as little of it as possible.
   """
   model = asked.model
   usable = machine.device_bytes * USABLE
   # Rows that do not divide are computed by every device.
   shards = machine.devices if rows % machine.devices == 0 else 1
-  for remat in ('none', 'full') if asked.derives_remat else (model.remat,):
+  for remat in _REMAT if asked.derives_remat else (model.remat,):
     for microbatches in _divisors(rows // shards):
       tokens = rows // shards // microbatches * length  # of a device
       needed = training_bytes(
