@@ -6,7 +6,13 @@ from rest_jax.costs import hlo_program
 from rest_jax.distributed import partitioning
 from rest_jax.executors.topologies import Generation
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.training import batches, loss_chunks, optimizers, train_step
+from rest_jax.training import (
+  batches,
+  compiler_options,
+  loss_chunks,
+  optimizers,
+  train_step,
+)
 from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig
 
 
@@ -36,7 +42,12 @@ def compile_step(
   base = train_step.frozen(model, mesh, config.lora)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
   return (
-    jax.jit(step, donate_argnums=(0,), out_shardings=(shardings, None))
+    jax.jit(
+      step,
+      donate_argnums=(0,),
+      out_shardings=(shardings, None),
+      compiler_options=compiler_options.of(mesh, config),
+    )
     .lower(state, batch, base)
     .compile()
   )
