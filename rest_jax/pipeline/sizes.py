@@ -204,6 +204,10 @@ def training_bytes(
   together = len(model.layer_pattern)
   if remat == 'none':
     together = model.num_layers
+    if width == 2:
+      # Norms keep float32, and the activation function its steps: what jax
+      # keeps of Llama-3.1-8B, 315 kB of a token and layer.
+      block += width * (8 * model.embed_dim + 2 * model.mlp_dim)
   layers = together * block + model.num_layers * kept
   loss = loss_chunks.held_bytes(
     tokens, model.vocab_size, model.embed_dim, width, machine.devices

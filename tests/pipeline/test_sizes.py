@@ -94,6 +94,19 @@ def test_recomputation_is_a_last_resort():
   assert set(remats) == set(order)
 
 
+def test_chips_do_not_keep_what_costs_less_to_compute_again():
+  chips = dataclasses.replace(POD, device_bytes=1000 * GIB)
+  found = values(asked(LLAMA_8B), prompts(train=(300,) * 7000), chips)
+  assert found['REMAT'] == 'dots'
+
+
+def test_all_activations_of_8b_take_what_the_compiler_says():
+  """Two rows of 4,096 on a chip of v5p:4x4x8: 85.2 GiB."""
+  chips = dataclasses.replace(POD, devices=128)
+  needed = sizes.training_bytes(LLAMA_8B, chips, 8192, 4096, 'none')
+  assert 0.9 < needed / (85.17 * GIB) < 1.1
+
+
 def test_the_less_is_computed_again_the_more_memory_it_takes():
   needed = [
     sizes.training_bytes(LLAMA_8B, POD, 4096, 4096, remat)
