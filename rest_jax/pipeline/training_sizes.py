@@ -23,9 +23,9 @@ _STEP_TOKENS = {'cpu': 2048, 'gpu': 65_536, 'tpu': 131_072}
 _ROW = {'cpu': 64, 'gpu': 128, 'tpu': 512}  # 512: splash.py's blocks
 # A microbatch of more tokens makes no step on a CPU faster, and needs memory.
 _MICROBATCH_TOKENS = {'cpu': 1024}
-# More and more is computed again. TPUs do not keep all: copies of it take a fifth
-# of the step of Llama-3.1-8B on v5p:4x4x8, by the compiler's estimate, and 'dots'
-# keeps a third of its bytes.
+# More and more is computed again. TPUs do not keep all: copies of it take a
+# fifth of a step of Llama-3.1-8B on v5p:4x4x8, by the compiler's estimate, and
+# 'dots' keeps a third of its bytes.
 _REMAT = {
   'cpu': ('none', 'dots', 'attention', 'full'),
   'gpu': ('none', 'dots', 'attention', 'full'),
