@@ -1,12 +1,13 @@
 """What the TPUs' compiler is told when it compiles a training step.
 
-* Sums of gradients go on beside products; by itself the compiler lets the
-  products wait for them.
+* Sums of gradients go on beside products, as far as the compiler finds some; by
+  itself it lets the products wait for them.
 * Products get 32 MiB of v5p's on-chip memory instead of 16: then they reach
   97 % of the chip's peak, else 84 to 93 %, by the compiler's estimate.
 
-They change no result. libtpu 0.0.42 knows these names; MaxText sets the same
-(xla_flags_library.py).
+They change no result of the step but for rounding. libtpu 0.0.42 knows these
+names; MaxText sets the same (xla_flags_library.py). Only v5p has them: for
+others no whole step has been compiled with them.
 """
 
 import jax
@@ -25,15 +26,13 @@ _BESIDE = dict.fromkeys(
   ),
   'true',
 )
-_ON_CHIP_KIB = {'TPU v5': 32 << 10, 'TPU v5p': 32 << 10}  # by jax's names
+_V5P = ('TPU v5', 'TPU v5p')  # jax's names
+_ON_CHIP = {'xla_tpu_scoped_vmem_limit_kib': str(32 << 10)}
 
 
 def of(mesh: jax.sharding.Mesh, config: TrainConfig) -> dict[str, str]:
-  """The options for a mesh's devices, as jax.jit takes them; TPUs alone."""
-  device = mesh.devices.flat[0]
-  if device.platform != 'tpu' or not config.tune_compiler:
+  """The options for a mesh's devices, as jax.jit takes them; of v5p alone."""
+  kind = mesh.devices.flat[0].device_kind
+  if kind not in _V5P or not config.tune_compiler:
     return {}
-  options = dict(_BESIDE) if mesh.size > 1 else {}
-  if kib := _ON_CHIP_KIB.get(device.device_kind):
-    options['xla_tpu_scoped_vmem_limit_kib'] = str(kib)
-  return options
+  return _ON_CHIP | (_BESIDE if mesh.size > 1 else {})
