@@ -6,7 +6,7 @@
   97 % of the chip's peak, else 84 to 93 %, by the compiler's estimate.
 
 They change no result of the step but for rounding. libtpu 0.0.42 knows these
-names; MaxText sets the same (xla_flags_library.py). Only v5p has them: for
+names; MaxText sets the same. Only v5p has them: for
 others no whole step has been compiled with them.
 """
 
