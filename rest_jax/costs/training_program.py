@@ -6,7 +6,13 @@ from rest_jax.costs import hlo_program
 from rest_jax.distributed import partitioning
 from rest_jax.executors.topologies import Generation
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.training import batches, optimizers, target_loss, train_step
+from rest_jax.training import (
+  batches,
+  compiler_options,
+  loss_chunks,
+  optimizers,
+  train_step,
+)
 from rest_jax.training.hyperparameters import OptimizerConfig, TrainConfig
 
 
@@ -36,7 +42,12 @@ def compile_step(
   base = train_step.frozen(model, mesh, config.lora)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
   return (
-    jax.jit(step, donate_argnums=(0,), out_shardings=(shardings, None))
+    jax.jit(
+      step,
+      donate_argnums=(0,),
+      out_shardings=(shardings, None),
+      compiler_options=compiler_options.of(mesh, config),
+    )
     .lower(state, batch, base)
     .compile()
   )
@@ -87,7 +98,7 @@ def cost(
   rows = config.batch_rows // config.microbatches
   rows //= partitioning.shards(mesh, 'batch')
   vocabulary = model.vocab_size // partitioning.shards(mesh, 'vocab')
-  chunk = target_loss.chunk_places(max(rows, 1), row_length, vocabulary)
+  chunk = loss_chunks.chunk_places(max(rows, 1), row_length, vocabulary)
   return hlo_program.Program.read(
     compiled.as_text(), chip, unknown_trips=-(-targets // chunk)
   ).cost()

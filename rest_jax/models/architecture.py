@@ -176,8 +176,10 @@ class DecoderConfig(configuration.Configuration):
     matmul_precision: of the products of float32 matrices on accelerators that
       have several (TPUs multiply in bfloat16, GPUs in TF32, if they are
       allowed to): 'float32' is exact on all of them.
-    remat: what the backward pass recomputes: 'none' keeps every activation,
-      'full' keeps each block's input, 'dots' keeps matrix products.
+    remat: what is kept for the backward pass (recomputation.py), which computes
+      the rest again: 'none' keeps every activation; 'dots' the matrix products
+      and the results of fused attention kernels; 'attention' these without
+      the products of the MLP; 'full' each block's input alone.
     decode_loop: whether decoding unrolls the layers or scans over them.
     attention: how training and decoding attend: 'einsum' runs anywhere;
       'splash' is the fused kernels of TPUs (splash.py, tree_attention.py,
@@ -213,7 +215,7 @@ class DecoderConfig(configuration.Configuration):
   dtype: Literal['float32', 'bfloat16'] = 'float32'
   param_dtype: Literal['float32', 'bfloat16'] = 'float32'
   matmul_precision: Literal['float32', 'tensorfloat32', 'bfloat16'] = 'float32'
-  remat: Literal['none', 'full', 'dots'] = operational('none')
+  remat: Literal['none', 'dots', 'attention', 'full'] = operational('none')
   decode_loop: Literal['unroll', 'scan'] = operational('unroll')
   attention: Attention = operational('auto')
 

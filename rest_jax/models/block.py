@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from rest_jax.distributed import partitioning
 from rest_jax.distributed.partitioning import constrain
-from rest_jax.models import matrices, quantization, rotary
+from rest_jax.models import matrices, quantization, recomputation, rotary
 from rest_jax.models.adapters import COLLECTION
 from rest_jax.models.architecture import DecoderConfig
 
@@ -106,7 +106,7 @@ class Block(nn.Module):
         jnp.dtype(c.param_dtype),
       )
       y = y + bias.astype(c.dtype)[None, None]
-    return y
+    return recomputation.named(y, name)
 
   @nn.compact
   def __call__(

@@ -18,7 +18,13 @@ import jax
 import jax.numpy as jnp
 
 from rest_jax.distributed.partitioning import constrain
-from rest_jax.models import attention, quantization, rotary, row_attention
+from rest_jax.models import (
+  attention,
+  quantization,
+  recomputation,
+  rotary,
+  row_attention,
+)
 from rest_jax.models.adapters import COLLECTION
 from rest_jax.models.architecture import REST, DecoderConfig, Stack
 from rest_jax.models.block import Block, RMSNorm
@@ -33,12 +39,6 @@ class Period(nn.Module):
 
   def setup(self):
     self.layers = [Block(self.config) for _ in range(self.size)]
-
-
-_REMAT_POLICIES = {
-  'full': None,
-  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-}
 
 
 class Decoder(nn.Module):
@@ -192,13 +192,13 @@ class Decoder(nn.Module):
 
     layer_of = {kind: functools.partial(one, kind) for kind in stack.kinds}
     if c.remat != 'none':
-      # Layer by layer: only a layer's input is kept, also inside a pattern. The
-      # barriers of prevent_cse are for compilers that would merge or advance
-      # the recomputations of two layers in one body of the loop.
+      # Layer by layer, also inside a pattern. The barriers of prevent_cse are
+      # for compilers that would merge or advance the recomputations of two
+      # layers in one body of the loop.
       layer_of = {
         kind: nn.remat(
           layer,
-          policy=_REMAT_POLICIES[c.remat],
+          policy=recomputation.policy(c.remat),
           prevent_cse=len(stack.kinds) > 1,
         )
         for kind, layer in layer_of.items()

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rest_jax.distributed import partitioning
-from rest_jax.models import attention
+from rest_jax.models import attention, recomputation
 from rest_jax.models.architecture import DecoderConfig, LayerKind
 
 LANES = 128  # the kernel's blocks are multiples of a TPU's vector width
@@ -195,6 +195,7 @@ def _kernel(
       head_shards=1,
       q_seq_shards=1,
       attn_logits_soft_cap=cap,
+      residual_checkpoint_name=recomputation.ATTENDED,
       interpret=interpret,
     )
   kernel = jax.tree.map(np.asarray, kernel)

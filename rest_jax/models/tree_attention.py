@@ -18,7 +18,13 @@ import jax
 import jax.numpy as jnp
 
 from rest_jax.distributed import partitioning
-from rest_jax.models import attention, splash, tree_blocks, tree_grids
+from rest_jax.models import (
+  attention,
+  recomputation,
+  splash,
+  tree_blocks,
+  tree_grids,
+)
 from rest_jax.models.architecture import DecoderConfig, LayerKind
 from rest_jax.models.segments import OfRows, Segments, SharedPrefix
 from rest_jax.models.tree_grids import KeysValues
@@ -195,7 +201,10 @@ def _attend(settings, seen, q_BKRLE, own, shared):
 
 
 def _attend_forward(settings, seen, q_BKRLE, own, shared):
-  o_BKRLE, sums_BKRL = tree_grids.forward(settings, *seen, q_BKRLE, own, shared)
+  o_BKRLE, sums_BKRL = (
+    recomputation.named(x, recomputation.ATTENDED)
+    for x in tree_grids.forward(settings, *seen, q_BKRLE, own, shared)
+  )
   return o_BKRLE, (seen, q_BKRLE, own, shared, o_BKRLE, sums_BKRL)
 
 

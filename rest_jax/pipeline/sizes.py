@@ -18,8 +18,9 @@ from typing import Any, Literal, NamedTuple
 
 from rest_jax.config import configuration
 from rest_jax.executors.machine import Machine
-from rest_jax.models import architecture, lora
+from rest_jax.models import architecture, lora, recomputation
 from rest_jax.models.architecture import DecoderConfig
+from rest_jax.training import loss_chunks
 
 GIB = 2**30
 USABLE = 0.8  # of the memory: the rest is the program's and the runtime's
@@ -199,14 +200,22 @@ def training_bytes(
   elif how == 'cudnn':
     block += 4 * length  # its mask
   kept = width * model.embed_dim
+  if remat != 'none':
+    kept = width * recomputation.kept_numbers(model, remat)
   # network.py recomputes layer by layer, but a CPU's compiler holds the
   # activations of a whole pattern, and a TPU's has not been seen to do less.
   together = len(model.layer_pattern)
   if remat == 'none':
     together = model.num_layers
+    if width == 2:
+      # Norms keep float32, and the activation function its steps: what jax
+      # keeps of Llama-3.1-8B, 315 kB of a token and layer.
+      block += width * (8 * model.embed_dim + 2 * model.mlp_dim)
   layers = together * block + model.num_layers * kept
-  logits = 3 * 4 * model.vocab_size
-  return state + tokens * (layers + logits)
+  loss = loss_chunks.held_bytes(
+    tokens, model.vocab_size, model.embed_dim, width, machine.devices
+  )
+  return state + tokens * layers + (loss if tokens else 0)
 
 
 def state_bytes(

@@ -70,6 +70,8 @@ class TrainConfig(configuration.Configuration):
     seed: of the order of the examples, and of new weights or adapters.
     log_every: steps between two lines of metrics.
     save_every: steps between two resumable checkpoints.
+    tune_compiler: whether the compiler of TPUs is told what
+      compiler_options.py lists; False where another libtpu refuses it.
     trackers: where the metrics are shown beside metrics.jsonl: 'tensorboard',
       'wandb' (Weights & Biases, an extra), both or none.
   """
@@ -85,6 +87,7 @@ class TrainConfig(configuration.Configuration):
   seed: int = 0
   log_every: int = operational(10)
   save_every: int = operational(100)
+  tune_compiler: bool = operational(True)
   trackers: tuple[Literal['tensorboard', 'wandb'], ...] = operational(
     ('tensorboard',)
   )

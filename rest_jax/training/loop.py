@@ -26,6 +26,7 @@ from rest_jax.models.checkpoints import policies
 from rest_jax.rewards import dval_requests
 from rest_jax.training import (
   batches,
+  compiler_options,
   early_stopping,
   optimizers,
   train_step,
@@ -200,6 +201,7 @@ class Grid:
         ),
         donate_argnums=(0,),
         out_shardings=(shardings, None),
+        compiler_options=compiler_options.of(self.mesh, self.config),
       )
       with self.clock.within('steps'):
         self._loop(state, progress, step, saver, log, validator)

@@ -25,9 +25,7 @@ from jax.sharding import PartitionSpec
 from rest_jax.distributed import partitioning
 from rest_jax.models import attention
 from rest_jax.models.architecture import DecoderConfig
-
-_PLACES = 1024  # of a chunk on one device, at most
-_SCORES = 2**27  # of a chunk on one device, at most: 512 MB in float32
+from rest_jax.training import loss_chunks
 
 
 class _Axes(NamedTuple):
@@ -60,17 +58,6 @@ def nll_sum(
     frozen: whether the unembedding is not trained: its gradient is then 0.
   """
   return _nll_sum(config, frozen, w_VD, h_BLD, targets_BL, weights_BL)
-
-
-def chunk_places(rows: int, length: int, vocabulary: int) -> int:
-  """Places of each row that get their scores together.
-
-  Args:
-    rows: on one device.
-    length: of a row.
-    vocabulary: on one device.
-  """
-  return max(1, min(length, _PLACES // rows, _SCORES // (rows * vocabulary)))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -127,7 +114,7 @@ def _on_one_device(
   if axes.embed:
     whole_VD = jax.lax.all_gather(whole_VD, axes.embed, axis=1, tiled=True)
   V = whole_VD.shape[0]
-  C = chunk_places(B, L, V)
+  C = loss_chunks.chunk_places(B, L, V)
   # Stable, so that the places of weight come first in their own order.
   order_BL = jnp.argsort(weights_BL <= 0, axis=1, stable=True)
   # As many chunks as the row with the most targets needs.

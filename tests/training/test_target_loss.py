@@ -10,7 +10,7 @@ import pytest
 import small_networks
 
 from rest_jax.distributed import partitioning
-from rest_jax.training import target_loss
+from rest_jax.training import loss_chunks, target_loss
 
 B, L, D, V = 4, 21, 16, 32
 
@@ -53,7 +53,7 @@ def assert_alike(a, b):
 @pytest.mark.parametrize('cap', [None, 5.0])
 @pytest.mark.parametrize('places', [1024, 12, 1])
 def test_value_and_gradients_are_those_of_all_scores(monkeypatch, places, cap):
-  monkeypatch.setattr(target_loss, '_PLACES', places)
+  monkeypatch.setattr(loss_chunks, '_PLACES', places)
   c = small_networks.network(embed_dim=D, vocab_size=V, logit_soft_cap=cap)
   given = inputs()
   assert_alike(both(c, given), both(c, given, reference))
@@ -70,7 +70,7 @@ def test_rows_without_targets_and_rows_of_nothing_else(weighted):
   'axes', [(2, 1, 1), (1, 4, 1), (1, 1, 8), (2, 2, 2)], ids=str
 )
 def test_a_mesh_changes_neither_value_nor_gradients(axes, monkeypatch):
-  monkeypatch.setattr(target_loss, '_PLACES', 8)
+  monkeypatch.setattr(loss_chunks, '_PLACES', 8)
   mesh = meshes.mesh(*axes)
   c = small_networks.network(embed_dim=D, vocab_size=V)
   given = inputs()
