@@ -241,7 +241,12 @@ def gin_files():
 def sizes_of(files):
   """A value for each dial that the launcher would derive."""
   gin_parser.read('rest_em', gin_files=files)
-  kept = {'CHAT': None, 'GRADER': 'number', 'ATTENTION': 'auto'}
+  kept = {
+    'CHAT': None,
+    'GRADER': 'number',
+    'ATTENTION': 'auto',
+    'DVAL_GRADING': 'auto',
+  }
   return [
     f'{name}={kept.get(name, 1)}'
     for name, value in gin_parser.bindings().items()
