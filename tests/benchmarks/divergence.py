@@ -54,7 +54,7 @@ class Layout(NamedTuple):
     return f'{self.groups} x {self.lanes}, mesh {self[2:]}'
 
 
-LAYOUTS = (
+_LAYOUTS = (
   Layout(4, 4),
   Layout(8, 8),
   Layout(8, 2),
@@ -67,10 +67,19 @@ LAYOUTS = (
 )
 
 
+def layouts(args: argparse.Namespace) -> list[Layout]:
+  """Those whose mesh divides the network's key heads."""
+  heads = args.kv_heads
+  if args.model:
+    heads = described.network(args.model).num_kv_heads
+  return [layout for layout in _LAYOUTS if heads % layout.tensor == 0]
+
+
 def arguments() -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__)
   random_networks.add_flags(parser)
   parser.add_argument('--model', help='a GGUF file, instead of random weights')
+  parser.add_argument('--dtypes', default='float32,bfloat16')
   for flag, default in {
     'prefix': 64,
     'question': 32,
@@ -174,15 +183,15 @@ def compared(first: dict, other: dict) -> dict[str, float]:
 def main() -> None:
   args = arguments()
   figures = {}
-  for dtype in ('float32', 'bfloat16'):
-    first = drawn(args, LAYOUTS[0], dtype)
-    again = compared(first, drawn(args, LAYOUTS[0], dtype))
+  for dtype in args.dtypes.split(','):
+    first = drawn(args, _LAYOUTS[0], dtype)
+    again = compared(first, drawn(args, _LAYOUTS[0], dtype))
     assert again['apart'] == again['logprob'] == 0, 'not reproducible'
-    for layout in LAYOUTS[1:]:
+    for layout in layouts(args)[1:]:
       found = compared(first, drawn(args, layout, dtype))
       figures[f'{dtype}, {layout}'] = found
       print(
-        f'{dtype:9} {LAYOUTS[0]} and {layout}: apart {found["apart"]:.3f}, '
+        f'{dtype:9} {_LAYOUTS[0]} and {layout}: apart {found["apart"]:.3f}, '
         f'per token {found["per_token"]:.2e}, log-prob {found["logprob"]:.1e}',
         flush=True,
       )
