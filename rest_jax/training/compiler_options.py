@@ -2,12 +2,12 @@
 
 * Sums of gradients go on beside products, as far as the compiler finds some; by
   itself it lets the products wait for them.
-* Products get 32 MiB of v5p's on-chip memory instead of 16: then they reach
-  97 % of the chip's peak, else 84 to 93 %, by the compiler's estimate.
+* Products get 32 MiB of the on-chip memory instead of 16: then they reach 97 % of
+  v5p's peak, else 84 to 93 %, by the compiler's estimate.
 
 They change no result of the step but for rounding. libtpu 0.0.42 knows these
-names; MaxText sets the same. Only v5p has them: for
-others no whole step has been compiled with them.
+names; MaxText sets the same. docs/preflight.md has steps with and without them.
+v4 has 16 MiB in all.
 """
 
 import jax
@@ -26,13 +26,18 @@ _BESIDE = dict.fromkeys(
   ),
   'true',
 )
-_V5P = ('TPU v5', 'TPU v5p')  # jax's names
+# jax's names of v5p, v5e and v6e.
+_KINDS = (
+  *('TPU v5', 'TPU v5p'),
+  *('TPU v5 lite', 'TPU v5e'),
+  *('TPU v6 lite', 'TPU v6e'),
+)
 _ON_CHIP = {'xla_tpu_scoped_vmem_limit_kib': str(32 << 10)}
 
 
 def of(mesh: jax.sharding.Mesh, config: TrainConfig) -> dict[str, str]:
-  """The options for a mesh's devices, as jax.jit takes them; of v5p alone."""
+  """The options for a mesh's devices, as jax.jit takes them."""
   kind = mesh.devices.flat[0].device_kind
-  if kind not in _V5P or not config.tune_compiler:
+  if kind not in _KINDS or not config.tune_compiler:
     return {}
   return _ON_CHIP | (_BESIDE if mesh.size > 1 else {})
