@@ -33,7 +33,11 @@ def arrange(config: DecoderConfig, params: Any) -> Weights:
     config: of the network.
     params: of network.Decoder: 'params', and 'scales' if there are some.
   """
-  params = _exact_norms(params)
+  return _in_lists(config, _exact_norms(params))
+
+
+def _in_lists(config: DecoderConfig, params: Any) -> Weights:
+  """`arrange` of a tree with anything in the arrays' places."""
   outer = _outer(config, params)
   if config.decode_loop == 'unroll':
     return Weights(outer, network.layer_weights(config, params))
@@ -90,7 +94,7 @@ def shardings(config: DecoderConfig, stacked: Any) -> Weights:
     stacked: its variables' tree, a NamedSharding in each array's place.
   """
   if config.decode_loop == 'scan':
-    return arrange(config, stacked)
+    return _in_lists(config, stacked)
   layers: list[Any] = [None] * config.num_layers
   for stack in config.stacks:
     for place in range(len(stack.kinds)):

@@ -2,8 +2,8 @@
 
 * Sums of gradients go on beside products, as far as the compiler finds some; by
   itself it lets the products wait for them.
-* Products get 32 MiB of the on-chip memory instead of 16: then they reach 97 % of
-  v5p's peak, else 84 to 93 %, by the compiler's estimate.
+* Products get 32 MiB of the on-chip memory instead of 16: then they reach 97 %
+  of v5p's peak, else 84 to 93 %, by the compiler's estimate.
 
 They change no result of the step but for rounding. libtpu 0.0.42 knows these
 names; MaxText sets the same. docs/preflight.md has steps with and without them.
