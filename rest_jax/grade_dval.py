@@ -12,7 +12,13 @@ Killed and started again, it grades what has no verdicts yet.
 import time
 from collections.abc import Sequence
 
-from rest_jax.artifacts import leases, manifests, records, storage
+from rest_jax.artifacts import (
+  held_folders,
+  leases,
+  manifests,
+  records,
+  storage,
+)
 from rest_jax.config import configuration
 from rest_jax.distributed import preemption
 from rest_jax.rewards import dval_grading, dval_requests, pool
@@ -103,7 +109,7 @@ def _answer(
   total = sum(row['rows'] for row in asked.parts)
 
   def tell(done: int) -> None:
-    leases.check_all()
+    held_folders.check_all()
     preemption.check(f'grade_dval: {asked.folder}')
     signs.does = f'{done} of {total} graded'
 
