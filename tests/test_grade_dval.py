@@ -16,7 +16,7 @@ import tiny_run
 
 from rest_jax import grade_dval, main, train
 from rest_jax.artifacts import (
-  leases,
+  held_folders,
   manifests,
   records,
   stage_work,
@@ -227,7 +227,7 @@ def test_the_stage_of_a_finished_training_ends_at_once(beside, capsys):
 def test_a_second_stage_is_refused_while_the_first_lives(beside):
   beside.start()
   until(lambda: beside.place.sign() is not None)
-  with pytest.raises(leases.HeldError, match='grade_dval'):
+  with pytest.raises(held_folders.HeldError, match='grade_dval'):
     grade_dval.grade_dval(
       checkpoints_dir=os.fspath(beside.checkpoints), dval_dirs=beside.dval_dirs
     )
