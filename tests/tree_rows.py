@@ -69,6 +69,30 @@ def mask(given: Segments, window: int | None, places: int):
   return sees
 
 
+def numbers(c, rows: Segments, places: int, dtype='float32', seed: int = 0):
+  """(q, k, v, keys and values of two prefixes, the output's gradient).
+
+  Args:
+    c: of the network.
+    rows: that they are of.
+    places: of a prefix; 0: there are none.
+    dtype: of all.
+    seed: of the draw.
+  """
+  draw = np.random.default_rng(seed).standard_normal
+  B, L = rows.ids_BL.shape
+  K, R, E = c.num_kv_heads, c.num_heads // c.num_kv_heads, c.head_dim
+
+  def of(*shape):
+    return jnp.asarray(draw(shape), dtype)
+
+  kv = [of(B, L, K, E), of(B, L, K, E)]
+  shared = [of(2, places, K, E), of(2, places, K, E)] if places else []
+  # No gradient comes from padding.
+  real = (rows.ids_BL > 0)[..., None, None, None]
+  return of(B, L, K, R, E), *kv, *shared, of(B, L, K, R, E) * real
+
+
 def brute_force(given: Segments, prefix, c, kind, q, k, v):
   """Attention in float64, of all scores at once.
 

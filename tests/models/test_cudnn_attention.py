@@ -31,19 +31,6 @@ def config(**changes):
   return small_networks.network(**sizes | changes)
 
 
-def numbers(c, rows, places, dtype):
-  """(q, k, v, keys and values of two prefixes, the output's gradient)."""
-  draw = np.random.default_rng(0).standard_normal
-  B, L = rows.ids_BL.shape
-  K, R, E = c.num_kv_heads, c.num_heads // c.num_kv_heads, c.head_dim
-  of = lambda *shape: jnp.asarray(draw(shape), dtype)  # noqa: E731
-  kv = [of(B, L, K, E), of(B, L, K, E)]
-  shared = [of(2, places, K, E), of(2, places, K, E)] if places else []
-  # No gradient comes from padding.
-  real = (rows.ids_BL > 0)[..., None, None, None]
-  return of(B, L, K, R, E), *kv, *shared, of(B, L, K, R, E) * real
-
-
 def outputs(c, kind, rows, q, k, v, *rest):
   """(output, gradients of q, k, v and the prefixes' keys and values)."""
   *shared, do = rest
@@ -81,7 +68,7 @@ def test_results_are_brute_forces_and_gradients_those_of_einsum(
   rows = tree_rows.segments(ROWS, LENGTHS, of_row)
   if not places:
     rows = rows._replace(of_rows=None)
-  given = numbers(c, rows, places, dtype)
+  given = tree_rows.numbers(c, rows, places, dtype)
 
   def by(how):
     monkeypatch.setattr(architecture, 'attention_on', lambda *_: how)

@@ -50,19 +50,6 @@ def local(window, **changes):
   )
 
 
-def numbers(c, rows, places, seed=0):
-  """(q, k, v, keys and values of two prefixes, the output's gradient)."""
-  draw = np.random.default_rng(seed).standard_normal
-  B, L = rows.ids_BL.shape
-  K, R, E = c.num_kv_heads, c.num_heads // c.num_kv_heads, c.head_dim
-  of = lambda *shape: jnp.asarray(draw(shape), jnp.float32)  # noqa: E731
-  kv = [of(B, L, K, E), of(B, L, K, E)]
-  shared = [of(2, places, K, E), of(2, places, K, E)] if places else []
-  # No gradient comes from padding.
-  real = (rows.ids_BL > 0)[..., None, None, None]
-  return of(B, L, K, R, E), *kv, *shared, of(B, L, K, R, E) * real
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def outputs(c, kind, fused, rows, q, k, v, *rest):
   """(output, gradients of q, k, v and the prefixes' keys and values)."""
@@ -100,7 +87,7 @@ def test_outputs_are_brute_forces_and_gradients_those_of_einsum(name):
   rows = tree_rows.segments(ROWS, LENGTHS, of_row)
   if not places:
     rows = rows._replace(of_rows=None)
-  given = numbers(c, rows, places)
+  given = tree_rows.numbers(c, rows, places)
   got = outputs(c, kind, True, rows, *given)
   prefix = None
   if places:
@@ -119,7 +106,7 @@ def test_in_bfloat16_results_stay_within_the_rounding_of_what_is_given():
   """Against the same numbers in float32: scores and sums are not rounded."""
   c, kind, places, of_row = CASES['two prefixes and a row without']
   rows = tree_rows.segments(ROWS, LENGTHS, of_row)
-  q, *others = numbers(c, rows, places)
+  q, *others = tree_rows.numbers(c, rows, places)
   # Scores of 30 and more: rounded, they would be off by 0.1.
   rounded = [x.astype(jnp.bfloat16) for x in (8 * q, *others)]
   got = outputs(
@@ -146,7 +133,7 @@ def test_rows_without_parents_behind_a_prefix():
   rows = tree_rows.segments(
     [[(1, -1, 100), (2, -1, 60)], [(1, -1, 150), (0, -1, 10)]], [130, 9], [0, 0]
   )._replace(parents_BL=None)
-  given = numbers(c, rows, 140)
+  given = tree_rows.numbers(c, rows, 140)
   fused, einsum = (
     outputs(c, 'global', fused, rows, *given) for fused in (True, False)
   )
@@ -306,7 +293,7 @@ def test_the_products_of_both_kernels_have_the_networks_precision(
 ):
   c = config(matmul_precision=asked)
   rows = tree_rows.segments(ROWS, LENGTHS, [1, -1, 0])
-  given = [x.astype(dtype) for x in numbers(c, rows, 160)]
+  given = [x.astype(dtype) for x in tree_rows.numbers(c, rows, 160)]
   text = str(
     jax.make_jaxpr(functools.partial(outputs, c, 'global', True))(rows, *given)
   )
