@@ -5,7 +5,7 @@ import sample_folders
 
 from rest_jax.artifacts import manifests, records, storage
 from rest_jax.config import configuration
-from rest_jax.rewards import dval_grading, pool, registry, verdicts
+from rest_jax.rewards import dval_grading, registry, verdicts
 from rest_jax.rewards.code import programs
 
 
@@ -31,16 +31,7 @@ def graders(tmp_path):
 
 @pytest.fixture
 def graded(monkeypatch):
-  """Names of the samples that were really graded."""
-  names = []
-  original = pool.Pool.grade
-
-  def spy(self, items, *rest):
-    names.extend(item.name for item in items)
-    return original(self, items, *rest)
-
-  monkeypatch.setattr(pool.Pool, 'grade', spy)
-  return names
+  return sample_folders.graded(monkeypatch)
 
 
 def test_answers_are_compared_and_the_unfinished_earn_nothing(

@@ -10,7 +10,7 @@ import sample_folders
 from rest_jax import score
 from rest_jax.artifacts import manifests, records, storage
 from rest_jax.distributed import preemption
-from rest_jax.rewards import early_verdicts, pool
+from rest_jax.rewards import early_verdicts
 
 ANSWERS = {'a': '1', 'b': '2'}
 PARTS = [
@@ -51,16 +51,7 @@ def folders(tmp_path):
 
 @pytest.fixture
 def graded(monkeypatch):
-  """Names of the samples that were really graded."""
-  names = []
-  original = pool.Pool.grade
-
-  def spy(self, items, *rest):
-    names.extend(item.name for item in items)
-    return original(self, items, *rest)
-
-  monkeypatch.setattr(pool.Pool, 'grade', spy)
-  return names
+  return sample_folders.graded(monkeypatch)
 
 
 def grade(folders, **arguments):
