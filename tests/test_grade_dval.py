@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+import finished_stages
 import pytest
 import sample_folders
 import tiny_run
@@ -19,7 +20,6 @@ from rest_jax.artifacts import (
   held_folders,
   manifests,
   records,
-  stage_work,
   storage,
 )
 from rest_jax.config import configuration
@@ -125,15 +125,7 @@ class Beside:
 
   def train(self):
     """The training has ended."""
-    with stage_work.work_on(
-      self.checkpoints,
-      stage='train',
-      kind=None,
-      semantic={},
-      inputs={},
-      version=1,
-    ) as work:
-      work.finish()
+    finished_stages.finish(self.checkpoints, 'train')
 
   def validate(self, name, *tables, told=None):
     """A validation of a training: (it, its verdicts)."""

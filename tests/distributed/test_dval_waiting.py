@@ -5,12 +5,12 @@ import signal
 import threading
 import time
 
+import finished_stages
 import pytest
 import sample_folders
 from processes import start
 
 from rest_jax import grade_dval
-from rest_jax.artifacts import stage_work
 from rest_jax.distributed import preemption
 from rest_jax.rewards import dval_requests
 
@@ -87,15 +87,7 @@ def test_both_wait_longer_than_for_each_other_and_get_the_reward(
   )
   stage.start()
   assert [end[:2] for end in ends(found)] == [(0, '1.0')] * 2
-  with stage_work.work_on(
-    folder / 'checkpoints',
-    stage='train',
-    kind=None,
-    semantic={},
-    inputs={},
-    version=1,
-  ) as work:
-    work.finish()
+  finished_stages.finish(folder / 'checkpoints', 'train')
   stage.join(timeout=60)
   assert not stage.is_alive()
   assert dval_requests.Place(folder / 'checkpoints').asked() is None

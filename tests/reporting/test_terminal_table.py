@@ -3,7 +3,8 @@
 import io
 import json
 
-from rest_jax.artifacts import stage_work
+import finished_stages
+
 from rest_jax.executors import console
 from rest_jax.reporting import terminal_table
 
@@ -66,15 +67,11 @@ def test_the_goodput_of_each_m_step_stands_below_the_table(tmp_path):
     'iteration_01': {'steps': 30.0, 'validation': 10.0},
     'iteration_02': None,  # of a version that counted nothing
   }.items():
-    with stage_work.work_on(
+    finished_stages.finish(
       tmp_path / model / 'checkpoints',
-      stage='train',
-      kind=None,
-      semantic={},
-      inputs={},
-      version=1,
-    ) as work:
-      work.finish(recorded={'seconds': seconds} if seconds else {})
+      'train',
+      {'seconds': seconds} if seconds else {},
+    )
   lines = terminal_table.results_table(str(tmp_path)).splitlines()
   assert lines[5:] == [
     'iteration_01: M-step, 75% of 40 s in steps; validation 25%'
