@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rest_jax.artifacts import store_patience
 from rest_jax.config import configuration
 
 # Read by epath at each call: never the TensorFlow backend.
@@ -29,6 +30,11 @@ from etils import epath  # noqa: E402
 # file, that another process has changed since. It reads this when it is made.
 for _protocol in ('gs', 'gcs', 's3'):
   fsspec.config.conf.setdefault(_protocol, {})['use_listings_cache'] = False
+# By its name: gcsfs is loaded by whoever opens a path of it.
+for _protocol in ('gs', 'gcs'):
+  fsspec.register_implementation(
+    _protocol, 'rest_jax.artifacts.gs_files.PatientFiles', clobber=True
+  )
 
 Path = epath.Path
 PathLike = epath.PathLike
@@ -212,7 +218,7 @@ def _move_objects(
 def _write_remote(target: epath.Path, data: bytes) -> None:
   try:
     target.write_bytes(data)
-  except OSError:
+  except (OSError, store_patience.UnavailableError):
     raise
   except Exception as error:
     # gcsfs raises the errors of aiohttp, requests and google.auth, and its own.

@@ -12,7 +12,7 @@ changed. An interrupted launch goes on with it, with the flag or without.
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from rest_jax.artifacts import manifests, storage, store_patience
+from rest_jax.artifacts import manifests, storage
 from rest_jax.executors import jobs, ledger
 from rest_jax.executors.jobs import Job
 
@@ -113,7 +113,6 @@ class Changes:
       self._ledger.again.discard(name)
       self._write()
 
-  @store_patience.patient
   def end(self) -> None:
     """Forgets what has been made again."""
     if not self._path.exists():
@@ -204,7 +203,6 @@ class Changes:
       return Redo()
     return Redo(**storage.read_json(self._path))
 
-  @store_patience.patient
   def _write(self) -> None:
     storage.write_json(self._path, dataclasses.asdict(self._redo))
 
