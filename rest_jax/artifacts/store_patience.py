@@ -78,19 +78,23 @@ class _Waiting:
       is_said = now - self._said <= _SAY_SECONDS
       if not is_said:
         self._said = now
-    text = f'{place} has not answered since {_clock(since)}'
+    clock = _clock(since)
     if self._is_over():
       raise GivenUpError(
-        f'{text}. Start the same command again once it does.'
+        f'{place} has not answered since {clock}. Start the same command '
+        'again once it does.'
       ) from error
     if now - since > WAIT_SECONDS:
       raise AwayError(
-        f'{text} ({_told(error)}). What is finished is kept, and what runs '
-        'elsewhere goes on; start the same command again once it does.'
+        f'{place} has not answered since {clock} ({_told(error)}). What is '
+        'finished is kept, and what runs elsewhere goes on; start the same '
+        'command again once it does.'
       ) from error
     if not is_said:
-      until = _clock(since + WAIT_SECONDS)
-      self._say(f'{text}: waiting for it until {until} ({_told(error)})')
+      self._say(
+        f'{place} has not answered since {clock}: waiting for it until '
+        f'{_clock(since + WAIT_SECONDS)} ({_told(error)})'
+      )
 
   def succeeded(self, place: str) -> None:
     """It answers."""
