@@ -139,6 +139,17 @@ def require_folder(folder: PathLike, dial: str) -> None:
     )
 
 
+def names_in(folder: PathLike) -> set[str]:
+  """The names of what lies in a folder that is there.
+
+  A store's listing may be late, and show nothing of a folder that is new.
+  """
+  try:
+    return {entry.name for entry in path(folder).iterdir()}
+  except FileNotFoundError:
+    return set()
+
+
 def write_json(target: PathLike, value: Any) -> None:
   """Writes `value` as indented JSON with a final newline (see write_bytes)."""
   text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
@@ -195,24 +206,23 @@ def aside(folder: PathLike, number: int) -> epath.Path:
 def _move_objects(
   folder: epath.Path, target: epath.Path, last: Sequence[str]
 ) -> None:
-  """Renames every object below `folder`, those named in `last` at the end."""
+  """Renames every object below `folder`, those named in `last` at the end.
+
+  A listing may be late: it shows what was moved already, by a request whose
+  answer was lost, or deleted; and it may lack those of `last`.
+  """
   protocol, _, root = os.fspath(folder).rstrip('/').partition('://')
   files = fsspec.filesystem(protocol)
   names = [name.removeprefix(f'{root}/') for name in files.find(root)]
 
   def move(name: str) -> None:
-    try:
+    with contextlib.suppress(FileNotFoundError):
       files.mv_file(f'{root}/{name}', os.fspath(target / name))
-    except FileNotFoundError:
-      # A request whose answer was lost is sent again: then it is moved already.
-      if not (target / name).exists():
-        raise
 
   with concurrent.futures.ThreadPoolExecutor(_MOVES_AT_ONCE) as pool:
     list(pool.map(move, [name for name in names if name not in last]))
   for name in last:
-    if name in names:
-      move(name)
+    move(name)
 
 
 def _write_remote(target: epath.Path, data: bytes) -> None:
