@@ -18,6 +18,8 @@ kill.py compares them, and in the end nothing may be left there.
                 whose requests fail, come late or lose their answers
     away        as calm, and compared with it, with RUN_DIR on such a store,
                 which is away for a minute as the launch begins and later
+                (then it may cost a retry: the other host waits 30 s at most
+                for a first connection by Gloo, which CPUs use for TPUs' links)
     tpu-vm      on TPU VMs, RUN_DIR on such a store
     beside      as one-host, on gs://, D_val graded by jobs beside the M-steps,
                 while pods are killed and evicted
