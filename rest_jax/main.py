@@ -4,8 +4,9 @@
     python -m rest_jax.main --run_mode=sample --gin_file=...
 
 Exit codes: 0 done; 2 wrong configuration or data, retrying will not help;
-42 preempted with its state saved, start it again; 75 another process holds the
-folder, try again later; anything else may be retried.
+42 preempted, or the store (gs://) is away, what was done is kept: start it
+again; 75 another process holds the folder, try again later; anything else may
+be retried.
 """
 
 import argparse
@@ -24,7 +25,7 @@ _WORKER_FLAGS = {'worker_index': 'WORKER_INDEX', 'num_workers': 'WORKERS'}
 
 
 def run(arguments: Sequence[str]) -> int:
-  """Parses, resolves and runs one stage; returns the exit code."""
+  """Runs a command or one stage; returns the exit code."""
   if arguments and arguments[0] in command_line.COMMANDS:
     module = importlib.import_module(
       f'rest_jax.commands.{command_line.COMMANDS[arguments[0]][0]}'
@@ -37,6 +38,18 @@ def run(arguments: Sequence[str]) -> int:
     if sweep.is_asked(arguments):
       return sweep.run(arguments[1:])
     return launcher.run(arguments[1:])
+  from rest_jax.artifacts import progress_lines, store_patience
+  from rest_jax.distributed import preemption
+
+  def say(line: str) -> None:
+    print(progress_lines.warning(line), flush=True)
+
+  with store_patience.waiting(say, preemption.asked):
+    return _run_stage(arguments)
+
+
+def _run_stage(arguments: Sequence[str]) -> int:
+  """Parses, resolves and runs one stage; returns the exit code."""
   others, bindings = gin_flags.split(arguments)
   parser = command_line.parser()
   flags = parser.parse_args(others)
@@ -233,9 +246,9 @@ def _code_of(error: BaseException) -> int | None:
     return exit_codes.HELD
   if isinstance(error, failures.GoneError):
     return exit_codes.LOST
-  if isinstance(error, store_patience.GivenUpError):
+  if isinstance(error, (store_patience.GivenUpError, store_patience.AwayError)):
     return exit_codes.PREEMPTED
-  if isinstance(error, (failures.PeerError, store_patience.AwayError)):
+  if isinstance(error, failures.PeerError):
     return exit_codes.UNKNOWN
   final = (configuration.ConfigurationError, records.CorruptPartError)
   if (

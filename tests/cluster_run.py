@@ -16,6 +16,10 @@ kill.py compares them, and in the end nothing may be left there.
                 again, or started twice
     store       as one-host, with RUN_DIR on gs:// (object_store.py), some of
                 whose requests fail, come late or lose their answers
+    away        as calm, and compared with it, with RUN_DIR on such a store,
+                which is away for a minute as the launch begins and later
+                (then it may cost a retry: the other host waits 30 s at most
+                for a first connection by Gloo, which CPUs use for TPUs' links)
     tpu-vm      on TPU VMs, RUN_DIR on such a store
     beside      as one-host, on gs://, D_val graded by jobs beside the M-steps,
                 while pods are killed and evicted
@@ -70,6 +74,7 @@ class Scenario:
     topology: of its M-steps, as a flag.
     on_store: whether RUN_DIR is on gs://.
     weather: whether the store's requests fail now and then.
+    outages: whether the store is away for a minute now and then.
     faults: what is done to it, FAULTS times in all.
     flags: of this scenario alone.
   """
@@ -78,6 +83,7 @@ class Scenario:
   topology: str = ONE_HOST
   on_store: bool = False
   weather: bool = False
+  outages: bool = False
   faults: tuple[str, ...] = ()
   flags: tuple[str, ...] = ()
 
@@ -87,6 +93,9 @@ SCENARIOS = {
   'calm': Scenario(topology=TWO_HOSTS),
   'disturbed': Scenario(topology=TWO_HOSTS, faults=FAULTS),
   'store': Scenario(on_store=True, weather=True),
+  'away': Scenario(
+    topology=TWO_HOSTS, on_store=True, weather=True, outages=True
+  ),
   'tpu-vm': Scenario(executor='tpu_vm', on_store=True, weather=True),
   'beside': Scenario(
     on_store=True,
@@ -263,7 +272,8 @@ def run(base, name, scenario, rng, faults: int, expected):
     place = run_places.Folder(base, name)
     if scenario.on_store:
       weather = rng if scenario.weather else None
-      place = stack.enter_context(run_places.Store(base, name, weather))
+      store = run_places.Store(base, name, weather, scenario.outages)
+      place = stack.enter_context(store)
     environment = place.environment | {'PYTHONPATH': str(ROOT)}
     fake = make[scenario.executor](folder, environment)
     stack.enter_context(fake)

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import sys
+import types
 
 # Before anything imports jax.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -43,17 +44,18 @@ def _served():
 @pytest.fixture
 def store(_served, monkeypatch):
   """The empty store behind `bucket`; its requests can be made to fail."""
-  import gcsfs
   from etils.epath import backend
+
+  from rest_jax.artifacts import gs_files
 
   found, address = _served
   found.clear()
   for name, value in object_store.environment(address).items():
     monkeypatch.setenv(name, value)
-  gcsfs.GCSFileSystem.clear_instance_cache()
+  gs_files.PatientFiles.clear_instance_cache()
   backend.fsspec_backend._get_filesystem.cache_clear()
   yield found
-  gcsfs.GCSFileSystem.clear_instance_cache()
+  gs_files.PatientFiles.clear_instance_cache()
   backend.fsspec_backend._get_filesystem.cache_clear()
 
 
@@ -61,6 +63,24 @@ def store(_served, monkeypatch):
 def bucket(store) -> str:
   """The address of an empty bucket, served on this machine."""
   return 'gs://bucket'
+
+
+@pytest.fixture
+def away(store, monkeypatch):
+  """Makes some requests to the store fail; nobody pauses between two tries."""
+  import gcsfs.retry
+
+  from rest_jax.artifacts import generations, store_patience
+
+  async def sleep(seconds):
+    pass
+
+  monkeypatch.setattr(
+    gcsfs.retry, 'asyncio', types.SimpleNamespace(sleep=sleep)
+  )
+  monkeypatch.setattr(store_patience, 'AGAIN_SECONDS', 0.02)
+  monkeypatch.setattr(generations, 'RETRY_SECONDS', 0.01)
+  return lambda times, pattern='.': store.fault(pattern, times=times)
 
 
 @pytest.fixture(autouse=True)

@@ -85,9 +85,9 @@ class ObjectStore:
   """The state of the server; see `serve`.
 
   Attributes:
-    stale_seconds: for which a new object is missing in listings. Those of
-      Google Cloud Storage are never stale, and Orbax and
-      manifests.Manifest.is_whole rely on it: with 0.3 s a training cannot save.
+    stale_seconds: for which a new object is missing in listings, and one that
+      was deleted is still there. Those of Google Cloud Storage are never stale,
+      and Orbax relies on it: with 0.3 s a training cannot save.
   """
 
   def __init__(self):
@@ -102,6 +102,7 @@ class ObjectStore:
     self.bytes_in = self.bytes_out = 0  # of all bodies
     self.faults: list[Fault] = []
     self.stale_seconds = 0.0
+    self._deleted: dict[str, tuple[Object, float]] = {}  # and when
     self._uploads: dict[str, tuple[str, dict, bytearray]] = {}
 
   def fault(
@@ -140,6 +141,24 @@ class ObjectStore:
       made = Object(data, next(self._generations), now, since)
       self.objects[name] = made
       return made
+
+  def delete(self, name: str) -> None:
+    """Deletes an object as another client would."""
+    with self.lock:
+      self._deleted[name] = self.objects.pop(name), time.monotonic()
+
+  def listed(self) -> list[tuple[str, Object]]:
+    """What a listing shows now, by name."""
+    then = time.monotonic() - self.stale_seconds
+    shown = {
+      name: found
+      for name, (found, when) in self._deleted.items()
+      if when > then and found.since <= then
+    }
+    for name, found in self.objects.items():
+      if found.since <= then:
+        shown[name] = found
+    return sorted(shown.items())
 
   def next_fault(self, method: str, path: str) -> Fault | None:
     with self.lock:
@@ -312,7 +331,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       return 404, {}, _error(404)
     if (status := self.store.check(name, query)) is not None:
       return status, {}, _error(status)
-    del self.store.objects[name]
+    self.store.delete(name)
     return 204, {}, b''
 
   def _list(self, query: dict):
@@ -324,10 +343,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     after = query.get('pageToken', '')
     items, prefixes = [], collections.OrderedDict()
     token = None
-    newest = time.monotonic() - self.store.stale_seconds
-    for name, found in sorted(self.store.objects.items()):
-      if found.since > newest:
-        continue
+    for name, found in self.store.listed():
       key = name.removeprefix(f'{BUCKET}/')
       if not key.startswith(prefix):
         continue
@@ -359,7 +375,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       return 404, {}, _error(404)
     made = self.store.put(target, found.data)
     if move:
-      del self.store.objects[name]
+      self.store.delete(name)
     value = _describe(target, made)
     if not move:
       value = {'done': True, 'resource': value}

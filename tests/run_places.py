@@ -16,6 +16,9 @@ import threading
 import kill
 import object_store
 
+_AWAY_SECONDS = 60.0  # longer than any client asks again by itself
+_GUSTS = 40  # between two outages
+
 
 class Folder:
   """A run in a folder of this machine.
@@ -44,16 +47,23 @@ class Folder:
 class Store(Folder):
   """A run on gs://; to be used as a context manager."""
 
-  def __init__(self, base: pathlib.Path, name: str, rng: random.Random | None):
+  def __init__(
+    self,
+    base: pathlib.Path,
+    name: str,
+    rng: random.Random | None,
+    outages: bool = False,
+  ):
     """Args:
     base: a folder for a copy of the run.
     name: of the run.
     rng: what goes wrong; None: nothing.
+    outages: whether all requests fail for a minute, too.
     """
     super().__init__(base, name)
     self._copy, self._name = base / name, name
     self.run_dir = f'gs://{object_store.BUCKET}/{name}'
-    self._rng = rng
+    self._rng, self._outages = rng, outages
     self._stop = threading.Event()
 
   def __enter__(self):
@@ -95,12 +105,18 @@ class Store(Folder):
       'slow uploads': ('/upload', {'status': None, 'delay': 2.0}),
       'slow answers': ('GET', {'status': None, 'delay': 1.0}),
     }
+    gusts = 0
     while self._rng and not self._stop.wait(self._rng.uniform(1, 4)):
       name = self._rng.choice(sorted(kinds))
       pattern, how = kinds[name]
+      times, seconds = 3, 0.5
+      if self._outages and gusts % _GUSTS == 0:  # the first as a launch begins
+        name, pattern, how = 'away', '.', {}
+        times, seconds = 10**9, _AWAY_SECONDS
+      gusts += 1
       hit = functools.partial(self.table.update, [name])
-      self._store.fault(pattern, times=3, on_hit=hit, **how)
-      self._stop.wait(0.5)
+      self._store.fault(pattern, times=times, on_hit=hit, **how)
+      self._stop.wait(seconds)
       self._store.fault_nothing()
 
 

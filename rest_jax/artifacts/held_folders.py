@@ -6,14 +6,14 @@ leases.py takes them; file_leases.py and store_leases.py say how.
 import abc
 from typing import Any
 
-from rest_jax.artifacts import holders, storage
+from rest_jax.artifacts import holders, storage, store_patience
 
 POLL_SECONDS = 2.0  # between two looks at a folder that another process holds
 
 Owner = dict[str, Any]  # holders.record
 
 
-class LeaseError(RuntimeError):
+class LeaseError(store_patience.UnavailableError):
   """The folder cannot be written now; the same command may succeed later."""
 
 

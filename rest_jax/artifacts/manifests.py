@@ -69,8 +69,9 @@ class Manifest:
     """Whether every part is there; none is opened."""
     if not self.parts:
       return True
-    there = {path.name for path in self.folder.iterdir()}
-    return all(row['name'] in there for row in self.parts)
+    # A store may list a part some time after it can be read.
+    left = {row['name'] for row in self.parts} - storage.names_in(self.folder)
+    return all((self.folder / name).exists() for name in left)
 
   def records(self, *, part: str | None = None) -> list:
     """The records of one part or of all."""

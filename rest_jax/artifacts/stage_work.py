@@ -193,7 +193,9 @@ class Work:
     parts = self.parts()
     for path in self.folder.glob('*.parquet'):
       if path.name not in self._parts:
-        path.unlink()  # left by an earlier, superseded attempt
+        # Left by an earlier, superseded attempt; a store may list it still
+        # after it was deleted.
+        path.unlink(missing_ok=True)
     if not storage.is_remote(self.folder):
       # Locks outlive their files. On a store a slow worker would take the loss
       # of its lease for a failure; there each deletes its own.

@@ -70,9 +70,9 @@ def begin(
   return found
 
 
-def holds_files(folder: storage.Path) -> bool:
-  """Whether a folder that was started holds anything that could be lost."""
-  names = {path.name for path in folder.iterdir()}
+def holds_files(folder: storage.PathLike) -> bool:
+  """Whether a folder is there and holds anything that could be lost."""
   return any(
-    name != manifests.STARTED and not name.startswith('.') for name in names
+    name != manifests.STARTED and not name.startswith('.')
+    for name in storage.names_in(folder)
   )

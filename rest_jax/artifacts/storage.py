@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rest_jax.artifacts import store_patience
 from rest_jax.config import configuration
 
 # Read by epath at each call: never the TensorFlow backend.
@@ -29,6 +30,11 @@ from etils import epath  # noqa: E402
 # file, that another process has changed since. It reads this when it is made.
 for _protocol in ('gs', 'gcs', 's3'):
   fsspec.config.conf.setdefault(_protocol, {})['use_listings_cache'] = False
+# By its name: gcsfs is loaded by whoever opens a path of it.
+for _protocol in ('gs', 'gcs'):
+  fsspec.register_implementation(
+    _protocol, 'rest_jax.artifacts.gs_files.PatientFiles', clobber=True
+  )
 
 Path = epath.Path
 PathLike = epath.PathLike
@@ -133,6 +139,17 @@ def require_folder(folder: PathLike, dial: str) -> None:
     )
 
 
+def names_in(folder: PathLike) -> set[str]:
+  """The names of what lies in a folder that is there.
+
+  A store's listing may be late, and show nothing of a folder that is new.
+  """
+  try:
+    return {entry.name for entry in path(folder).iterdir()}
+  except FileNotFoundError:
+    return set()
+
+
 def write_json(target: PathLike, value: Any) -> None:
   """Writes `value` as indented JSON with a final newline (see write_bytes)."""
   text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
@@ -189,30 +206,29 @@ def aside(folder: PathLike, number: int) -> epath.Path:
 def _move_objects(
   folder: epath.Path, target: epath.Path, last: Sequence[str]
 ) -> None:
-  """Renames every object below `folder`, those named in `last` at the end."""
+  """Renames every object below `folder`, those named in `last` at the end.
+
+  A listing may be late: it shows what was moved already, by a request whose
+  answer was lost, or deleted; and it may lack those of `last`.
+  """
   protocol, _, root = os.fspath(folder).rstrip('/').partition('://')
   files = fsspec.filesystem(protocol)
   names = [name.removeprefix(f'{root}/') for name in files.find(root)]
 
   def move(name: str) -> None:
-    try:
+    with contextlib.suppress(FileNotFoundError):
       files.mv_file(f'{root}/{name}', os.fspath(target / name))
-    except FileNotFoundError:
-      # A request whose answer was lost is sent again: then it is moved already.
-      if not (target / name).exists():
-        raise
 
   with concurrent.futures.ThreadPoolExecutor(_MOVES_AT_ONCE) as pool:
     list(pool.map(move, [name for name in names if name not in last]))
   for name in last:
-    if name in names:
-      move(name)
+    move(name)
 
 
 def _write_remote(target: epath.Path, data: bytes) -> None:
   try:
     target.write_bytes(data)
-  except OSError:
+  except (OSError, store_patience.UnavailableError):
     raise
   except Exception as error:
     # gcsfs raises the errors of aiohttp, requests and google.auth, and its own.

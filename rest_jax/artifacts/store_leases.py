@@ -6,9 +6,11 @@ its next renewal. Another process takes the lease over
 
 * at once, if the holder was a process of this machine that has ended, or an
   earlier attempt of the same job of the same launch (REST_JAX_RUN_TOKEN);
-* else once the object has not changed for STALE_SECONDS, by its own clock.
+* else once the object has not changed for STALE_SECONDS, by its own clock. The
+  time in which the store is away does not count: nobody can renew then.
 
-A holder that could not renew for RENEW_SECONDS must expect that.
+A holder that could not renew for RENEW_SECONDS must expect that. It writes no
+more until it has: the renewal fails where another process has taken over.
 """
 
 import contextlib
@@ -18,7 +20,13 @@ import threading
 import time
 import uuid
 
-from rest_jax.artifacts import generations, held_folders, holders, storage
+from rest_jax.artifacts import (
+  generations,
+  held_folders,
+  holders,
+  storage,
+  store_patience,
+)
 from rest_jax.artifacts.held_folders import Lease, LostError, Owner
 
 HEARTBEAT_SECONDS = 20.0
@@ -44,20 +52,22 @@ class StoreLease(Lease):
     self._beating: threading.Thread | None = None
 
   def attempt(self) -> bool:
-    found = self._record.read()
+    found = self._read()
     self.holder = None
     if found is None:
-      return self._write(replaces=0) and self._start()
+      return self._write(replaces=0, patiently=True) and self._start()
     self.holder = holders.parsed(found.data.decode(errors='replace'))
     if found.generation != self._seen:
       self._seen, self._since = found.generation, time.monotonic()
-    stale = time.monotonic() - self._since >= STALE_SECONDS
+    since = max(self._since, store_patience.failed_at())
+    stale = time.monotonic() - since >= STALE_SECONDS
     if not stale and not holders.may_replace(self.holder, self._owner):
       return False
-    return self._write(replaces=found.generation) and self._start()
+    replaces = found.generation
+    return self._write(replaces=replaces, patiently=True) and self._start()
 
   def living(self) -> str | None:
-    found = self._record.read()
+    found = self._read()
     if found is None:
       return None
     holder = holders.parsed(found.data.decode(errors='replace'))
@@ -105,6 +115,7 @@ class StoreLease(Lease):
         return
       try:
         if self._write(replaces=self._generation):
+          self._error = None
           return
         found = self._record.read()
         data = found.data.decode(errors='replace') if found else ''
@@ -116,21 +127,29 @@ class StoreLease(Lease):
         )
       except Exception as error:  # a thread of its own: `check` says it
         self._error = error
+        if store_patience.is_away(error):
+          store_patience.note()
 
   def check(self) -> None:
+    store_patience.patiently(self.folder, self._require_renewed)
+    if self._lost is not None:
+      raise LostError(
+        f'{self.folder}: no longer held by this process: {self._lost}. It '
+        'stops before it writes more; what is finished is kept. Start the same '
+        'command again once no other process works there.'
+      ) from self._error
+
+  def _require_renewed(self) -> None:
+    """Renews the lease where that is late; raises while the store is away."""
     if time.monotonic() - self._renewed > RENEW_SECONDS:
       self.renew()  # the thread may have been stopped with the whole process
-    reason, error = self._lost, None
     age = time.monotonic() - self._renewed
-    if reason is None and age > RENEW_SECONDS:
-      error = self._error
-      reason = f'its lease could not be renewed for {age:.0f} s ({error})'
-    if reason is not None:
-      raise LostError(
-        f'{self.folder}: no longer held by this process: {reason}. It stops '
-        'before it writes more; what is finished is kept. Start the same '
-        'command again once no other process works there.'
-      ) from error
+    if self._lost is not None or age <= RENEW_SECONDS:
+      return
+    if store_patience.is_away(self._error):
+      raise self._error
+    self._lost = f'its lease could not be renewed for {age:.0f} s'
+    self._lost += f' ({self._error})'
 
   def give_up(self) -> None:
     super().give_up()
@@ -142,16 +161,25 @@ class StoreLease(Lease):
     with self._lock, contextlib.suppress(OSError, generations.ChangedError):
       self._record.delete(generation=self._generation)
 
-  def _write(self, *, replaces: int) -> bool:
+  def _read(self) -> generations.Version | None:
+    return store_patience.patiently(self._record.path, self._record.read)
+
+  def _write(self, *, replaces: int, patiently: bool = False) -> bool:
     """Writes the lease; returns whether `replaces` was still its generation."""
     before = time.monotonic()
     # `at` is for a person's look; machines go by whether the record changes.
     record = self._owner | {'written': uuid.uuid4().hex, 'at': time.time()}
+    data = json.dumps(record).encode()
+
+    def write() -> int:
+      return self._record.write(data, replaces=replaces)
+
     try:
-      self._generation = self._record.write(
-        json.dumps(record).encode(), replaces=replaces
-      )
+      if patiently:
+        made = store_patience.patiently(self._record.path, write)
+      else:
+        made = write()
     except generations.ChangedError:
       return False
-    self._renewed = before
+    self._generation, self._renewed = made, before
     return True

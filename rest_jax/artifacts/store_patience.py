@@ -1,33 +1,36 @@
-"""A launcher waits for a store that is away; a stage ends and is started again.
+"""Whether a process waits for a store that is away, and for how long.
 
-The clients of a store ask again for half a minute by themselves. A launcher
-has more time than that, since what it watches goes on without it: functions
-that it calls are `patient`, and ask again for WAIT_SECONDS while `waiting`.
-Everywhere else they are what they were.
+The clients of a store ask again for half a minute by themselves. Then a
+launcher and a stage, which are `waiting`, go on asking: what the launcher
+watches goes on without it, and a stage would have to begin anew. Any other
+command ends with one sentence. Every request of this package goes through here:
+those of gcsfs by gs_files.py, those of leases by store_leases.py.
 """
 
 import contextlib
-import functools
-import logging
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
-from rest_jax.artifacts import storage
-
-WAIT_SECONDS = 600.0  # for a store, before the launcher ends
-_AGAIN_SECONDS = 5.0
+WAIT_SECONDS = 600.0  # for a store
+AGAIN_SECONDS = 5.0  # between two tries
 _SAY_SECONDS = 60.0  # between two lines about it
-_P = ParamSpec('_P')
 _T = TypeVar('_T')
 
 
-class AwayError(RuntimeError):
-  """The store has not answered for WAIT_SECONDS."""
+class UnavailableError(RuntimeError):
+  """A store, or a folder, cannot be used now; it may be possible later."""
 
 
-class GivenUpError(RuntimeError):
-  """The person who watches does not wait for the store any longer."""
+class AwayError(UnavailableError):
+  """The store does not answer, and is not waited for any longer."""
+
+
+class GivenUpError(UnavailableError):
+  """The person who watches, or SIGTERM, has ended the waiting."""
 
 
 def is_away(error: BaseException | None) -> bool:
@@ -58,105 +61,151 @@ def _is_transient(error: BaseException) -> bool:
 
 
 class _Waiting:
-  """The waiting of one launcher."""
+  """The waiting of one process; its requests may come from many threads."""
 
-  def __init__(
-    self, place: str, say: Callable[[str], None], is_over: Callable[[], bool]
-  ):
-    self._place, self._say, self._is_over = place, say, is_over
+  def __init__(self, say: Callable[[str], None], is_over: Callable[[], bool]):
+    self._say, self._is_over = say, is_over
+    self._lock = threading.Lock()
     self._since: float | None = None  # by time.time()
     self._said = 0.0
 
-  def failed(self, began: float, error: Exception) -> None:
-    """Waits a moment; raises what ends the waiting."""
+  def failed(self, place: str, began: float, error: Exception) -> None:
+    """Says that it waits; raises what ends the waiting."""
     now = time.time()
-    self._since = self._since or began
-    clock = _clock(self._since)
+    with self._lock:
+      self._since = min(self._since or began, began)
+      since = self._since
+      is_said = now - self._said <= _SAY_SECONDS
+      if not is_said:
+        self._said = now
+    clock = _clock(since)
     if self._is_over():
       raise GivenUpError(
-        f'{self._place} has not answered since {clock}. Start the same command '
+        f'{place} has not answered since {clock}. Start the same command '
         'again once it does.'
       ) from error
-    if now - self._since > WAIT_SECONDS:
+    if now - since > WAIT_SECONDS:
       raise AwayError(
-        f'{self._place} has not answered since {clock} ({error}). What runs '
-        'elsewhere goes on; start the same command again once it does.'
+        f'{place} has not answered since {clock} ({_told(error)}). What is '
+        'finished is kept, and what runs elsewhere goes on; start the same '
+        'command again once it does.'
       ) from error
-    if now - self._said > _SAY_SECONDS:
-      self._said = now
+    if not is_said:
       self._say(
-        f'{self._place} has not answered since {clock}: waiting for it until '
-        f'{_clock(self._since + WAIT_SECONDS)} ({error})'
+        f'{place} has not answered since {clock}: waiting for it until '
+        f'{_clock(since + WAIT_SECONDS)} ({_told(error)})'
       )
-    time.sleep(_AGAIN_SECONDS)
 
-  def succeeded(self) -> None:
+  def succeeded(self, place: str) -> None:
     """It answers."""
-    if self._since is not None:
-      self._since = None
-      self._said = 0.0
-      self._say(f'{self._place} answers again')
+    with self._lock:
+      if self._since is None:
+        return
+      self._since, self._said = None, 0.0
+    self._say(f'{place} answers again')
 
 
 _waiting: list[_Waiting] = []
+_failed_at = float('-inf')
+
+
+def _print(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def waiting(
-  place: str,
-  say: Callable[[str], None] = print,
+  say: Callable[[str], None] = _print,
   is_over: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
-  """What is `patient` waits for the store of `place` while the block runs.
+  """All requests to a store wait for it while the block runs.
 
   Args:
-    place: a folder; nothing waits for one of this machine.
-    say: shows a line to the person who watches.
-    is_over: whether that person does not want to wait any longer.
+    say: shows a line to the person who watches; called from any thread.
+    is_over: whether nobody wants to wait any longer.
   """
-  if not storage.is_remote(place):
-    yield
-    return
-  _waiting.append(_Waiting(place, say, is_over))
-  # It shows a traceback of its own each time before it raises.
-  logger = logging.getLogger('gcsfs')
-  level = logger.level
-  logger.setLevel(logging.CRITICAL)
+  _waiting.append(_Waiting(say, is_over))
   try:
     yield
   finally:
-    logger.setLevel(level)
     _waiting.pop()
 
 
-def patient(function: Callable[_P, _T]) -> Callable[_P, _T]:
-  """Makes a function ask again while the store is away; see `waiting`.
+def patiently(place: str | os.PathLike[str], ask: Callable[[], _T]) -> _T:
+  """Asks a store, and again while it is away and this process is `waiting`.
 
   Args:
-    function: that may be called again after it has failed halfway.
+    place: what is asked about, gs://….
+    ask: makes the request; it may be called again after it has failed.
 
-  Returns:
-    A function that raises AwayError and GivenUpError too.
+  Raises:
+    AwayError: it does not answer.
+    GivenUpError: nobody wants to wait any longer.
   """
+  while True:
+    began = time.time()
+    try:
+      result = ask()
+    except Exception as error:
+      failed(place, began, error)
+      time.sleep(AGAIN_SECONDS)
+      continue
+    answered(place)
+    return result
 
-  @functools.wraps(function)
-  def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-    while True:
-      began = time.time()
-      try:
-        result = function(*args, **kwargs)
-      except (AwayError, GivenUpError):  # of a patient function in this one
-        raise
-      except Exception as error:
-        if not _waiting or not is_away(error):
-          raise
-        _waiting[-1].failed(began, error)
-        continue
-      if _waiting:
-        _waiting[-1].succeeded()
-      return result
 
-  return call
+def failed(
+  place: str | os.PathLike[str], began: float, error: Exception
+) -> None:
+  """Returns where a request that has failed is to be made again.
+
+  Args:
+    place: what was asked about, gs://….
+    began: when the request was made, by time.time().
+    error: how it failed.
+
+  Raises:
+    AwayError: the store does not answer, and is not waited for any longer.
+    GivenUpError: nobody wants to wait any longer.
+    Exception: `error`, where another try would not help.
+  """
+  if isinstance(error, UnavailableError) or not is_away(error):
+    raise error
+  note()
+  bucket = _bucket(place)
+  if not _waiting:
+    raise AwayError(
+      f'{bucket} does not answer ({_told(error)}). Try again once it does.'
+    ) from error
+  _waiting[-1].failed(bucket, began, error)
+
+
+def answered(place: str | os.PathLike[str]) -> None:
+  """A request has been answered."""
+  if _waiting:
+    _waiting[-1].succeeded(_bucket(place))
+
+
+def note() -> None:
+  """A store is away now."""
+  global _failed_at
+  _failed_at = time.monotonic()
+
+
+def failed_at() -> float:
+  """When a store was away last, by time.monotonic(); -inf: never."""
+  return _failed_at
+
+
+def _bucket(place: str | os.PathLike[str]) -> str:
+  return '/'.join(os.fspath(place).split('/')[:3])
+
+
+def _told(error: BaseException) -> str:
+  """What the store, or its client, has said."""
+  while error.__cause__ is not None:
+    error = error.__cause__
+  return str(error) or type(error).__name__
 
 
 def _clock(seconds: float) -> str:

@@ -22,7 +22,7 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts import storage
+from rest_jax.artifacts import storage, store_patience
 from rest_jax.commands import live_run
 from rest_jax.config import configuration
 from rest_jax.reporting import run_samples
@@ -64,7 +64,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._send(200, 'text/html', self.live.document())
         return
       answer = self._answer(path, values)
-    except (ValueError, OSError) as error:  # being written, or damaged
+    except (ValueError, OSError, store_patience.UnavailableError) as error:
+      # Being written, or damaged, or the store is away.
       self._send(500, 'text/plain', str(error))
       return
     if answer is None:

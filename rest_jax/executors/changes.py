@@ -12,7 +12,7 @@ changed. An interrupted launch goes on with it, with the flag or without.
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from rest_jax.artifacts import manifests, storage, store_patience
+from rest_jax.artifacts import manifests, standing_work, storage
 from rest_jax.executors import jobs, ledger
 from rest_jax.executors.jobs import Job
 
@@ -73,7 +73,7 @@ class Changes:
       for job in self._whole
       if job.name in self._with_behind(changed)
       and job.stage in _COSTLY
-      and any(map(_holds_work, job.outputs))
+      and any(map(standing_work.holds_files, job.outputs))
     ]
     return self._question(changed) if lost else None
 
@@ -113,7 +113,6 @@ class Changes:
       self._ledger.again.discard(name)
       self._write()
 
-  @store_patience.patient
   def end(self) -> None:
     """Forgets what has been made again."""
     if not self._path.exists():
@@ -195,7 +194,7 @@ class Changes:
   def _set_aside(self, job: Job) -> None:
     # The shortest path first: a folder takes those below it along.
     for folder in sorted(job.outputs, key=len):
-      if _holds_work(folder):
+      if standing_work.holds_files(folder):
         last = (manifests.STARTED, manifests.MANIFEST)
         storage.set_aside(folder, last=last)
 
@@ -204,7 +203,6 @@ class Changes:
       return Redo()
     return Redo(**storage.read_json(self._path))
 
-  @store_patience.patient
   def _write(self) -> None:
     storage.write_json(self._path, dataclasses.asdict(self._redo))
 
@@ -217,11 +215,3 @@ def _listed(names: Iterable[str]) -> str:
 
 def _is_there(folder: str) -> bool:
   return storage.path(folder).exists()
-
-
-def _holds_work(folder: str) -> bool:
-  """Whether a folder holds more than the note that it was started."""
-  if not _is_there(folder):
-    return False
-  names = {path.name for path in storage.path(folder).iterdir()}
-  return any(n != manifests.STARTED and not n.startswith('.') for n in names)

@@ -3,7 +3,7 @@
 import os
 import tempfile
 
-from rest_jax.artifacts import storage, store_patience
+from rest_jax.artifacts import storage
 
 _ABOUT = ('$ ', '[exit code ')  # how lines of ours begin
 
@@ -36,14 +36,12 @@ class JobLog:
     self._file.close()
     self._upload()
 
-  @store_patience.patient
   def _upload(self) -> None:
     if self._local != self._target:
       old = self._target.read_bytes() if self._target.exists() else b''
       self._start = len(old)
       storage.write_bytes(self._target, old + self._local.read_bytes())
 
-  @store_patience.patient
   def tail(self, count: int) -> list[str]:
     """The last lines of this attempt's output, once it is closed."""
     text = self._target.read_bytes()[self._start :].decode(errors='replace')

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rest_jax.artifacts import holders, storage, store_patience
+from rest_jax.artifacts import holders, storage
 from rest_jax.executors.jobs import Job
 from rest_jax.executors.ledger import FOLDER
 
@@ -36,7 +36,6 @@ class LaunchRecord:
   workers: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
-@store_patience.patient
 def write(
   run_dir: str, jobs: Sequence[Job], executor: str, settings: Mapping[str, Any]
 ) -> None:
@@ -89,11 +88,8 @@ class StopRequests:
     self._looked = now
     return self._is_there()
 
-  @store_patience.patient
   def _is_there(self) -> bool:
     try:
       return self._path.exists()
-    except OSError as error:
-      if store_patience.is_away(error):
-        raise
+    except OSError:
       return False  # a file system that fails for a moment

@@ -20,7 +20,6 @@ from rest_jax.artifacts import (
   file_digests,
   manifests,
   storage,
-  store_patience,
 )
 from rest_jax.config import gin_names, packaged_gin
 from rest_jax.executors import job_files
@@ -108,7 +107,6 @@ class Ledger:
     self.again: set[str] = set()
     self._begun: dict[str, dict[str, str]] = {}
 
-  @store_patience.patient
   def is_done(self, job: Job) -> bool:
     """Whether there is nothing to start."""
     record = self.read(job)
@@ -127,7 +125,6 @@ class Ledger:
     """Configuration.digest of a job of this run."""
     return self.configuration.digest(job, self.run_dir)
 
-  @store_patience.patient
   def has_same_inputs(self, job: Job) -> bool:
     """Whether the folders that a job reads are those of its record."""
     record = self.read(job) or {}
@@ -142,7 +139,6 @@ class Ledger:
         found[file.key] = digest
     return found
 
-  @store_patience.patient
   def changed(self, job: Job) -> list[job_files.File]:
     """The files that are not what they were when the job used them.
 
@@ -159,7 +155,6 @@ class Ledger:
       and file.digest(self.cache) not in (None, recorded[file.key])
     ]
 
-  @store_patience.patient
   def begin(self, job: Job, *, anew: bool = False) -> None:
     """Notes the files that a job is about to use.
 
@@ -179,12 +174,10 @@ class Ledger:
     """The user's paths that a job's configuration names."""
     return self.configuration.paths(job, self.run_dir)
 
-  @store_patience.patient
   def outputs(self, job: Job) -> dict[str, str | None]:
     """Folder to the digest of its manifest, None where it is not done."""
     return self._digests(job.outputs)
 
-  @store_patience.patient
   def read(self, job: Job) -> dict | None:
     """A job's record, or None where there is none that can be read."""
     source = self._path(job)
@@ -196,7 +189,6 @@ class Ledger:
       return None
     return value if isinstance(value, dict) else None
 
-  @store_patience.patient
   def write(
     self, job: Job, *, before: Mapping, seconds: float, exit_code: int
   ) -> None:

@@ -15,7 +15,8 @@ class RetryPolicy(configuration.Configuration):
 
   Attributes:
     retries: after it died for an unknown reason, or could not have its folder.
-    preemptions: after it was preempted and had saved its state.
+    preemptions: after it was preempted and had saved its state, or had waited
+      in vain for its store.
     backoff_seconds: the pause before the first retry; each further one takes
       twice as long, five minutes at most. A preemption has no pause.
   """
@@ -96,7 +97,7 @@ def why(exit_code: int) -> str:
   if exit_code == exit_codes.CONFIGURATION:
     return 'wrong configuration or data (exit code 2): not tried again'
   if exit_code == exit_codes.PREEMPTED:
-    return 'preempted, its state is saved'
+    return 'preempted, or its store was away; what it had done is saved'
   if exit_code == exit_codes.HELD:
     return 'another process holds its folder (exit code 75)'
   if exit_code == exit_codes.LOST:

@@ -114,7 +114,6 @@ class Scheduler:
   def _patience(self) -> contextlib.AbstractContextManager[None]:
     """Waits for a store that is away, unless somebody ends that."""
     return store_patience.waiting(
-      self._means.run_dir,
       self._means.console.say,
       lambda: self._leaves or self._stop_asked > 1,
     )

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from rest_jax.artifacts import held_folders, leases, storage, store_patience
+from rest_jax.artifacts import held_folders, leases, storage
 from rest_jax.config import configuration, gin_flags, gin_parser
 from rest_jax.executors import (
   by_name,
@@ -170,10 +170,7 @@ class Launch:
     config = run_command.config_of(self.run_dir, self._program)
     self._print_derived()
     self._check()
-    with (
-      leases.hold(self.run_dir, purpose=self._program.name),
-      store_patience.waiting(self.run_dir),
-    ):
+    with leases.hold(self.run_dir, purpose=self._program.name):
       self._changes.begin(self._redo)
       self._automatic.write()
       code, done = 0, 0
@@ -207,7 +204,6 @@ class Launch:
     placed = self._placed.derived if self._placed else {}
     launch_lines.print_derived(self._derived | placed, pending)
 
-  @store_patience.patient
   def _after_prepare(self, config: storage.Path) -> None:
     """Derives the rest of the sizes, and plans with them."""
     self._derived = self._automatic.after_prepare()
@@ -230,7 +226,6 @@ class Launch:
   def _execute(
     self, planned: Sequence[jobs.Job], config: storage.Path, done: int
   ) -> int:
-    @store_patience.patient
     def before(job: jobs.Job) -> None:
       held_folders.check_all()  # another launcher may have taken the run over
       # A changed configuration replaces config.gin only once the stages have

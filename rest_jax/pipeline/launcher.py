@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from rest_jax.artifacts import model_formats, storage
+from rest_jax.artifacts import model_formats, storage, store_patience
 from rest_jax.config import configuration, gin_flags, gin_parser
 from rest_jax.executors.by_name import EXECUTORS
 from rest_jax.pipeline import (
@@ -41,6 +41,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
   return result
 
 
+@store_patience.waiting()
 def run(
   arguments: Sequence[str],
   description: str = own_run.__doc__,
@@ -60,6 +61,7 @@ def run(
   return launch(run_command.REST_EM, flags, bindings, arguments)
 
 
+@store_patience.waiting()
 def launch(
   program: run_command.Program,
   flags: argparse.Namespace,
@@ -100,6 +102,7 @@ def is_batch(flags: argparse.Namespace, bindings: Sequence[str]) -> bool:
   return bool(_macros(['CHECKPOINTS'], flags, bindings).get('CHECKPOINTS'))
 
 
+@store_patience.waiting()
 def run_batch(
   flags: argparse.Namespace, bindings: Sequence[str], arguments: Sequence[str]
 ) -> int:

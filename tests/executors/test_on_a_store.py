@@ -24,7 +24,10 @@ FLAGS = [
   '--gin.CORPUS_DOCUMENTS=100',
   '--gin.LOG_EVERY=1',
   '--gin.GREEDY_GROUPS=8',
+  # Two hosts of one chip: a sum of two has the same bits in any order, so that
+  # they must make what one process with two devices makes.
   '--gin.TOPOLOGY=v5e:1x1',
+  '--gin.SLICES=2',
   '--gin.IMAGE=none',
   '--gin.TPU_VM_ZONE=us-east5-a',
 ]
@@ -47,9 +50,8 @@ def expected(tmp_path_factory):
   (folder / 'own.gin').write_text(OWN)
   flags = [*FLAGS, f'--gin_file={folder}/own.gin']
   with pytest.MonkeyPatch.context() as patch:
-    # One device, as v5e:1x1 has.
-    one = '--xla_force_host_platform_device_count=1'
-    patch.setenv('XLA_FLAGS', f'{QUICK} {one}')
+    two = '--xla_force_host_platform_device_count=2'
+    patch.setenv('XLA_FLAGS', f'{QUICK} {two}')
     assert main.run(['run', f'--gin.RUN_DIR={folder}/run', *flags]) == 0
   return kill.content(folder / 'run')
 
@@ -99,7 +101,7 @@ def copied(store, folder: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize('executor', ['gke', 'tpu_vm'])
-def test_a_run_on_gs_makes_what_a_local_one_makes(
+def test_two_hosts_train_on_gs_what_one_process_trains_on_a_disk(
   executor, expected, surroundings, store, bucket, tmp_path
 ):
   if executor == 'gke':
@@ -115,5 +117,7 @@ def test_a_run_on_gs_makes_what_a_local_one_makes(
   assert main.run(['run', *flags]) == 0
   assert not any(fault.times for fault in store.faults)  # all have happened
   assert b'GROUPS = ' in store.objects['bucket/run/automatic.gin'].data
+  # Each process has written its own shards.
+  assert any('ocdbt.process_1/' in name for name in store.objects)
   found = kill.content(copied(store, tmp_path / 'copy'))
   assert len(expected) > 5 and found == expected

@@ -10,6 +10,7 @@ import sys
 import threading
 
 import fake_cloud
+import fake_cluster
 import fake_stage
 import pytest
 from fake_stage import starts
@@ -18,6 +19,8 @@ from processes import until
 from rest_jax.config import configuration
 from rest_jax.executors import exit_codes, launch_record, orders
 from rest_jax.executors.console import Console
+from rest_jax.executors.gke.gke import GkeExecutor
+from rest_jax.executors.gke.settings import GkeConfig
 from rest_jax.executors.jobs import Job
 from rest_jax.executors.ledger import Configuration, Ledger
 from rest_jax.executors.local import LocalExecutor
@@ -33,6 +36,9 @@ import sys
 from rest_jax.executors.local import LocalExecutor
 stage = {str(fake_stage.PATH)!r}
 LocalExecutor.__init__.__defaults__ = ((sys.executable, stage),)
+from rest_jax.executors.gke import gke
+gke.POLL_SECONDS = 0.1
+gke.GkeExecutor.__init__.__defaults__ = (print, (sys.executable, stage))
 from rest_jax.executors.work_units import unit
 sys.exit(unit.main())
 """
@@ -112,12 +118,13 @@ def launch(run_dir, jobs, starter, inner=None, at_a_time=10):
 def launched(monkeypatch, starter):
   """Starts a launch in a thread; gives where its (code, text) will be."""
 
-  def start(run_dir, jobs):
+  def start(run_dir, jobs, inner=None):
     result = []
     # Signals belong to the main thread.
     monkeypatch.setattr(signal, 'signal', lambda *_: None)
     thread = threading.Thread(
-      target=lambda: result.append(launch(run_dir, jobs, starter)), daemon=True
+      target=lambda: result.append(launch(run_dir, jobs, starter, inner)),
+      daemon=True,
     )
     thread.start()
     return lambda: thread.join(timeout=60) or result[0]
@@ -211,6 +218,59 @@ def test_a_stop_reaches_the_stage_through_its_unit(
   assert ended()[0] == exit_codes.PREEMPTED
   assert starter.processes['a'].wait(30) == exit_codes.PREEMPTED
   assert 'fake' in log.read_text().rpartition('hanging')[2]
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+  """A fake cluster, which the units reach as well."""
+  pytest.importorskip('kubernetes')
+  folder = tmp_path / 'cluster'
+  folder.mkdir()
+  environment = {'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
+  with fake_cluster.FakeCluster(folder, environment) as fake:
+    monkeypatch.setenv('KUBECONFIG', str(fake.kubeconfig))
+    yield fake
+
+
+def on_the_cluster(run_dir):
+  command = (sys.executable, str(fake_stage.PATH))
+  return GkeExecutor(GkeConfig(image='image'), str(run_dir), print, command)
+
+
+def test_units_have_a_cluster_run_their_jobs_by_jobsets_of_ours(
+  tmp_path, starter, cluster
+):
+  run = tmp_path / 'run'
+  jobs = [
+    job(run, 'a', topology='v5e:2x4', ON_START='preempt,ok'),
+    job(run, 'b', needs=['a']),
+  ]
+  code, text = launch(run, jobs, starter, on_the_cluster(run))
+  assert code == 0, text
+  assert starter.asked == ['a', 'b'] and starts(run, 'a') == 2
+  assert 'started again by the cluster' in text
+  assert len(cluster.jobsets) == 1  # of the TPUs; b is a plain Job
+  assert len(cluster.jobs) == 2
+  assert [starter.processes[n].wait(60) for n in 'ab'] == [0, 0]
+
+
+def test_a_unit_that_is_killed_leaves_its_jobset_to_the_next(
+  tmp_path, starter, cluster, launched
+):
+  run = tmp_path / 'run'
+  one = job(run, 'a', topology='v5e:2x4', ON_START='wait')
+  ended = launched(run, [one], on_the_cluster(run))
+  until(lambda: starts(run, 'a') == 1)
+  starter.processes['a'].kill()
+  starter.processes['a'].wait()
+  before = len(cluster.requests)
+  # The next unit follows the output of what runs.
+  until(lambda: any('/log' in p for _, p in cluster.requests[before:]))
+  (run / 'a.go').touch()
+  code, text = ended()
+  assert code == 0, text
+  assert 'runs already' in text
+  assert starts(run, 'a') == 1 and len(cluster.jobsets) == 1
 
 
 def test_a_unit_has_tpu_vms_run_its_job_and_says_what_these_refuse(

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import types
 
+import fake_cluster
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -176,3 +177,47 @@ def test_xmanager_itself_runs_a_job(tmp_path):
   assert 'exit code 0' in done.stdout, done.stderr
   record = json.loads((run / 'jobs' / 'prepare.json').read_text())
   assert record['exit_code'] == 0
+
+
+@pytest.mark.skipif(not REAL, reason='REST_JAX_XM_PYTHON is not set')
+def test_xmanagers_mocks_are_given_units_whose_jobs_a_cluster_runs(tmp_path):
+  pytest.importorskip('kubernetes')
+  run, pods = tmp_path / 'run', tmp_path / 'pods'
+  pods.mkdir()
+  more = {
+    'TOPOLOGY': 'v5e:1x1',
+    'IMAGE': 'none',
+    'GKE_HOST_PATHS': f"['{tmp_path}']",
+    'PRETRAIN_STEPS': 2,
+    'PRETRAIN_BATCH_ROWS': 8,
+    'PRETRAIN_MICROBATCHES': 1,
+  }
+  with fake_cluster.FakeCluster(pods, {'PYTHONPATH': str(ROOT)}) as cluster:
+    done = subprocess.run(
+      [
+        *(REAL, str(ROOT / 'tests' / 'launch' / 'mocked_xmanager.py')),
+        *_flags(
+          run,
+          '--xm_executor=gke',
+          '--xm_until=base/train',
+          *(f'--xm_gin_bindings={k}={v}' for k, v in more.items()),
+        )[1:],
+      ],
+      env=os.environ
+      | {'PYTHONPATH': str(ROOT), 'KUBECONFIG': str(cluster.kubeconfig)},
+      capture_output=True,
+      text=True,
+    )
+    assert 'exit code 0' in done.stdout, done.stdout + done.stderr
+    assert len(cluster.jobsets) == 1  # the training; prepare is a plain Job
+  units = {one['name']: one for one in json.loads(done.stdout.splitlines()[-1])}
+  assert units['prepare']['accelerator'] is None
+  assert units['base_train'] == {
+    'name': 'base_train',
+    'accelerator': 'TPU_V5E',
+    'topology': '1x1',
+    'replicas': 1,
+  }
+  for job in ('prepare', 'base/train'):
+    record = json.loads((run / 'jobs' / f'{job}.json').read_text())
+    assert record['exit_code'] == 0

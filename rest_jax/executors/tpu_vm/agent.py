@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO, TypeVar
 
-from rest_jax.artifacts import processes, storage
+from rest_jax.artifacts import processes, storage, store_patience
 from rest_jax.executors import exit_codes
 from rest_jax.executors.tpu_vm import reports
 from rest_jax.executors.tpu_vm.reports import Record, Report, Wanted
@@ -201,9 +201,9 @@ def _copy(log: BinaryIO, target: storage.Path, copied: int) -> int:
     return copied
   try:
     storage.write_bytes(target, os.pread(log.fileno(), size, 0))
-  except OSError as error:  # of a store; the next copy holds this one too
+  except (OSError, store_patience.UnavailableError) as error:
     print(f'{target}: {error}', file=sys.stderr)
-    return copied
+    return copied  # the next copy holds this one too
   return size
 
 

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from rest_jax.artifacts import store_patience
 from rest_jax.executors import exit_codes, topologies
 from rest_jax.executors.executor import Ended
 from rest_jax.executors.orders import Order
@@ -169,7 +168,6 @@ class TpuVmTask:
       return None
     return self._ended(code)
 
-  @store_patience.patient
   def _show_log(self) -> None:
     """Reads on in the output of the first host."""
     log = self._record.first_log(self._attempt)

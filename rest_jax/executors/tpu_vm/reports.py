@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from typing import Literal
 
-from rest_jax.artifacts import storage, store_patience
+from rest_jax.artifacts import storage
 from rest_jax.executors import exit_codes
 from rest_jax.executors.ledger import FOLDER
 
@@ -63,7 +63,6 @@ class Record:
   def __init__(self, folder: storage.PathLike):
     self.folder = storage.path(folder)
 
-  @store_patience.patient
   def wanted(self) -> Wanted:
     """What the launcher wants; at first, attempt 0."""
     file = self.folder / _WANTED
@@ -71,12 +70,10 @@ class Record:
       return Wanted()
     return Wanted(**json.loads(file.read_text()))
 
-  @store_patience.patient
   def want(self, wanted: Wanted) -> None:
     """Of the launcher: says what it wants."""
     storage.write_json(self.folder / _WANTED, dataclasses.asdict(wanted))
 
-  @store_patience.patient
   def reports(self) -> dict[str, Report]:
     """What each host has said last, by its name."""
     if not self.folder.exists():

@@ -64,7 +64,7 @@ class Unit:
       run_dir = message['run_dir']
       self._executor = by_name.make(name, config, run_dir, self._say)
       self._stack.enter_context(
-        store_patience.waiting(run_dir, self._say, lambda: self._is_terminated)
+        store_patience.waiting(self._say, lambda: self._is_terminated)
       )
     elif 'start' in message:
       self._start(message['start'])
