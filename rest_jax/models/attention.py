@@ -9,6 +9,7 @@ and a sum of many small weights stops growing.
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -99,21 +100,30 @@ class KeysValues(NamedTuple):
 # Which axis of a part's arrays counts places.
 PLACES_AXIS = KeysValues(-1, -2, -1, -1)
 
+
 # By the dimensions of a part's keys: who shares it. The products of shared keys
 # have all of their queries in one matrix.
+class _Products(NamedTuple):
+  """Of queries and keys, of weights and values; their axes as (G, N, K, R)."""
+
+  scores: str
+  values: str
+  order: tuple[int, ...]
+
+
 _PRODUCTS = {
-  3: ('gnkre,kes->kgnrs', 'kgnrs,kse->kgnre', (1, 2, 0, 3)),
-  4: ('gnkre,gkes->gknrs', 'gknrs,gkse->gknre', (0, 2, 1, 3)),
-  5: ('gnkre,gnkes->gnkrs', 'gnkrs,gnkse->gnkre', (0, 1, 2, 3)),
+  3: _Products('gnkre,kes->kgnrs', 'kgnrs,kse->kgnre', (1, 2, 0, 3)),
+  4: _Products('gnkre,gkes->gknrs', 'gknrs,gkse->gknre', (0, 2, 1, 3)),
+  5: _Products('gnkre,gnkes->gnkrs', 'gnkrs,gnkse->gnkre', (0, 1, 2, 3)),
 }
 
 
 class _Attended(NamedTuple):
-  """What tokens got from one part of a context; merged by `_merged`.
+  """What tokens got from some parts of a context; merged by `_merged`.
 
   Attributes:
     out: values weighed by exp(score - top), summed: (G, N, K, R, E), float32.
-    top: each token's greatest score in the part, (G, N, K, R).
+    top: each token's greatest score in the parts, (G, N, K, R).
     total: the sum of the weights, of that shape.
   """
 
@@ -130,9 +140,10 @@ def cached(
 ) -> jax.Array:
   """Tokens attend to several parts of a context, in one softmax over all.
 
-  Each part is attended to alone, relative to its own greatest score; the
-  results are added, weighed by the share of the sum that each part has. So no
-  part is ever copied beside another, nor for each of those who share it.
+  Parts that as many share are attended to together, relative to their own
+  greatest score; the results are added, weighed by the share of the sum that
+  each has. So no keys and values are ever copied beside others, nor for each of
+  those who share them.
 
   Args:
     config: of the network.
@@ -146,13 +157,16 @@ def cached(
   Returns:
     (G, N, K, R, E)
   """
-  on_cpu = partitioning.platform() == 'cpu'
-  attended = [
-    _if_written(config, q_GNKRE, part, mask_GNS)
-    if part.keys.ndim == 5 and part is not parts[-1] and on_cpu
-    else _attend(config, q_GNKRE, part, mask_GNS)
-    for part, mask_GNS in zip(parts, masks, strict=True)
-  ]
+  attended = []
+  for axes in (3, 4, 5):
+    these = [
+      (part, mask_GNS)
+      for part, mask_GNS in zip(parts, masks, strict=True)
+      if part.keys.ndim == axes
+    ]
+    if these:
+      sometimes = axes == 5 and partitioning.platform() == 'cpu'
+      attended.append(_attend(config, q_GNKRE, these, sometimes))
   out, _, total = functools.reduce(_merged, attended)
   return (out / total[..., None]).astype(q_GNKRE.dtype)
 
@@ -160,40 +174,91 @@ def cached(
 def _attend(
   config: DecoderConfig,
   q_GNKRE: jax.Array,
-  part: KeysValues,
-  mask_GNS: jax.Array,
+  seen: Sequence[tuple[KeysValues, jax.Array]],
+  sometimes: bool,
 ) -> _Attended:
-  """Tokens attend to one part."""
-  dtype = q_GNKRE.dtype
-  keys, values = part.keys.astype(dtype), part.values.astype(dtype)
-  of_scores, of_values, order = _PRODUCTS[keys.ndim]
-  scores = jnp.einsum(
-    of_scores, q_GNKRE, keys, preferred_element_type=jnp.float32
+  """Tokens attend to parts that as many share.
+
+  Args:
+    config: of the network.
+    q_GNKRE: queries.
+    seen: the parts, and the mask of each.
+    sometimes: the parts before the last, which is always seen, are read only
+      if a token sees any of their places. On a CPU a decode step takes most of
+      its time to read from memory, and the suffixes of all lanes are much of
+      that. Whether a part is read depends on the longest lane, but no result
+      does: the weights of a part of which a token sees nothing are exactly 0,
+      and so is what is in the place of one that was not read.
+  """
+  parts, masks = zip(*seen, strict=True)
+  order = _PRODUCTS[parts[0].keys.ndim].order
+
+  def read(place, make, *given):
+    if not sometimes or place == len(parts) - 1:
+      return make(*given)
+    empty = jax.eval_shape(make, *given)
+    return jax.lax.cond(
+      masks[place].any(),
+      make,
+      lambda *_: jnp.zeros(empty.shape, empty.dtype),
+      *given,
+    )
+
+  scores = _joined(
+    [read(place, _scores, q_GNKRE, part) for place, part in enumerate(parts)]
   )
-  if part.key_scales is not None:
-    scores = scores * _beside_scores(part.key_scales)
   scores = capped(scores * scale(config), config.attention_soft_cap)
-  # (G, N, 1, 1, S) with its axes in the order of this part's scores.
+  # (G, N, 1, 1, S) with its axes in the order of the scores.
   back = [order.index(axis) for axis in range(4)]
-  mask = mask_GNS[:, :, None, None].transpose(*back, 4)
+  mask = _joined(masks)[:, :, None, None].transpose(*back, 4)
   scores = jnp.where(mask, scores, NEVER)
   top = scores.max(axis=-1)
-  # Where a part has nothing to see, its weights are 1, and then 0 beside the
-  # part that has the greatest score.
+  # Where the parts have nothing to see, their weights are 1, and then 0 beside
+  # those that have the greatest score.
   weights = jnp.exp(scores - top[..., None])
   # Summed before the weights are rounded to the values' dtype.
   total = weights.sum(axis=-1)
-  if part.value_scales is not None:
-    weights = weights * _beside_scores(part.value_scales)
-  out = jnp.einsum(
-    of_values,
-    weights.astype(dtype),
-    values,
-    preferred_element_type=jnp.float32,
+  weighed = functools.partial(_weighed, q_GNKRE.dtype)
+  ends = itertools.accumulate(mask.shape[-1] for mask in masks)
+  out = sum(
+    read(place, weighed, weights[..., end - mask.shape[-1] : end], part)
+    for place, (end, mask, part) in enumerate(
+      zip(ends, masks, parts, strict=True)
+    )
   )
   return _Attended(
     out.transpose(*order, 4), top.transpose(order), total.transpose(order)
   )
+
+
+def _scores(q_GNKRE: jax.Array, part: KeysValues) -> jax.Array:
+  """Products of queries and a part's keys, in the order of _PRODUCTS."""
+  scores = jnp.einsum(
+    _PRODUCTS[part.keys.ndim].scores,
+    q_GNKRE,
+    part.keys.astype(q_GNKRE.dtype),
+    preferred_element_type=jnp.float32,
+  )
+  if part.key_scales is not None:
+    scores = scores * _beside_scores(part.key_scales)
+  return scores
+
+
+def _weighed(dtype: Any, weights: jax.Array, part: KeysValues) -> jax.Array:
+  """The sum of a part's values by their weights, float32."""
+  if part.value_scales is not None:
+    weights = weights * _beside_scores(part.value_scales)
+  return jnp.einsum(
+    _PRODUCTS[part.values.ndim].values,
+    weights.astype(dtype),
+    part.values.astype(dtype),
+    preferred_element_type=jnp.float32,
+  )
+
+
+def _joined(arrays: Sequence[jax.Array]) -> jax.Array:
+  """Places of several parts beside each other."""
+  return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays, axis=-1)
 
 
 def _merged(a: _Attended, b: _Attended) -> _Attended:
@@ -205,32 +270,6 @@ def _merged(a: _Attended, b: _Attended) -> _Attended:
     top,
     share_a * a.total + share_b * b.total,
   )
-
-
-def _if_written(
-  config: DecoderConfig,
-  q_GNKRE: jax.Array,
-  part: KeysValues,
-  mask_GNS: jax.Array,
-) -> _Attended:
-  """`_attend`, or nothing where no token sees a place of the part.
-
-  On a CPU a decode step takes most of its time to read from memory, and the
-  suffixes of all lanes are much of that. Whether a part is read depends on the
-  longest lane, but no result does: a part of which a token sees nothing adds
-  exactly 0 to what it got, and so does one that is left out.
-  """
-  shape = q_GNKRE.shape
-
-  def nothing(*_):
-    return _Attended(
-      jnp.zeros(shape, jnp.float32),
-      jnp.full(shape[:-1], NEVER, jnp.float32),
-      jnp.zeros(shape[:-1], jnp.float32),
-    )
-
-  attend = functools.partial(_attend, config)
-  return jax.lax.cond(mask_GNS.any(), attend, nothing, q_GNKRE, part, mask_GNS)
 
 
 def _beside_scores(scales: jax.Array) -> jax.Array:
