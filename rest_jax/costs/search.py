@@ -207,7 +207,7 @@ def lines(what: str, start: Outcome, found: Sequence[Outcome]) -> list[str]:
   if start.candidate not in [one.candidate for one in shown]:
     shown.append(start)
   return [
-    f'search   {what}: the best first',
+    f'search   {what}, chip-hours of the whole run: the best first',
     *(
       f'         {_hours(one.cost)}: {one.candidate}'
       + (' (as set)' if one.candidate == start.candidate else '')
