@@ -114,9 +114,11 @@ def preflight(
   if search_config.is_on:
     compiles = search_config.compiles
     if TRAIN in programs:
-      print('\n'.join(run_search.training(run, size, compiles)))
+      best = run_search.training(run, size, compiles, found[TRAIN])
+      print('\n'.join(best))
     if SAMPLE in programs:
-      print('\n'.join(run_search.sampling(run, stream, size, compiles)))
+      best = run_search.sampling(run, stream, size, compiles, found[SAMPLE])
+      print('\n'.join(best))
   if stage.problems:
     raise configuration.ConfigurationError('preflight: ' + stage.problems[0])
   print(f'preflight: fits {slice_} (compiler estimates, not measurements)')

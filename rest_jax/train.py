@@ -33,15 +33,15 @@ from rest_jax.models.checkpoints import policies, trained
 from rest_jax.sampling import requests
 from rest_jax.sampling.streams import EngineConfig, Stream
 from rest_jax.tokenizers import vocabulary_checks
-from rest_jax.training import wall_clock
+from rest_jax.training import loop, wall_clock
 from rest_jax.training.checkpointing import OPTIMIZER
 from rest_jax.training.dval import Validator
+from rest_jax.training.grid import Grid
 from rest_jax.training.hyperparameters import (
   OptimizerConfig,
   TrainConfig,
   ValidationConfig,
 )
-from rest_jax.training.loop import RESULT, Grid
 
 VERSION = 3  # 3: the solutions of a problem lie in one row
 
@@ -144,7 +144,7 @@ def train(
           for rate in learning_rates
         ]
         with clock.within('other'):
-          results = [grid.train(one, validator) for one in rates]
+          results = [loop.train(grid, one, validator) for one in rates]
           _finish(work, grid, results, init_path if dvals else None)
       multihost.say(f'train: {goodput.words(clock.seconds())}')
     _remove_optimizers(work.folder)
@@ -155,7 +155,7 @@ def train(
 def has_trained(folder: storage.Path) -> bool:
   """Whether an unfinished folder holds a step that was trained and saved."""
   for training in folder.glob('lr_*'):
-    if (training / RESULT).exists():
+    if (training / loop.RESULT).exists():
       return True
     steps = (p.name for p in training.iterdir() if p.name.isdigit())
     if any(int(step) > 0 for step in steps):

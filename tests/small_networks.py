@@ -21,3 +21,14 @@ def network(**changes) -> DecoderConfig:
     **changes: the fields of DecoderConfig that a test depends on.
   """
   return DecoderConfig(**_SIZES | changes)
+
+
+def grouped(**changes) -> DecoderConfig:
+  """Two key heads, each of two query heads (grouped-query attention)."""
+  return network(**{'num_heads': 4, 'num_kv_heads': 2} | changes)
+
+
+def windowed(window: int, **changes) -> DecoderConfig:
+  """`grouped` with a second layer that sees the last `window` tokens alone."""
+  pattern = ('global', 'local')
+  return grouped(num_layers=2, layer_pattern=pattern, window=window, **changes)

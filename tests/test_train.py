@@ -25,9 +25,9 @@ from rest_jax.models.checkpoints import orbax_items, policies, trained
 from rest_jax.rewards import registry
 from rest_jax.sampling.streams import Stream
 from rest_jax.training import (
+  batches,
   checkpointing,
   dval,
-  loop,
   metric_writer,
   optimizers,
 )
@@ -496,7 +496,7 @@ def test_a_training_without_a_step_takes_another_configuration(
     raise MemoryError
 
   with monkeypatch.context() as patch:
-    patch.setattr(loop.batches, 'put_batch', fail)
+    patch.setattr(batches, 'put_batch', fail)
     with pytest.raises(MemoryError):
       run(config=dataclasses.replace(CONFIG, max_steps=2))
   config = dataclasses.replace(CONFIG, max_steps=2, row_length=24)
@@ -530,15 +530,6 @@ def test_other_examples_set_the_old_checkpoints_aside(run, tmp_path):
 def test_what_cannot_be_trained_is_refused_at_the_start(run, fields, message):
   with pytest.raises(configuration.ConfigurationError, match=message):
     run(**fields)
-
-
-def test_ids_that_the_network_does_not_embed_are_refused(tmp_path):
-  folder = tiny_run.examples(tmp_path / 'examples', [('1+1=', '2')])
-  table = manifests.load(folder).table(columns=['token_ids'])
-  loop._require_ids(table, tiny_run.MODEL, folder)
-  small = dataclasses.replace(tiny_run.MODEL, vocab_size=tiny_run.EOS)
-  with pytest.raises(configuration.ConfigurationError, match='token id 256'):
-    loop._require_ids(table, small, folder)
 
 
 @pytest.mark.parametrize('vocab_size', [256, 32_000])

@@ -1,11 +1,49 @@
 """Rows whose segments have parents, and what their tokens attend to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rest_jax.models.segments import OfRows, Segments
+from rest_jax.models.architecture import DecoderConfig, LayerKind
+from rest_jax.models.segments import OfRows, Segments, SharedPrefix
+
+# (segment, its parent, places) of three rows of 300 places: no segment ends
+# where a block does.
+ROWS = [
+  [(1, -1, 70), (2, 1, 150), (3, 1, 30), (4, -1, 20), (0, -1, 30)],
+  [(1, -1, 3), (2, 1, 130), (3, -1, 40), (4, 3, 41), (5, 3, 86)],
+  [(1, -1, 60), (2, 1, 2), (3, -1, 98), (0, -1, 140)],
+]
+
+
+class Case(NamedTuple):
+  """A layer that attends in rows behind prefixes.
+
+  Attributes:
+    config: of the network.
+    kind: of the layer.
+    places: of a prefix; 0: there are none.
+    of_row: the prefix of each row, -1: none.
+  """
+
+  config: DecoderConfig
+  kind: LayerKind
+  places: int
+  of_row: Sequence[int]
+
+  def given(self, rows, lengths: Sequence[int], dtype: str = 'float32'):
+    """(the rows as segments, their numbers).
+
+    Args:
+      rows: the pieces of each.
+      lengths: of the prefixes, if there are any.
+      dtype: of the numbers.
+    """
+    made = segments(rows, lengths if self.places else (), self.of_row)
+    return made, numbers(self.config, made, self.places, dtype)
 
 
 def row(pieces: Sequence[tuple[int, int, int]], first: int = 0):
@@ -30,7 +68,7 @@ def segments(rows, lengths: Sequence[int], of_row: Sequence[int]) -> Segments:
 
   Args:
     rows: the pieces of each, as `row` takes them, all of one length.
-    lengths: of the prefixes.
+    lengths: of the prefixes, if there are any.
     of_row: the prefix of each row, -1: none.
   """
   made = [
@@ -38,8 +76,15 @@ def segments(rows, lengths: Sequence[int], of_row: Sequence[int]) -> Segments:
     for pieces, prefix in zip(rows, of_row, strict=True)
   ]
   arrays = (jnp.asarray(np.array(x, np.int32)) for x in zip(*made, strict=True))
+  if not lengths:
+    return Segments(*arrays)
   of_rows = OfRows(*(jnp.asarray(x, jnp.int32) for x in (lengths, of_row)))
   return Segments(*arrays, of_rows)
+
+
+def prefix(rows: Segments, shared: Sequence) -> SharedPrefix | None:
+  """The prefixes' keys and values for these rows, if there are any."""
+  return SharedPrefix(rows.of_rows, *shared) if shared else None
 
 
 def mask(given: Segments, window: int | None, places: int):
@@ -93,27 +138,43 @@ def numbers(c, rows: Segments, places: int, dtype='float32', seed: int = 0):
   return of(B, L, K, R, E), *kv, *shared, of(B, L, K, R, E) * real
 
 
-def brute_force(given: Segments, prefix, c, kind, q, k, v):
+def outputs(attend: Callable, rows: Segments, q, k, v, *rest):
+  """(output, gradients of q, k, v and of the prefixes' keys and values).
+
+  Args:
+    attend: takes the rows, their prefix, q, k and v.
+    rows: the rows.
+    q, k, v, *rest: as `numbers` gives them.
+  """
+  *shared, do = rest
+
+  def attended(q, k, v, *shared):
+    return attend(rows, prefix(rows, shared), q, k, v)
+
+  out, pullback = jax.vjp(attended, q, k, v, *shared)
+  return out, *pullback(do)
+
+
+def brute_force(c, kind, rows: Segments, q, k, v, *shared):
   """Attention in float64, of all scores at once.
 
   Args:
-    given: the rows.
-    prefix: segments.SharedPrefix, or None.
-    c, kind, q, k, v: as row_attention.attend has them.
+    c, kind: the network and the kind of layer.
+    rows: the rows.
+    q, k, v, *shared: as `numbers` gives them, without the output's gradient.
   """
   q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
-  places = 0
-  if prefix is not None:
-    places = prefix.keys.shape[1]
-    of_row = np.maximum(np.asarray(given.of_rows.index_B), 0)
+  places = shared[0].shape[1] if shared else 0
+  if shared:
+    of_row = np.maximum(np.asarray(rows.of_rows.index_B), 0)
     k, v = (
-      np.concatenate([np.asarray(shared, np.float64)[of_row], own], axis=1)
-      for shared, own in ((prefix.keys, k), (prefix.values, v))
+      np.concatenate([np.asarray(of_prefix, np.float64)[of_row], own], axis=1)
+      for of_prefix, own in zip(shared, (k, v), strict=True)
     )
   scores = np.einsum('blkre,bske->bkrls', q, k) * c.head_dim**-0.5
   if c.attention_soft_cap:
     scores = c.attention_soft_cap * np.tanh(scores / c.attention_soft_cap)
-  sees = mask(given, c.window if kind == 'local' else None, places)
+  sees = mask(rows, c.window if kind == 'local' else None, places)
   scores = np.where(sees[:, None, None], scores, -np.inf)
   weights = np.exp(scores - scores.max(-1, keepdims=True))
   weights /= weights.sum(-1, keepdims=True)

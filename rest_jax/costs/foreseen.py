@@ -164,7 +164,10 @@ def _sizes(
     return found, ''
   except configuration.ConfigurationError as error:
     if not str(error).startswith('training:'):
-      raise
+      raise configuration.ConfigurationError(
+        f'{error} --gin.PREFLIGHT_PROGRAMS="[\'train\']" compiles the training '
+        'alone.'
+      ) from error
     ample = dataclasses.replace(training, device_bytes=2**50)
     found = derived_sizes.derive(
       asked, prompts, sampling, ample, samples=samples

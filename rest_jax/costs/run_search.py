@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from rest_jax.costs import search, whole_run
 from rest_jax.costs.compiled_run import CompiledRun
+from rest_jax.costs.figures import Sampling, Training
 from rest_jax.executors import memory_errors
 from rest_jax.sampling.streams import Stream
 
@@ -12,7 +13,7 @@ Found = TypeVar('Found')
 
 
 def training(
-  run: CompiledRun, size: whole_run.Size, compiles: int
+  run: CompiledRun, size: whole_run.Size, compiles: int, as_set: Training | None
 ) -> list[str]:
   """Other ways to train; the best few, in lines.
 
@@ -20,24 +21,32 @@ def training(
     run: with its own dials.
     size: of the run.
     compiles: how many are tried, at most.
+    as_set: what its own dials give; None: they do not fit.
   """
   trainings = size.extent.iterations * len(size.extent.learning_rates)
 
-  def cost(step: search.Step) -> float | None:
-    found = _or_none(run.with_step(step).training)
-    if found is None or not found.training.step.fits:
+  def hours(of: Training | None) -> float | None:
+    if of is None or not of.step.fits:
       return None
-    of = found.training
     return trainings * size.steps * of.step.seconds * of.chips / 3600
 
+  def cost(step: search.Step) -> float | None:
+    found = _or_none(run.with_step(step).training)
+    return hours(found and found.training)
+
+  start = search.Outcome(run.step(), hours(as_set))
   moves = search.training_moves(run.config, run.devices, run.divides)
   return search.lines(
-    'training', search.explore(run.step(), moves, cost, compiles)
+    'training', start, search.explore(start, moves, cost, compiles)
   )
 
 
 def sampling(
-  run: CompiledRun, stream: Stream, size: whole_run.Size, compiles: int
+  run: CompiledRun,
+  stream: Stream,
+  size: whole_run.Size,
+  compiles: int,
+  as_set: Sampling | None,
 ) -> list[str]:
   """Other ways to sample; the best few, in lines.
 
@@ -46,22 +55,24 @@ def sampling(
     stream: of the E-step.
     size: of the run.
     compiles: how many are tried, at most.
+    as_set: what its own dials give; None: they do not fit.
   """
+
+  def hours(of: Sampling | None) -> float | None:
+    if of is None or of.memory['total'] > of.step.chip.hbm_bytes:
+      return None
+    return size.extent.iterations * of.chips * whole_run.sampling(size, of)
 
   def cost(decoding: search.Decoding) -> float | None:
     other = run.with_decoding(decoding)
     found = _or_none(lambda: other.sampling(stream))
-    if found is None:
-      return None
-    of = found.sampling
-    if of.memory['total'] > of.step.chip.hbm_bytes:
-      return None
-    return size.extent.iterations * of.chips * whole_run.sampling(size, of)
+    return hours(found and found.sampling)
 
+  start = search.Outcome(run.decoding(), hours(as_set))
   chips = run.worker_mesh.size
   moves = search.sampling_moves(run.model, chips, size.num_samples)
   return search.lines(
-    'sampling', search.explore(run.decoding(), moves, cost, compiles)
+    'sampling', start, search.explore(start, moves, cost, compiles)
   )
 
 

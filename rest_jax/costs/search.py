@@ -72,15 +72,15 @@ class Outcome(NamedTuple):
 
   Attributes:
     candidate: what was compiled.
-    cost: chip-hours of the run's stage.
+    cost: chip-hours of the run's stage; None: it does not fit.
   """
 
   candidate: Any
-  cost: float
+  cost: float | None
 
 
 def explore(
-  start: Any,
+  start: Outcome,
   moves: Sequence[Callable[[Any], Iterable[Any]]],
   cost: Callable[[Any], float | None],
   compiles: int,
@@ -88,28 +88,32 @@ def explore(
   """Candidates that fit, the cheapest first.
 
   Args:
-    start: the first candidate.
+    start: what is set, which was compiled before.
     moves: each gives others than the best so far, in one kind of dial.
     cost: compiles a candidate; None: it does not fit.
     compiles: how many, at most.
   """
-  tried: dict[Any, float | None] = {}
+  tried: dict[Any, float | None] = {start.candidate: start.cost}
 
   def best() -> Any:
     fitting = [one for one, found in tried.items() if found is not None]
-    return min(fitting, key=lambda one: tried[one], default=start)
+    return min(fitting, key=lambda one: tried[one], default=start.candidate)
 
-  for move in (lambda now: [now], *moves):
-    for candidate in move(best() if tried else start):
-      if candidate in tried or len(tried) == compiles:
+  for move in moves:
+    for candidate in move(best()):
+      if candidate in tried or len(tried) > compiles:
         continue
       print(
-        f'search   {len(tried) + 1} of {compiles} at most: {candidate}',
-        flush=True,
+        f'search   {len(tried)} of {compiles} at most: {candidate}', flush=True
       )
       tried[candidate] = cost(candidate)
-  found = [Outcome(one, hours) for one, hours in tried.items() if hours]
+      print(f'         {_hours(tried[candidate])}', flush=True)
+  found = [Outcome(*pair) for pair in tried.items() if pair[1] is not None]
   return sorted(found, key=lambda outcome: outcome.cost)
+
+
+def _hours(cost: float | None) -> str:
+  return 'does not fit' if cost is None else f'{cost:.4g} chip-hours'
 
 
 def training_moves(
@@ -189,11 +193,24 @@ def sampling_moves(
   return [tensor, rows, lanes]
 
 
-def lines(what: str, found: Sequence[Outcome]) -> list[str]:
-  """The best few, for a person."""
+def lines(what: str, start: Outcome, found: Sequence[Outcome]) -> list[str]:
+  """The best few, for a person.
+
+  Args:
+    what: was searched.
+    start: what is set.
+    found: of `explore`.
+  """
   if not found:
     return [f'search   {what}: nothing that was tried fits']
+  shown = list(found[:_BEST])
+  if start.candidate not in [one.candidate for one in shown]:
+    shown.append(start)
   return [
-    f'search   {what}: {outcome.cost:.4g} chip-hours with {outcome.candidate}'
-    for outcome in found[:_BEST]
+    f'search   {what}, chip-hours of the whole run: the best first',
+    *(
+      f'         {_hours(one.cost)}: {one.candidate}'
+      + (' (as set)' if one.candidate == start.candidate else '')
+      for one in shown
+    ),
   ]

@@ -64,11 +64,19 @@ def memory_bytes(compiled: Any) -> dict[str, int]:
 
 def needed(text: str) -> str:
   """What XLA says of the memory that a program needs, in one clause."""
-  found = re.search(r'Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT])', text)
-  if not found:
-    return f'the compiler says: {" ".join(text.split())[:160]}'
-  used, unit, limit, of = found.groups()
-  return f'needs {used} {unit}iB per chip, a chip has {limit} {of}iB'
+  size = r'([\d.]+)([KMGT])'
+  for what, pattern in (
+    ('', f'Used {size} of {size}'),
+    (
+      ' for temporaries',
+      rf'temporaries \({size}\) exceeds available HBM \({size}\)',
+    ),
+  ):
+    if found := re.search(pattern, text):
+      used, unit, limit, of = found.groups()
+      return f'needs {used} {unit}iB per chip{what}, a chip has {limit} {of}iB'
+  words = ' '.join(text.split())[:160].rstrip('.')
+  return f'the compiler says: {words}'
 
 
 def chip_bytes(tree: Any) -> int:

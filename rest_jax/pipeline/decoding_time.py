@@ -8,7 +8,7 @@ device's speed that these programs were seen to reach.
 import math
 
 from rest_jax.executors.machine import Machine
-from rest_jax.pipeline import sampling_sizes, sizes
+from rest_jax.pipeline import sampling_memory, sizes
 
 # By kind of device: floating-point operations and bytes of memory a second
 # that are reached, and seconds to choose a token, by ids of the vocabulary. A
@@ -48,7 +48,7 @@ def seconds(
   """
   model, kind = asked.model, machine.kind
   work = 2 * model.num_parameters / flops(machine, cores)
-  weights = sampling_sizes.weights_bytes(asked) / asked.sample_tensor
+  weights = sampling_memory.weights_bytes(asked) / asked.sample_tensor
   step = max(weights / _BYTES[kind], work * rows)
   step += _CHOICE[kind] / machine.devices * model.vocab_size * rows
   steps = _LONGEST * asked.max_decode_length

@@ -19,7 +19,7 @@ from rest_jax.config import configuration
 from rest_jax.executors.machine import Machine
 from rest_jax.pipeline import (
   decoding_time,
-  sampling_sizes,
+  sampling_memory,
   sizes,
   validation_sizes,
 )
@@ -112,7 +112,7 @@ def of_run(
   weights = 4 * trained
   layouts = ((lanes, dials['LANES']), (dials['GREEDY_GROUPS'], 1))
   sampling_bytes = max(
-    sampling_sizes.device_bytes(
+    sampling_memory.device_bytes(
       asked,
       prompts,
       machine,

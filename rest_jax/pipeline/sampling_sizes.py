@@ -1,11 +1,13 @@
 """How much a run decodes at once: groups, lanes, prompt buckets and parts."""
 
 import dataclasses
+import math
 import statistics
 
 from rest_jax.config import configuration
 from rest_jax.executors.machine import Machine
 from rest_jax.models.architecture import DecoderConfig
+from rest_jax.pipeline import sampling_memory
 from rest_jax.pipeline.sizes import (
   AUTO,
   GIB,
@@ -46,7 +48,7 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
       whatever the sizes.
   """
   bucket = _bucket(asked, prompts, machine)
-  padded = _padded(bucket.value, prompts)
+  padded = sampling_memory.padded(bucket.value, prompts)
   tensor = asked.sample_tensor
   if tensor == AUTO:
     tensor = fewest_devices(asked, machine)
@@ -66,11 +68,12 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
   per_batch = max(1, groups * lanes // asked.num_samples)
   part = max(greedy, per_batch) * (1 if machine.kind == 'cpu' else 4)
   free = machine.device_bytes / GIB
+  copy = sampling_memory.weights_bytes(asked) / GIB
   return {
     'SAMPLE_MESH_TENSOR': Dial(
       tensor,
-      f'devices that hold a copy of the weights, '
-      f'{weights_bytes(asked) / GIB:.1f} GiB; one has {free:.1f}',
+      f'devices that hold a copy of the weights, {copy:.1f} GiB; one has '
+      f'{free:.1f}',
     ),
     'PROMPT_BUCKET': bucket,
     'DECODE_CHUNK': Dial(
@@ -96,13 +99,6 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
       else 'decodes faster, compiles longer',
     ),
   }
-
-
-def _padded(bucket: int, prompts: Prompts) -> int:
-  """The padded length of the longest question, in tokens."""
-  while bucket < prompts.longest - prompts.shared:
-    bucket *= 2
-  return bucket
 
 
 def _bucket(asked: Asked, prompts: Prompts, machine: Machine) -> Dial:
@@ -133,16 +129,14 @@ def _bucket(asked: Asked, prompts: Prompts, machine: Machine) -> Dial:
 _WEIGHTS_SHARE = 0.6  # of a device's memory, so that caches find room
 
 
+def _divided(model: DecoderConfig) -> tuple[int, ...]:
+  """The sizes that are divided where devices share a copy of the weights."""
+  return model.num_heads, model.num_kv_heads, model.mlp_dim, model.vocab_size
+
+
 def splits(asked: Asked, machine: Machine) -> list[int]:
   """Numbers of devices that the network's matrices divide over, growing."""
-  model = asked.model
-  divided = (
-    model.num_heads,
-    model.num_kv_heads,
-    model.mlp_dim,
-    model.vocab_size,
-    machine.devices,
-  )
+  divided = (*_divided(asked.model), machine.devices)
   return [
     number
     for number in range(1, machine.devices + 1)
@@ -160,7 +154,7 @@ def fewest_devices(asked: Asked, machine: Machine, beside: float = 0.0) -> int:
   """
   room = _WEIGHTS_SHARE * machine.device_bytes - beside
   found = splits(asked, machine)
-  fits = (n for n in found if weights_bytes(asked) / n <= room)
+  fits = (n for n in found if sampling_memory.weights_bytes(asked) / n <= room)
   return next(fits, found[-1])
 
 
@@ -168,72 +162,6 @@ def _lanes(num_samples: int) -> int:
   """Samples of a problem that are decoded at once and share its question."""
   wanted = -(-num_samples // _SAMPLES_PER_LANE)
   return min(num_samples, max(2, min(wanted, _MAX_LANES)))
-
-
-def token_bytes(model: DecoderConfig, cache: str = 'as_computed') -> int:
-  """Of the keys and values of one token.
-
-  Args:
-    model: the network.
-    cache: as in EngineConfig.
-  """
-  width = 2 if model.dtype == 'bfloat16' else 4
-  of_head = model.head_dim * width
-  if cache == 'int8':
-    of_head = model.head_dim + 4  # and a scale
-  return 2 * model.num_layers * model.num_kv_heads * of_head
-
-
-def sample_bytes(
-  model: DecoderConfig,
-  lanes: int,
-  prompt: int,
-  completion: int,
-  cache: str = 'as_computed',
-) -> float:
-  """Memory of one sample while it is decoded, estimated.
-
-  Args:
-    model: the network.
-    lanes: samples that share the keys and values of a question.
-    prompt: the question's padded length, in tokens.
-    completion: its greatest length, in tokens.
-    cache: as in EngineConfig.
-  """
-  kept = token_bytes(model, cache) * (completion + prompt / lanes)
-  # The logits are there in float32, sorted, and once more as masses.
-  return kept + 6 * 4 * model.vocab_size
-
-
-def device_bytes(
-  asked: Asked,
-  prompts: Prompts,
-  machine: Machine,
-  *,
-  rows: int,
-  lanes: int,
-  bucket: int,
-) -> float:
-  """Memory of one device in sampling, estimated.
-
-  Args:
-    asked: the dials that are set; sample_tensor among them.
-    prompts: of the run's problems.
-    machine: the devices.
-    rows: samples at once, over all devices.
-    lanes: of a group.
-    bucket: PROMPT_BUCKET.
-  """
-  row = sample_bytes(
-    asked.model,
-    lanes,
-    _padded(bucket, prompts),
-    asked.max_decode_length,
-    asked.sample_cache,
-  )
-  prefix = prompts.shared * token_bytes(asked.model, asked.sample_cache)
-  weights = weights_bytes(asked) / asked.sample_tensor
-  return weights + prefix + rows * row / machine.devices
 
 
 def _rows(
@@ -249,34 +177,69 @@ def _rows(
     shared: tokens that all prompts begin with.
   """
   model = asked.model
-  width = 2 if model.dtype == 'bfloat16' else 4
-  row = sample_bytes(
+  row = sampling_memory.sample_bytes(
     model, lanes, padded, asked.max_decode_length, asked.sample_cache
   )
   total = machine.devices * machine.device_bytes * USABLE
-  prefix = machine.devices * shared * token_bytes(model, asked.sample_cache)
+  prefix = (
+    machine.devices
+    * shared
+    * sampling_memory.token_bytes(model, asked.sample_cache)
+  )
   copies = machine.devices // asked.sample_tensor
-  left = total - copies * weights_bytes(asked) - prefix
+  left = total - copies * sampling_memory.weights_bytes(asked) - prefix
   most = machine.devices * ROWS[machine.kind]
   rows = min(most, int(left // row)) // lanes * lanes
-  # Weights are read in dtype, and only then rounded to int8.
-  read = model.num_parameters * width
-  needed = max(total - left + lanes * row, read)
+  read = sampling_memory.read_bytes(model)
   if rows < lanes or read > total:
-    raise configuration.ConfigurationError(
-      f'sampling: {model.num_parameters / 1e9:.2f} G parameters in '
-      f'{model.dtype} and {lanes} completions of {asked.max_decode_length} '
-      f'tokens need {needed / GIB:.1f} GiB; '
-      f'{machine} has {total / GIB:.1f} to use. Lower MAX_DECODE_LENGTH, set '
-      "MODEL's dtype = 'bfloat16' or SAMPLE_WEIGHTS = 'int8', or take more "
-      'devices (TOPOLOGY).'
-    )
+    needed = max(total - left + lanes * row, read) / machine.devices
+    raise _refusal(asked, machine, lanes, needed)
   return rows
 
 
-def weights_bytes(asked: Asked) -> int:
-  """Of one copy of the weights that are sampled from."""
-  width = 2 if asked.model.dtype == 'bfloat16' else 4
-  if asked.sample_weights == 'int8':
-    width = 1  # and a scale per channel, which is less than a hundredth
-  return asked.model.num_parameters * width
+def _refusal(
+  asked: Asked, machine: Machine, lanes: int, needed: float
+) -> configuration.ConfigurationError:
+  """Why the model does not fit, and what to change.
+
+  Args:
+    asked: the dials that are set.
+    machine: the devices.
+    lanes: the fewest rows that are decoded at once.
+    needed: bytes of each device.
+  """
+  model, split = asked.model, asked.sample_tensor
+  usable = USABLE * machine.device_bytes
+  is_read = sampling_memory.read_bytes(model) <= machine.devices * usable
+  is_int8 = is_read and asked.sample_weights == 'int8'
+  most = math.gcd(*_divided(model))
+  on_tpu = machine.kind == 'tpu'
+  changes = []
+  if is_read and sampling_memory.weights_bytes(asked) / split < usable:
+    changes.append('lower MAX_DECODE_LENGTH')
+  if model.dtype != 'bfloat16':
+    changes.append("set MODEL's dtype = 'bfloat16'")
+  if is_read and asked.sample_weights != 'int8':
+    changes.append("set SAMPLE_WEIGHTS = 'int8'")
+  if is_read and split < splits(asked, machine)[-1]:
+    changes.append('raise SAMPLE_MESH_TENSOR')
+  elif split < most or not is_read:
+    changes.append('take more devices' + (' (TOPOLOGY)' if on_tpu else ''))
+  else:
+    where = (
+      'TOPOLOGY, or SAMPLE_TOPOLOGY for sampling alone; ' if on_tpu else ''
+    )
+    changes.append(
+      f"take devices of more memory ({where}more of them do not help: MODEL's "
+      f'num_heads, num_kv_heads, mlp_dim and vocab_size divide by {most} at '
+      'most)'
+    )
+  advice = ', or '.join(changes)
+  return configuration.ConfigurationError(
+    f'sampling: {model.num_parameters / 1e9:.2f} G parameters in '
+    f'{"int8" if is_int8 else model.dtype}, a copy on '
+    f'{"each device" if split == 1 else f"every {split} devices"}, and {lanes} '
+    f'completions of {asked.max_decode_length} tokens need '
+    f'{needed / GIB:.1f} GiB of each device; {machine} has '
+    f'{usable / GIB:.1f} to use. {advice[0].upper()}{advice[1:]}.'
+  )

@@ -9,7 +9,12 @@ import dataclasses
 from typing import NamedTuple
 
 from rest_jax.executors.machine import Machine
-from rest_jax.pipeline import decoding_time, sampling_sizes, sizes
+from rest_jax.pipeline import (
+  decoding_time,
+  sampling_memory,
+  sampling_sizes,
+  sizes,
+)
 from rest_jax.pipeline.sizes import GIB, Asked, Dial
 
 # Devices that share a copy at most: beyond them the sums over the devices take
@@ -45,7 +50,7 @@ def tensor(asked: Asked, machine: Machine, problems: int) -> Dial:
     for split in sampling_sizes.splits(asked, machine):
       if least < split <= _MOST and problems * split <= most:
         value, reason = split, f'each reads a part, for {problems} problems'
-  copy = sampling_sizes.weights_bytes(asked) / value / GIB
+  copy = sampling_memory.weights_bytes(asked) / value / GIB
   return Dial(
     value,
     f'devices that share a copy of the weights ({reason}): {copy:.1f} GiB on '
@@ -123,10 +128,10 @@ def _bytes(
 ) -> float:
   """Memory of one device while D_val is decoded."""
   asked = dataclasses.replace(asked, sample_tensor=split)
-  decoding = sampling_sizes.device_bytes(
+  decoding = sampling_memory.device_bytes(
     asked, prompts, machine, rows=rows, lanes=1, bucket=bucket
   )
   state = sizes.state_bytes(asked.model, machine, asked.adapters)
   # Cast where they lie, and then moved.
-  cast = sampling_sizes.weights_bytes(asked) / machine.devices
+  cast = sampling_memory.weights_bytes(asked) / machine.devices
   return state + cast + decoding

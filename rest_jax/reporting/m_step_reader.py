@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rest_jax.artifacts import goodput, manifests, run_paths, storage
-from rest_jax.reporting import run_data
+from rest_jax.reporting import m_step_data, run_data
 
 # The job that draws the samples below a folder of a model.
 _SAMPLE_JOBS = {
@@ -18,7 +18,7 @@ _SAMPLE_JOBS = {
 
 def m_step(
   folder: storage.Path, policies: Mapping[str, str]
-) -> run_data.MStep | None:
+) -> m_step_data.MStep | None:
   """What a folder of checkpoints says, also while it is being trained.
 
   Args:
@@ -39,7 +39,7 @@ def m_step(
   ]
   init = (manifest.fingerprint['inputs'] if manifest else {}).get('init')
   base = None if init in (None, 'scratch') else run_paths.BASE
-  return run_data.MStep(
+  return m_step_data.MStep(
     trainings=[one for one in trainings if one.losses or one.rewards],
     chosen_step=known.get('chosen_step'),
     learning_rate=known.get('learning_rate'),
@@ -63,7 +63,7 @@ def _seconds(
 
 def _training(
   name: str, source: storage.Path, rewards: Sequence[Sequence[float]]
-) -> run_data.Training:
+) -> m_step_data.Training:
   """One training by its metrics.jsonl, which need not be there.
 
   Args:
@@ -78,7 +78,7 @@ def _training(
     found = ((s, next((v[n] for n in names if n in v), None)) for s, v in lines)
     return [(s, value) for s, value in found if isinstance(value, (int, float))]
 
-  return run_data.Training(
+  return m_step_data.Training(
     name=name,
     losses=column('token_loss', 'loss'),
     rewards=[tuple(pair) for pair in rewards] or column('dval_reward'),

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from rest_jax.artifacts import manifests, run_paths, storage
 from rest_jax.config import configuration
 from rest_jax.evaluation import metrics
-from rest_jax.reporting import m_step_reader, run_data
+from rest_jax.reporting import m_step_data, m_step_reader, run_data
 from rest_jax.rewards import verdicts
 
 RESULTS, OVERLAP = 'results.json', 'overlap.json'
@@ -99,7 +99,7 @@ def _model(
   folder: str,
   found: run_data.Manifests,
   graded: Sequence[run_data.GradedStream],
-  m_step: run_data.MStep | None,
+  m_step: m_step_data.MStep | None,
 ) -> run_data.Model:
   made_by = {}
   for key, manifest in found.items():

@@ -4,7 +4,13 @@ import re
 from collections.abc import Mapping
 
 from rest_jax.artifacts import run_paths
-from rest_jax.reporting import accuracy_charts, charts, formatting, run_data
+from rest_jax.reporting import (
+  accuracy_charts,
+  charts,
+  formatting,
+  m_step_data,
+  run_data,
+)
 
 _MAX_POINTS = 300  # of a curve; more would not be seen
 _MAX_BARS = 16
@@ -116,7 +122,7 @@ def _style(model: run_data.Model) -> int:
 
 
 # {name of the curve: (M-step, training, number of its colour)}
-Curves = Mapping[str, tuple[run_data.MStep, run_data.Training, int]]
+Curves = Mapping[str, tuple[m_step_data.MStep, m_step_data.Training, int]]
 
 
 def pair(title: str, curves: Curves, shares: bool) -> list[charts.Chart]:

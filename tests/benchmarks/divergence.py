@@ -63,6 +63,7 @@ _LAYOUTS = (
   Layout(4, 4, data=4),
   Layout(4, 4, fsdp=2),
   Layout(4, 4, tensor=2),
+  Layout(4, 4, tensor=3),
   Layout(8, 4, data=2, tensor=2),
 )
 

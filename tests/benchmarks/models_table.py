@@ -32,7 +32,7 @@ from rest_jax.config import packaged_gin  # noqa: E402
 from rest_jax.executors import topologies  # noqa: E402
 from rest_jax.executors.machine import Machine  # noqa: E402
 from rest_jax.models.architecture import DecoderConfig  # noqa: E402
-from rest_jax.pipeline import sampling_sizes, sizes  # noqa: E402
+from rest_jax.pipeline import sampling_memory, sizes  # noqa: E402
 
 GROUPS, LANES, PROMPT, COMPLETION = 4, 8, 1024, 512
 ROW = 2048
@@ -59,7 +59,7 @@ def sampling_gib(model: DecoderConfig, slice_: topologies.Topology) -> str:
   model = dataclasses.replace(model, dtype='bfloat16')
   fsdp = math.gcd(slice_.chips, model.embed_dim)
   needed = 2 * model.num_parameters / fsdp
-  sample = sampling_sizes.sample_bytes(model, LANES, PROMPT, COMPLETION)
+  sample = sampling_memory.sample_bytes(model, LANES, PROMPT, COMPLETION)
   needed += GROUPS * LANES * sample
   return written(needed, slice_)
 

@@ -135,6 +135,13 @@ def test_the_compilers_figures_are_given_in_one_clause():
   assert tpu_compiler.needed(text) == (
     'needs 17.20 GiB per chip, a chip has 15.75 GiB'
   )
-  assert tpu_compiler.needed('out of\n  space') == (
+  temporaries = (
+    'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required '
+    'for HLO temporaries (19.62G) exceeds available HBM (15.75G).'
+  )
+  assert tpu_compiler.needed(temporaries) == (
+    'needs 19.62 GiB per chip for temporaries, a chip has 15.75 GiB'
+  )
+  assert tpu_compiler.needed('out of\n  space.') == (
     'the compiler says: out of space'
   )

@@ -27,7 +27,8 @@ def explored(cost, compiles=100):
     return cost(candidate)
 
   axes = moves((1, 2, 3), (10, 20), ('a', 'b'))
-  found = search.explore((1, 10, 'a'), axes, counted, compiles)
+  start = search.Outcome((1, 10, 'a'), cost((1, 10, 'a')))
+  found = search.explore(start, axes, counted, compiles)
   return found, tried
 
 
@@ -37,8 +38,7 @@ def test_each_dial_is_changed_from_the_best_so_far(capsys):
     return abs(first - 3) + second / 100 + (third == 'a')
 
   found, tried = explored(cost)
-  assert tried == [
-    (1, 10, 'a'),  # what is set
+  assert tried == [  # what is set was compiled before
     *((2, 10, 'a'), (3, 10, 'a')),
     (3, 20, 'a'),
     (3, 10, 'b'),
@@ -47,13 +47,16 @@ def test_each_dial_is_changed_from_the_best_so_far(capsys):
     *((3, 10, 'b'), (3, 10, 'a'), (3, 20, 'a')),
     *((2, 10, 'a'), (1, 10, 'a')),
   ]
-  assert 'search   5 of 100' in capsys.readouterr().out
+  printed = capsys.readouterr().out.splitlines()
+  assert printed[-2].startswith('search   4 of 100')
+  assert printed[-1].strip() == '0.1 chip-hours'
 
 
-def test_what_does_not_fit_is_tried_once_and_not_given():
+def test_what_does_not_fit_is_tried_once_and_not_given(capsys):
   found, tried = explored(lambda one: None if one[0] < 3 else 1.0)
-  assert tried[:3] == [(1, 10, 'a'), (2, 10, 'a'), (3, 10, 'a')]
+  assert tried[:2] == [(2, 10, 'a'), (3, 10, 'a')]
   assert {one.candidate[0] for one in found} == {3}
+  assert capsys.readouterr().out.count('does not fit') == 1
   assert len(tried) == len(set(tried))
 
 
@@ -91,16 +94,26 @@ def test_decoding_keeps_whole_groups_on_each_copy_of_the_weights():
   assert pairs == [(64, 2), (32, 4), (16, 8), (8, 16)]
 
 
-def test_the_best_few_are_printed_with_their_dials():
+def test_the_best_few_are_printed_with_their_dials_beside_what_is_set():
   step = search.Step(MeshConfig(data=2, fsdp=8, tensor=1), 'dots', 2)
-  found = [search.Outcome(step, 12.0)] * 5
-  lines = search.lines('training', found)
-  assert len(lines) == 3
-  assert '12 chip-hours' in lines[0]
-  for dial in ('--gin.MESH_DATA=2', 'remat=dots', '--gin.MICROBATCHES=2'):
-    assert dial in lines[0]
-  [nothing] = search.lines('training', [])
+  found = [
+    search.Outcome(step._replace(microbatches=number), 12.0)
+    for number in range(1, 6)
+  ]
+  start = search.Outcome(step._replace(remat='full'), 13.5)
+  for as_set, number in ((start, 4), (found[1], 3)):
+    head, *lines = search.lines('training', as_set, found)
+    assert head.startswith('search   training, ')
+    assert len(lines) == number
+    assert '12 chip-hours' in lines[0]
+    for dial in ('--gin.MESH_DATA=2', 'remat=dots', '--gin.MICROBATCHES=1'):
+      assert dial in lines[0]
+    [marked] = [line for line in lines if line.endswith('(as set)')]
+    assert str(as_set.candidate) in marked
+  [nothing] = search.lines('training', start._replace(cost=None), [])
   assert 'nothing that was tried fits' in nothing
+  *_, last = search.lines('training', start._replace(cost=None), found)
+  assert 'does not fit' in last and last.endswith('(as set)')
 
 
 @pytest.mark.parametrize('compiles', [0, -1])

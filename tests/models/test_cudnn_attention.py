@@ -8,39 +8,34 @@ import numpy as np
 import pytest
 import small_networks
 import tree_rows
+from tree_rows import Case
 
 from rest_jax.config import configuration
 from rest_jax.models import (
   architecture,
   cudnn_attention,
   row_attention,
-  segments,
 )
 
-# (segment, its parent, places): rows of 301 places, which no kernel takes.
+# Of 301 places, which no kernel takes.
 ROWS = [
-  [(1, -1, 70), (2, 1, 150), (3, 1, 30), (4, -1, 20), (0, -1, 31)],
-  [(1, -1, 3), (2, 1, 130), (3, -1, 40), (4, 3, 41), (5, 3, 87)],
+  [*pieces, (segment, parent, places + 1)]
+  for *pieces, (segment, parent, places) in tree_rows.ROWS[:2]
 ]
 LENGTHS = [13, 83]  # of two prefixes
 ON_GPU = jax.default_backend() == 'gpu'
 
 
-def config(**changes):
-  sizes = {'num_heads': 4, 'num_kv_heads': 2, 'dtype': 'bfloat16'}
-  return small_networks.network(**sizes | changes)
+config = functools.partial(small_networks.grouped, dtype='bfloat16')
 
 
-def outputs(c, kind, rows, q, k, v, *rest):
-  """(output, gradients of q, k, v and the prefixes' keys and values)."""
-  *shared, do = rest
+def outputs(c, kind, rows, *given):
+  """(output, gradients) of `tree_rows.outputs`."""
 
-  def attend(q, k, v, *shared):
-    prefix = segments.SharedPrefix(rows.of_rows, *shared) if shared else None
+  def attend(rows, prefix, q, k, v):
     return row_attention.attend(rows, None, prefix, c, kind, q, k, v)
 
-  out, pullback = jax.vjp(attend, q, k, v, *shared)
-  return out, *pullback(do)
+  return tree_rows.outputs(attend, rows, *given)
 
 
 def relative(a, b):
@@ -48,12 +43,13 @@ def relative(a, b):
   return np.abs(a - b).max() / np.abs(b).max()
 
 
-WINDOW = {'num_layers': 2, 'layer_pattern': ('global', 'local'), 'window': 75}
 CASES = {
-  'two prefixes': (config(), 'global', 83, [1, 0]),
-  'a row without a prefix': (config(), 'global', 83, [1, -1]),
-  'no prefix': (config(num_kv_heads=1), 'global', 0, [-1, -1]),
-  'a window': (config(**WINDOW), 'local', 83, [0, 1]),
+  'two prefixes': Case(config(), 'global', 83, [1, 0]),
+  'a row without a prefix': Case(config(), 'global', 83, [1, -1]),
+  'no prefix': Case(config(num_kv_heads=1), 'global', 0, [-1, -1]),
+  'a window': Case(
+    small_networks.windowed(75, dtype='bfloat16'), 'local', 83, [0, 1]
+  ),
 }
 
 
@@ -61,28 +57,22 @@ CASES = {
 def test_results_are_brute_forces_and_gradients_those_of_einsum(
   name, monkeypatch
 ):
-  c, kind, places, of_row = CASES[name]
+  case = CASES[name]
   dtype = 'bfloat16' if ON_GPU else 'float32'
   if not ON_GPU:
     monkeypatch.setattr(cudnn_attention, 'IMPLEMENTATION', 'xla')
-  rows = tree_rows.segments(ROWS, LENGTHS, of_row)
-  if not places:
-    rows = rows._replace(of_rows=None)
-  given = tree_rows.numbers(c, rows, places, dtype)
+  rows, given = case.given(ROWS, LENGTHS, dtype)
 
   def by(how):
     monkeypatch.setattr(architecture, 'attention_on', lambda *_: how)
-    run = jax.jit(functools.partial(outputs, c, kind))
+    run = jax.jit(functools.partial(outputs, case.config, case.kind))
     assert ('attention_fwd' in str(jax.make_jaxpr(run)(rows, *given))) == (
       ON_GPU and how == 'cudnn'
     )
     return run(rows, *given)
 
   got, by_einsum = by('cudnn'), by('einsum')
-  prefix = None
-  if places:
-    prefix = segments.SharedPrefix(rows.of_rows, *given[3:5])
-  expected = tree_rows.brute_force(rows, prefix, c, kind, *given[:3])
+  expected = tree_rows.brute_force(case.config, case.kind, rows, *given[:-1])
   real = np.asarray(rows.ids_BL) > 0
   near = 0.02 if ON_GPU else 1e-5
   assert relative(got[0][real], expected[real]) < near

@@ -10,16 +10,11 @@ import small_networks
 import tree_rows
 
 from rest_jax.models import row_attention
-from rest_jax.models.segments import Segments, SharedPrefix, Spans
+from rest_jax.models.segments import Segments, Spans
 
 # (segment, its parent, places): two problems, the second without a question.
 TREE = [(1, -1, 70), (2, 1, 150), (3, 1, 40), (4, 1, 131), (5, -1, 90)]
 TREE += [(6, -1, 3), (7, 6, 61), (0, -1, 39)]
-PLACES = sum(places for *_, places in TREE)
-
-
-def config(**changes):
-  return small_networks.network(num_heads=4, num_kv_heads=2, **changes)
 
 
 def rows(prefix_of_row):
@@ -28,25 +23,15 @@ def rows(prefix_of_row):
   return tree_rows.segments([TREE, alone], [13, 7], prefix_of_row)
 
 
-@functools.cache
-def numbers(seed=0):
-  draw = np.random.default_rng(seed).standard_normal
-  of = lambda *shape: np.float32(draw(shape))  # noqa: E731
-  c = config()
-  K, R, E = c.num_kv_heads, 2, c.head_dim
-  qkv = of(2, PLACES, K, R, E), of(2, PLACES, K, E), of(2, PLACES, K, E)
-  return qkv, (of(2, 16, K, E), of(2, 16, K, E)), of(2, PLACES, K, R, E)
-
-
 CASES = {
-  'global': (config(), 'global', [1, 0]),
-  'a row without a prefix': (config(), 'global', [-1, 1]),
-  'window': (
-    config(layer_pattern=('global', 'local'), window=90, num_layers=2),
-    'local',
-    [0, 0],
+  'global': (small_networks.grouped(), 'global', [1, 0]),
+  'a row without a prefix': (small_networks.grouped(), 'global', [-1, 1]),
+  'window': (small_networks.windowed(90), 'local', [0, 0]),
+  'soft cap': (
+    small_networks.grouped(attention_soft_cap=2.0),
+    'global',
+    [1, 1],
   ),
-  'soft cap': (config(attention_soft_cap=2.0), 'global', [1, 1]),
 }
 
 
@@ -54,9 +39,9 @@ CASES = {
 def test_each_token_sees_its_segment_its_parent_and_the_prefix(name):
   c, kind, of_row = CASES[name]
   segments = rows(of_row)
-  (q, k, v), keys_values, _ = numbers()
-  prefix = SharedPrefix(segments.of_rows, *keys_values)
-  expected = tree_rows.brute_force(segments, prefix, c, kind, q, k, v)
+  q, k, v, *shared, _ = tree_rows.numbers(c, segments, 16)
+  prefix = tree_rows.prefix(segments, shared)
+  expected = tree_rows.brute_force(c, kind, segments, q, k, v, *shared)
   for spans in (None, Spans(segment=150, parents=73)):
     got = jax.jit(
       functools.partial(row_attention.attend, spans=spans, config=c, kind=kind)
@@ -68,34 +53,30 @@ def test_each_token_sees_its_segment_its_parent_and_the_prefix(name):
 def test_gradients_do_not_depend_on_what_is_left_out_or_computed_again(
   monkeypatch,
 ):
-  c, segments = config(), rows([1, 0])
-  qkv, keys_values, cotangent = numbers()
+  c, segments = small_networks.grouped(), rows([1, 0])
+  given = tree_rows.numbers(c, segments, 16)
 
   def gradients(spans):
-    def attend(qkv, keys_values):
-      prefix = SharedPrefix(segments.of_rows, *keys_values)
-      return row_attention.attend(segments, spans, prefix, c, 'global', *qkv)
+    def attend(rows, prefix, q, k, v):
+      return row_attention.attend(rows, spans, prefix, c, 'global', q, k, v)
 
-    @jax.jit
-    def both(qkv, keys_values):
-      made, pull = jax.vjp(attend, qkv, keys_values)
-      return made, pull(jnp.asarray(cotangent))
-
-    return both(qkv, keys_values)
+    return jax.jit(functools.partial(tree_rows.outputs, attend))(
+      segments, *given
+    )
 
   whole = gradients(None)
   cut = gradients(Spans(segment=150, parents=73))
   monkeypatch.setattr(row_attention, '_KEPT_BYTES', 0)
   again = gradients(Spans(segment=150, parents=73))
-  for a, b, c in zip(*map(jax.tree.leaves, (whole, cut, again)), strict=True):
+  for a, b, c in zip(whole, cut, again, strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
     np.testing.assert_allclose(a, c, atol=1e-5)
-  assert float(jnp.abs(whole[1][1][0]).max()) > 0.1  # the prefix has some too
+  assert float(jnp.abs(whole[4]).max()) > 0.1  # the prefix has some too
 
 
 def test_scores_of_a_long_row_never_exist_at_once():
   """4096 places of eight layers: one block after the other."""
-  c, B, L = config(num_layers=8), 4, 4096
+  c, B, L = small_networks.grouped(num_layers=8), 4, 4096
   q = jax.ShapeDtypeStruct((B, L, 2, 2, 8), jnp.float32)
   kv = jax.ShapeDtypeStruct((B, L, 2, 8), jnp.float32)
   ids = jnp.ones((B, L), jnp.int32)

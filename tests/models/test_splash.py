@@ -25,14 +25,11 @@ from rest_jax.models import (
   splash,
 )
 
-
-def config(**changes):
-  """Attention of 4 query heads over 2 key heads; embed_dim plays no part."""
-  return small_networks.network(
-    **{'num_heads': 4, 'num_kv_heads': 2, 'attention': 'einsum'}
-    | {'num_layers': 2}
-    | changes
-  )
+# Of 4 query heads over 2 key heads; embed_dim plays no part.
+config = functools.partial(
+  small_networks.grouped, attention='einsum', num_layers=2
+)
+with_window = functools.partial(small_networks.windowed, attention='einsum')
 
 
 def inputs(c, segments, seed=0):
@@ -93,10 +90,6 @@ def blocks_of_128(monkeypatch):
 
 
 ROWS = packed([(1, 190), (2, 30), (3, 80)], [(1, 131), (2, 3), (0, 166)])
-
-
-def with_window(window, **changes):
-  return config(layer_pattern=('global', 'local'), window=window, **changes)
 
 
 @pytest.mark.parametrize(

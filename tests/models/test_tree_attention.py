@@ -14,6 +14,7 @@ import small_networks
 import tiny_run
 import tpu_step
 import tree_rows
+from tree_rows import ROWS, Case
 
 from rest_jax.distributed import partitioning
 from rest_jax.models import (
@@ -25,12 +26,6 @@ from rest_jax.models import (
   tree_blocks,
 )
 
-# (segment, its parent, places): no row is a multiple of a block.
-ROWS = [
-  [(1, -1, 70), (2, 1, 150), (3, 1, 30), (4, -1, 20), (0, -1, 30)],
-  [(1, -1, 3), (2, 1, 130), (3, -1, 40), (4, 3, 41), (5, 3, 86)],
-  [(1, -1, 60), (2, 1, 2), (3, -1, 98), (0, -1, 140)],
-]
 LENGTHS = [13, 150]  # of two prefixes
 
 
@@ -40,40 +35,29 @@ def blocks_of_128(monkeypatch):
   monkeypatch.setattr(splash, '_BLOCKS', {128: 1})
 
 
-def config(**changes):
-  return small_networks.network(**{'num_heads': 4, 'num_kv_heads': 2} | changes)
-
-
-def local(window, **changes):
-  return config(
-    num_layers=2, layer_pattern=('global', 'local'), window=window, **changes
-  )
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def outputs(c, kind, fused, rows, q, k, v, *rest):
-  """(output, gradients of q, k, v and the prefixes' keys and values)."""
-  *shared, do = rest
+def outputs(c, kind, fused, rows, *given):
+  """(output, gradients) of `tree_rows.outputs`, by the kernel or by einsum."""
 
-  def attend(q, k, v, *shared):
-    prefix = None
-    if shared:
-      prefix = segments.SharedPrefix(rows.of_rows, *shared)
+  def attend(rows, prefix, q, k, v):
     if fused:
       return tree_attention.attend(
         rows, prefix, c, kind, q, k, v, interpret=True
       )
     return row_attention.attend(rows, None, prefix, c, kind, q, k, v)
 
-  out, pullback = jax.vjp(attend, q, k, v, *shared)
-  return out, *pullback(do)
+  return tree_rows.outputs(attend, rows, *given)
 
 
 CASES = {
-  'two prefixes and a row without': (config(), 'global', 160, [1, -1, 0]),
-  'no prefix': (config(num_kv_heads=1), 'global', 0, [-1, -1, -1]),
-  'a prefix of no row, a window, a cap': (
-    local(75, attention_soft_cap=2.0, num_kv_heads=4),
+  'two prefixes and a row without': Case(
+    small_networks.grouped(), 'global', 160, [1, -1, 0]
+  ),
+  'no prefix': Case(
+    small_networks.grouped(num_kv_heads=1), 'global', 0, [-1, -1, -1]
+  ),
+  'a prefix of no row, a window, a cap': Case(
+    small_networks.windowed(75, attention_soft_cap=2.0, num_kv_heads=4),
     'local',
     160,
     [1, 1, -1],
@@ -83,20 +67,14 @@ CASES = {
 
 @pytest.mark.parametrize('name', CASES)
 def test_outputs_are_brute_forces_and_gradients_those_of_einsum(name):
-  c, kind, places, of_row = CASES[name]
-  rows = tree_rows.segments(ROWS, LENGTHS, of_row)
-  if not places:
-    rows = rows._replace(of_rows=None)
-  given = tree_rows.numbers(c, rows, places)
-  got = outputs(c, kind, True, rows, *given)
-  prefix = None
-  if places:
-    prefix = segments.SharedPrefix(rows.of_rows, *given[3:5])
-  expected = tree_rows.brute_force(rows, prefix, c, kind, *given[:3])
+  case = CASES[name]
+  rows, given = case.given(ROWS, LENGTHS)
+  got = outputs(case.config, case.kind, True, rows, *given)
+  expected = tree_rows.brute_force(case.config, case.kind, rows, *given[:-1])
   real = np.asarray(rows.ids_BL) > 0
   np.testing.assert_allclose(got[0][real], expected[real], atol=1e-5)
   assert np.isfinite(got[0]).all()
-  by_einsum = outputs(c, kind, False, rows, *given)
+  by_einsum = outputs(case.config, case.kind, False, rows, *given)
   for a, b in zip(got[1:], by_einsum[1:], strict=True):
     assert float(jnp.abs(b).max()) > 0.1
     np.testing.assert_allclose(a, b, atol=1e-5)
@@ -104,9 +82,9 @@ def test_outputs_are_brute_forces_and_gradients_those_of_einsum(name):
 
 def test_in_bfloat16_results_stay_within_the_rounding_of_what_is_given():
   """Against the same numbers in float32: scores and sums are not rounded."""
-  c, kind, places, of_row = CASES['two prefixes and a row without']
-  rows = tree_rows.segments(ROWS, LENGTHS, of_row)
-  q, *others = tree_rows.numbers(c, rows, places)
+  case = CASES['two prefixes and a row without']
+  c, kind = case.config, case.kind
+  rows, (q, *others) = case.given(ROWS, LENGTHS)
   # Scores of 30 and more: rounded, they would be off by 0.1.
   rounded = [x.astype(jnp.bfloat16) for x in (8 * q, *others)]
   got = outputs(
@@ -129,7 +107,7 @@ def test_in_bfloat16_results_stay_within_the_rounding_of_what_is_given():
 
 
 def test_rows_without_parents_behind_a_prefix():
-  c = config(num_heads=2, num_kv_heads=1)
+  c = small_networks.grouped(num_heads=2, num_kv_heads=1)
   rows = tree_rows.segments(
     [[(1, -1, 100), (2, -1, 60)], [(1, -1, 150), (0, -1, 10)]], [130, 9], [0, 0]
   )._replace(parents_BL=None)
@@ -214,7 +192,9 @@ def on_tpu(monkeypatch):
   return used
 
 
-NETWORK = config(num_layers=2, max_length=300, embed_dim=32, attention='auto')
+NETWORK = small_networks.grouped(
+  num_layers=2, max_length=300, embed_dim=32, attention='auto'
+)
 
 
 def gradients(c, mesh=None):
@@ -291,7 +271,7 @@ def test_rows_that_a_chip_cannot_hold_take_einsum(monkeypatch):
 def test_the_products_of_both_kernels_have_the_networks_precision(
   dtype, asked, expected
 ):
-  c = config(matmul_precision=asked)
+  c = small_networks.grouped(matmul_precision=asked)
   rows = tree_rows.segments(ROWS, LENGTHS, [1, -1, 0])
   given = [x.astype(dtype) for x in tree_rows.numbers(c, rows, 160)]
   text = str(

@@ -161,6 +161,35 @@ def test_an_8b_model_fits_a_pod_and_no_laptop():
     values(asked(LLAMA_8B), prompts(), LAPTOP)
 
 
+def test_weights_that_no_more_devices_can_split_ask_for_other_ones():
+  """Llama-3.1-70B: 131.4 GiB, of which eight v5e hold 128."""
+  model = dataclasses.replace(
+    LLAMA_8B, num_layers=80, embed_dim=8192, num_heads=64, mlp_dim=28672
+  )
+  texts = prompts(train=(300,) * 7000)
+  with pytest.raises(configuration.ConfigurationError) as refused:
+    sampling_sizes.derive(asked(model), texts, POD)
+  for words in (
+    'a copy on every 8 devices',
+    'need 16.4 GiB of each device',
+    'has 12.8 to use',
+    "Set SAMPLE_WEIGHTS = 'int8', or take devices of more memory",
+    'divide by 8 at most',
+  ):
+    assert words in str(refused.value)
+  # The advice helps; more devices or shorter completions would not.
+  sampling_sizes.derive(asked(model, sample_weights='int8'), texts, POD)
+  sampling_sizes.derive(
+    asked(model), texts, dataclasses.replace(POD, device_bytes=32 * GIB)
+  )
+  for work, machine in (
+    (asked(model), dataclasses.replace(POD, devices=2048)),
+    (asked(model, max_decode_length=1), POD),
+  ):
+    with pytest.raises(configuration.ConfigurationError):
+      sampling_sizes.derive(work, texts, machine)
+
+
 def test_what_fits_for_sampling_and_not_for_training_says_so():
   machine = dataclasses.replace(GPU, device_bytes=40 * GIB)
   with pytest.raises(
@@ -191,7 +220,8 @@ def test_int8_weights_leave_room_for_more_rows():
   # They are read before they are rounded.
   machine = dataclasses.replace(GPU, device_bytes=18 * GIB)
   with pytest.raises(
-    configuration.ConfigurationError, match='need 15.0 GiB; .* 14.4 to use'
+    configuration.ConfigurationError,
+    match='need 15.0 GiB of each device; .* 14.4 to use. Take more devices',
   ):
     sampling_sizes.derive(work, prompts(), machine)
 

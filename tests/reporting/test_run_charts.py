@@ -7,6 +7,7 @@ from rest_jax.evaluation import results
 from rest_jax.reporting import (
   accuracy_charts,
   difficulty_charts,
+  m_step_data,
   run_data,
   training_charts,
 )
@@ -116,10 +117,10 @@ def test_every_problem_is_in_one_bar_of_the_kept_solutions(largest):
   ('rewards', 'shown'), [([0.5, 0.71], '71.0%'), ([0.5, 2.5], '2.5')]
 )
 def test_rewards_are_percentages_only_if_all_are_shares(rewards, shown):
-  training = run_data.Training(
+  training = m_step_data.Training(
     name='lr_0.001', losses=[(10, 0.3)], rewards=list(enumerate(rewards))
   )
-  m_step = run_data.MStep(
+  m_step = m_step_data.MStep(
     trainings=[training], chosen_step=1, learning_rate=0.001, reward=rewards[1]
   )
   run = run_data.Run(
@@ -133,14 +134,14 @@ def test_rewards_are_percentages_only_if_all_are_shares(rewards, shown):
 
 def trained(name, *rates, chosen, scale=1.0):
   trainings = [
-    run_data.Training(
+    m_step_data.Training(
       name=f'lr_{rate:g}',
       losses=[(10, scale * rate), (20, scale)],
       rewards=[(0, 0.1), (20, 0.3)],
     )
     for rate in rates
   ]
-  m_step = run_data.MStep(
+  m_step = m_step_data.MStep(
     trainings=trainings, chosen_step=20, learning_rate=chosen
   )
   return run_data.Model(name=name, m_step=m_step)

@@ -13,9 +13,8 @@ from rest_jax.artifacts import manifests
 from rest_jax.config import configuration
 from rest_jax.distributed import partitioning
 from rest_jax.integrations.seqio import seqio_examples
-from rest_jax.training import batches
+from rest_jax.training.grid import Grid
 from rest_jax.training.hyperparameters import TrainConfig
-from rest_jax.training.loop import Grid
 
 ROWS, LENGTH = 4, 48
 NAMES = {  # of train's batches, and T5X's
@@ -83,8 +82,7 @@ def fed(folder, steps, tmp_path, **fields):
     partitioning.MeshConfig(),
   )
   for done in range(steps):
-    batch = batches.put_batch(grid.packer, done * ROWS, ROWS, grid.where)
-    yield jax.tree.map(np.asarray, batch)
+    yield jax.tree.map(np.asarray, grid.batch(done))
 
 
 @pytest.mark.parametrize('normalizer', ['token', 'sequence_mean'])
