@@ -178,13 +178,14 @@ def _rows(
   """
   model = asked.model
   row = sampling_memory.sample_bytes(
-    model, lanes, padded, asked.max_decode_length, asked.sample_cache
+    *(model, lanes, padded, asked.max_decode_length),
+    *(asked.sample_cache, machine.kind),
   )
   total = machine.devices * machine.device_bytes * USABLE
   prefix = (
     machine.devices
     * shared
-    * sampling_memory.token_bytes(model, asked.sample_cache)
+    * sampling_memory.token_bytes(model, asked.sample_cache, machine.kind)
   )
   copies = machine.devices // asked.sample_tensor
   left = total - copies * sampling_memory.weights_bytes(asked) - prefix
