@@ -78,23 +78,21 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
     ConfigurationError: the model does not fit into the devices' memory,
       whatever the sizes.
   """
-  longest = max(prompts.train, default=1) + asked.max_decode_length
   kept = kept_solutions(asked)
   tokens = epoch_tokens(asked, prompts, kept)
-  lengths = _row_lengths(asked, prompts, machine, longest)
-  step = _step(asked, machine, tokens, lengths[0])
+  least = least_row(asked, prompts, machine)
+  step = _step(asked, machine, tokens, least)
   if step is None:
-    raise _too_large(asked, machine, lengths[0])
-  for length in lengths[1:]:
-    longer = _step(asked, machine, tokens, length)
-    # What is computed again costs more than padding does.
-    if longer is not None and longer.remat == step.remat:
-      step = longer
+    raise _too_large(asked, machine, least)
+  reason = f'prompt and completion have up to {_longest(asked, prompts)} tokens'
+  wide = _row_of_problems(asked, prompts, machine)
+  longer = _step(asked, machine, tokens, wide) if wide > least else None
+  # What is computed again costs more than padding does.
+  if longer is not None and longer.remat == step.remat:
+    step, reason = longer, 'room for two problems'
   row, rows, microbatches, remat, needed = step
   return {
-    'ROW_LENGTH': Dial(
-      row, f'prompt and completion have up to {longest} tokens'
-    ),
+    'ROW_LENGTH': Dial(row, reason),
     'BATCH_ROWS': Dial(
       rows, f'about {max(1, tokens / (rows * row)):.0f} steps an epoch'
     ),
@@ -132,35 +130,39 @@ def epoch_tokens(asked: Asked, prompts: Prompts, kept: float) -> float:
   return len(prompts.train) * (kept * prompt + solutions)
 
 
-def _row_lengths(
-  asked: Asked, prompts: Prompts, machine: Machine, longest: int
-) -> list[int]:
-  """Tokens of a row: the least, and what wastes less of it if there is room.
+def least_row(asked: Asked, prompts: Prompts, machine: Machine) -> int:
+  """Tokens of a row, at least.
 
   Args:
     asked: the dials that are set.
     prompts: of the run's problems.
     machine: the devices.
-    longest: tokens of a prompt and its completion.
   """
   most = asked.model.max_length
   if asked.row_length is None:
-    return [most]
+    return most
   if asked.row_length != AUTO:
-    return [asked.row_length]
-  unit = _ROW[machine.kind]
-  least = multiple(longest, unit)
-  if machine.kind == 'cpu':
-    return [min(least, most)]
-  least = max(least, _LEAST_ROW)
-  found = [min(least, most)]
-  if asked.share_prompt and prompts.train:
-    problem = epoch_tokens(asked, prompts, kept_solutions(asked))
-    problem /= len(prompts.train)
-    two = min(multiple(2 * problem, unit), _ROW_OF_PROBLEMS, most)
-    if two > least:
-      found.append(two)
-  return found
+    return asked.row_length
+  row = multiple(_longest(asked, prompts), _ROW[machine.kind])
+  if machine.kind != 'cpu':  # long rows waste less of them
+    row = max(row, _LEAST_ROW)
+  return min(row, most)
+
+
+def _row_of_problems(asked: Asked, prompts: Prompts, machine: Machine) -> int:
+  """Tokens of a row that wastes less of it; 0 where none is known to."""
+  is_open = asked.row_length == AUTO and machine.kind != 'cpu'
+  if not (is_open and asked.share_prompt and prompts.train):
+    return 0
+  problem = epoch_tokens(asked, prompts, kept_solutions(asked))
+  problem /= len(prompts.train)
+  two = multiple(2 * problem, _ROW[machine.kind])
+  return min(two, _ROW_OF_PROBLEMS, asked.model.max_length)
+
+
+def _longest(asked: Asked, prompts: Prompts) -> int:
+  """Tokens of a prompt and its completion, at most."""
+  return max(prompts.train, default=1) + asked.max_decode_length
 
 
 def _step(
