@@ -43,7 +43,7 @@ from rest_jax.training.hyperparameters import (
   ValidationConfig,
 )
 
-VERSION = 3  # 3: the solutions of a problem lie in one row
+VERSION = 4  # 4: examples are packed the largest first
 
 
 @configuration.checked

@@ -156,7 +156,8 @@ def _sizes(
   """The sizes that the launcher derives, and why it would refuse the training.
 
   What it counts is an estimate. Here the compiler has the last word, so that a
-  training which it refuses is compiled as if there were memory enough.
+  training which it refuses is compiled as if there were memory enough, in rows
+  that are no longer than they must be.
   """
   devices = sampling, training
   try:
@@ -169,6 +170,8 @@ def _sizes(
         'alone.'
       ) from error
     ample = dataclasses.replace(training, device_bytes=2**50)
+    least = training_sizes.least_row(asked, prompts, training)
+    asked = dataclasses.replace(asked, row_length=least)
     found = derived_sizes.derive(
       asked, prompts, sampling, ample, samples=samples
     )

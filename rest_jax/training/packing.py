@@ -1,7 +1,8 @@
 """Examples packed into rows: a pure function of the seed, seekable in O(1).
 
-Rows are composed once, by first fit over a seeded order of the examples; each
-epoch visits all of them in its own seeded order. Row g of a training (counted
+Rows are composed once, by first fit over a seeded order of the examples, some
+hundred of them at a time by their size; each epoch visits all rows in its own
+seeded order. Row g of a training (counted
 from its first step) is therefore known without the rows before it.
 
 An example of n tokens takes n - 1 places: inputs are its tokens but the last,
@@ -17,8 +18,7 @@ import pyarrow as pa
 from rest_jax.artifacts import records
 from rest_jax.config import configuration
 from rest_jax.models import segments
-
-_OPEN_ROWS = 128  # how many rows are tried for an item
+from rest_jax.training import composition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +199,9 @@ class Packer:
 
   def _compose(self, order: np.ndarray) -> list[list[int]]:
     """Rows of these items, tried in this order."""
-    return first_fit(order.tolist(), self._places.tolist(), self.row_length)
+    return composition.first_fit(
+      order.tolist(), self._places.tolist(), self.row_length
+    )
 
   def _spans(self) -> segments.Spans:
     return segments.Spans(segment=int(self._places.max()), parents=0)
@@ -266,36 +268,6 @@ def shape(name: str, rows: int, row_length: int) -> tuple[int, ...]:
 def dtype_of(name: str) -> type:
   """The dtype of a field of Rows."""
   return np.float32 if name in ('loss_weights', 'normalizers') else np.int32
-
-
-def first_fit(
-  order: Sequence[int], places: Sequence[int], row_length: int
-) -> list[list[int]]:
-  """Puts each example in the first of the open rows that has room.
-
-  Args:
-    order: examples, as they come.
-    places: what each takes.
-    row_length: what a row has.
-  """
-  rows: list[list[int]] = []
-  opened: list[int] = []  # numbers of open rows
-  room: list[int] = []  # and what they have left
-  for example in order:
-    need = places[example]
-    for slot, left in enumerate(room):
-      if left >= need:
-        rows[opened[slot]].append(example)
-        room[slot] = left - need
-        break
-    else:
-      if len(opened) == _OPEN_ROWS:
-        fullest = room.index(min(room))
-        del opened[fullest], room[fullest]
-      opened.append(len(rows))
-      room.append(row_length - need)
-      rows.append([example])
-  return rows
 
 
 def _generator(seed: int, epoch: int) -> np.random.Generator:

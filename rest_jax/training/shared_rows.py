@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from rest_jax.artifacts import records
 from rest_jax.models import segments
-from rest_jax.training import packing
+from rest_jax.training import composition, packing
 
 _LEAST_PREFIX = 32  # tokens; fewer are not worth a reading of their own
 _LEAST_PROBLEMS = 8  # that have a prefix
@@ -117,7 +117,7 @@ class SharedPacker(packing.Packer):
     prefixes = np.array([item.prefix for item in self._items])[order]
     for prefix in np.unique(prefixes):
       chosen = order[prefixes == prefix].tolist()
-      rows += packing.first_fit(chosen, places, self.row_length)
+      rows += composition.first_fit(chosen, places, self.row_length)
     return rows
 
   def _put(self, rows: packing.Rows, row: int, items: Sequence[int]) -> None:

@@ -81,7 +81,10 @@ def test_what_the_launcher_would_refuse_to_train_is_compiled_all_the_same():
   bound = parsed(*one_chip)
   assert bound['foreseen'].refused.startswith('training: 8.03 G parameters')
   assert bound['config'].microbatches == 1
-  assert parsed("PREFLIGHT_PROGRAMS=['train']")['foreseen'].refused == ''
+  fits = parsed("PREFLIGHT_PROGRAMS=['train']")
+  assert fits['foreseen'].refused == ''
+  # Where memory is short, rows have no room for a second problem.
+  assert bound['config'].row_length < fits['config'].row_length
 
 
 def test_a_model_that_no_worker_holds_can_still_be_trained():

@@ -213,7 +213,7 @@ def test_little_memory_decodes_fewer_rows_at_once():
 
 
 def test_narrow_heads_take_more_memory_on_a_tpu():
-  """Values of 64 numbers are copied to rows of 128: a token takes twice that."""
+  """Values of 64 numbers are copied to rows of 128: twice a token's bytes."""
   of = sampling_memory.token_bytes
   wide, narrow = LLAMA_8B, dataclasses.replace(LLAMA_8B, head_dim=64)
   assert of(wide, device='tpu') == of(wide, device='gpu')
@@ -376,3 +376,39 @@ def test_the_remat_of_a_model_that_is_set_decides_the_microbatches():
   values(kept, prompts(), tight)  # fits
   with pytest.raises(configuration.ConfigurationError, match="remat = 'none'"):
     values(asked(derives_remat=False), prompts(), tight)
+
+
+MATH = sizes.Prompts(
+  train=(692,) * 7000, evaluated=(692,) * 100, validated=50, shared=603
+)
+OF_MATH = {'num_samples': 32, 'max_decode_length': 1024}
+
+
+def test_rows_have_room_for_two_problems_whose_examples_lie_together():
+  """89 tokens of a question and five solutions of 512, as is assumed."""
+  remat = dataclasses.replace(LLAMA_8B, remat='full')
+  wanted = asked(remat, derives_remat=False, **OF_MATH)
+  found = values(wanted, MATH, POD)
+  assert (found['ROW_LENGTH'], found['BATCH_ROWS']) == (4096, 256)
+  apart = dataclasses.replace(wanted, share_prompt=False)
+  assert values(apart, MATH, POD)['ROW_LENGTH'] == 2048
+  short = asked(max_decode_length=256)  # problems of 689 tokens
+  assert values(short, MATH, POD)['ROW_LENGTH'] == 2048
+  small = dataclasses.replace(remat, max_length=3000)
+  tight = dataclasses.replace(wanted, model=small)
+  assert values(tight, MATH, POD)['ROW_LENGTH'] == 3000
+
+
+def test_rows_are_not_longer_where_more_would_be_computed_again():
+  lengths = set()
+  wanted = asked(LLAMA_8B, **OF_MATH)
+  for tenths in range(60, 260, 2):
+    machine = dataclasses.replace(POD, device_bytes=int(tenths * GIB / 10))
+    try:
+      found = values(wanted, MATH, machine)
+    except configuration.ConfigurationError:
+      continue
+    short = values(dataclasses.replace(wanted, row_length=2048), MATH, machine)
+    assert found['REMAT'] == short['REMAT'], tenths
+    lengths.add(found['ROW_LENGTH'])
+  assert lengths == {2048, 4096}

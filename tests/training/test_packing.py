@@ -7,7 +7,7 @@ import pytest
 
 from rest_jax.artifacts import records
 from rest_jax.config import configuration
-from rest_jax.training import packing
+from rest_jax.training import composition, packing
 
 LENGTH = 32
 
@@ -125,12 +125,36 @@ def test_rows_are_more_than_nine_tenths_full():
   assert made.fill == pytest.approx(places / (made.rows_per_epoch * 512))
 
 
-def test_first_fit_takes_the_first_row_with_room():
-  assert packing.first_fit([0, 1, 2, 3, 4], [6, 6, 4, 5, 3], 10) == [
-    [0, 2],
-    [1, 4],
-    [3],
+def test_the_largest_examples_take_their_rows_first():
+  assert composition.first_fit([0, 1, 2, 3, 4], [4, 6, 3, 6, 5], 10) == [
+    [1, 0],
+    [3, 2],
+    [4],
   ]
+
+
+def test_examples_of_half_a_row_leave_little_of_it():
+  # As the problems of MATH in rows of 4096 tokens: each takes about a half.
+  rng = np.random.default_rng(0)
+  places = np.clip(rng.lognormal(np.log(1800), 0.35, 3000), 300, 4096)
+  places = places.astype(int).tolist()
+  rows = composition.first_fit(range(3000), places, 4096)
+  assert sorted(item for row in rows for item in row) == list(range(3000))
+  taken = [sum(places[item] for item in row) for row in rows]
+  assert max(taken) <= 4096
+  assert sum(taken) / (4096 * len(rows)) > 0.95
+
+
+def test_rows_mix_examples_of_different_places_in_the_order():
+  # Only some hundred examples are put in order together, so that a row does
+  # not depend on how long those far behind it are.
+  rng = np.random.default_rng(1)
+  places = rng.integers(100, 900, 2000).tolist()
+  whole = composition.first_fit(range(2000), places, 1000)
+  part = composition.first_fit(range(1000), places[:1000], 1000)
+  early = [row for row in whole if max(row) < 500]
+  assert len(early) > 200
+  assert sum(row in part for row in early) / len(early) > 0.95
 
 
 def test_examples_longer_than_a_row_are_counted_and_never_cut():
