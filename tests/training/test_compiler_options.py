@@ -28,6 +28,15 @@ def test_one_chip_has_nothing_to_sum_beside_its_products(kind):
   assert many.items() >= alone.items()
 
 
+@pytest.mark.parametrize(
+  'kind, mib, of', [('TPU v5', 32, 64), ('TPU v6 lite', 96, 128)]
+)
+def test_products_get_a_part_of_the_memory_on_the_chip(kind, mib, of):
+  """A half or more, and not all: what is fetched ahead lies there too."""
+  set_ = options(kind, 1)['xla_tpu_scoped_vmem_limit_kib']
+  assert of / 2 <= int(set_) / 1024 == mib < of
+
+
 def test_no_other_device_is_told_anything():
   assert options('TPU v4', 8) == {}
   mesh = jax.sharding.Mesh(np.array(jax.devices()), 'a')
