@@ -9,7 +9,7 @@ from rest_jax.executors.jobs import Job
 from rest_jax.executors.retry_policy import RetryPolicy
 
 # XLA on a CPU maps its buffers afresh at every step; in huge pages a training
-# step takes a quarter less time (LOG.md). Others ignore it.
+# step takes a fifth less time on one core (LOG.md). Others ignore it.
 HUGE_PAGES = {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'}
 
 
