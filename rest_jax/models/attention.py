@@ -101,8 +101,6 @@ class KeysValues(NamedTuple):
 PLACES_AXIS = KeysValues(-1, -2, -1, -1)
 
 
-# By the dimensions of a part's keys: who shares it. The products of shared keys
-# have all of their queries in one matrix.
 class _Products(NamedTuple):
   """Of queries and keys, of weights and values; their axes as (G, N, K, R)."""
 
@@ -111,6 +109,8 @@ class _Products(NamedTuple):
   order: tuple[int, ...]
 
 
+# By the dimensions of a part's keys: who shares it. The products of shared keys
+# have all of their queries in one matrix.
 _PRODUCTS = {
   3: _Products('gnkre,kes->kgnrs', 'kgnrs,kse->kgnre', (1, 2, 0, 3)),
   4: _Products('gnkre,gkes->gknrs', 'gknrs,gkse->gknre', (0, 2, 1, 3)),
@@ -219,12 +219,11 @@ def _attend(
   # Summed before the weights are rounded to the values' dtype.
   total = weights.sum(axis=-1)
   weighed = functools.partial(_weighed, q_GNKRE.dtype)
-  ends = itertools.accumulate(mask.shape[-1] for mask in masks)
+  ends = list(itertools.accumulate(mask.shape[-1] for mask in masks))
+  of_parts = jnp.split(weights, ends[:-1], axis=-1)
   out = sum(
-    read(place, weighed, weights[..., end - mask.shape[-1] : end], part)
-    for place, (end, mask, part) in enumerate(
-      zip(ends, masks, parts, strict=True)
-    )
+    read(place, weighed, of_part, part)
+    for place, (of_part, part) in enumerate(zip(of_parts, parts, strict=True))
   )
   return _Attended(
     out.transpose(*order, 4), top.transpose(order), total.transpose(order)
