@@ -2,8 +2,7 @@
 
     python tests/benchmarks/training.py [--problems=8] [--solutions=10]
         [--prefix=896] [--question=64] [--solution=192] [--repeats=3]
-        [--microbatch_tokens=2048] [--torch] [--tunix=PYTHON] [--huge_pages]
-        [--layers=4 …]
+        [--microbatch_tokens=2048] [--torch] [--tunix=PYTHON] [--layers=4 …]
 
 The examples of a step are random ids: a few shots that all share, the problems'
 questions, and solutions, which alone are learned. The same examples make a step
@@ -12,9 +11,8 @@ default of the M-step), and, with --torch and --tunix, by a step of transformers
 with torch and of tunix (in an environment of its own), which also train on
 whole prompts. All in float32 with AdamW on all weights; the loss and gradient
 are the same (tests/training/test_shared_rows.py). The ways take turns; the
-first step of each compiles and is left out. Ours run in huge pages, as the
-launcher starts every stage; peers as their users start them, or with
---huge_pages too. The last line is JSON:
+first step of each compiles and is left out. All run in huge pages, as the
+launcher starts every stage. The last line is JSON:
 
     shared_examples_per_s, unshared_examples_per_s, ratio   medians
     …_tokens_per_s     places that are no padding
@@ -53,15 +51,13 @@ WAYS = {
 class Way:
   """A process that takes a step each time it is asked to."""
 
-  def __init__(
-    self, name: str, python: str | None, flags: list[str], huge_pages: bool
-  ):
+  def __init__(self, name: str, python: str | None, flags: list[str]):
     command = [*WAYS[name], *flags]
     command[0] = python or command[0]
     self.name, self.seconds = name, []
     self._process = subprocess.Popen(
       command,
-      env={**os.environ, **(orders.HUGE_PAGES if huge_pages else {})},
+      env={**os.environ, **orders.HUGE_PAGES},
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       text=True,
@@ -91,21 +87,13 @@ def main() -> None:
   parser.add_argument('--repeats', type=int, default=3)
   parser.add_argument('--torch', action='store_true')
   parser.add_argument('--tunix', metavar='PYTHON')
-  parser.add_argument('--huge_pages', action='store_true')
   args, _ = parser.parse_known_args()
-  own = ('--torch', '--tunix', '--repeats', '--huge_pages')
+  own = ('--torch', '--tunix', '--repeats')
   flags = [flag for flag in sys.argv[1:] if not flag.startswith(own)]
   names = ['shared', 'unshared']
   names += ['torch'] * args.torch + ['tunix'] * bool(args.tunix)
-  peers = names[2:]
   ways = [
-    Way(
-      name,
-      args.tunix if name == 'tunix' else None,
-      flags,
-      args.huge_pages or name not in peers,
-    )
-    for name in names
+    Way(name, args.tunix if name == 'tunix' else None, flags) for name in names
   ]
   for _ in range(args.repeats):
     last = [way.step() for way in ways]
@@ -128,7 +116,7 @@ def main() -> None:
     way.end()
   rate = {name: figures[f'{name}_examples_per_s'] for name in names}
   figures['ratio'] = round(rate['shared'] / rate['unshared'], 3)
-  for name in peers:
+  for name in names[2:]:
     figures[f'ratio_to_{name}'] = round(rate['shared'] / rate[name], 3)
   print(json.dumps(figures))
 
