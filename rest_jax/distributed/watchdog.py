@@ -224,4 +224,6 @@ class Watchdog:
       self._end(exit_code)
 
   def _say(self, text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    # In one write, so that no other thread's line gets into this one's.
+    sys.stderr.write(f'{text}\n')
+    sys.stderr.flush()
