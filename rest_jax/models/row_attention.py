@@ -22,6 +22,7 @@ from rest_jax.models import (
   architecture,
   attention,
   cudnn_attention,
+  row_blocks,
   splash,
   tree_attention,
 )
@@ -29,8 +30,11 @@ from rest_jax.models.architecture import DecoderConfig, LayerKind
 from rest_jax.models.row_blocks import Block, Row
 from rest_jax.models.segments import BLOCK, Segments, SharedPrefix, Spans
 
-# Rows of more blocks have longer ones: each block is compiled.
-_MOST_BLOCKS = 8
+# A row is computed in no more turns: each is compiled.
+_MOST_TURNS = 8
+# Scores of the blocks that a CPU computes together: enough work for a product,
+# and not yet more than its last cache holds.
+_TOGETHER = 2**21
 _LOOPS = 4  # over the blocks of a row whose scores are computed again
 # Bytes of scores on a device, of all layers that keep theirs, from where on the
 # backward pass computes them again, block by block.
@@ -66,7 +70,6 @@ def attend(
     ConfigurationError: config.attention names a kernel that these devices do
       not have, or the mesh does not divide what the kernel is given.
   """
-  length = q_BLKRE.shape[1]
   row = Row(segments, spans, prefix, config, kind, q_BLKRE, k_BLKE, v_BLKE)
   kernel = _kernel(row)
   if kernel is not None:
@@ -76,18 +79,54 @@ def attend(
     row = row._replace(
       k_BLKE=constrain(k_BLKE, *whole), v_BLKE=constrain(v_BLKE, *whole)
     )
-  size = max(BLOCK, -(-length // (_MOST_BLOCKS * BLOCK)) * BLOCK)
-  if length <= 2 * BLOCK or _is_split():
-    size = length
-  blocks = row.blocks(size)
   heads = q_BLKRE.shape[0] * config.num_heads
   heads //= _devices('batch') * _devices('kv_heads')
+  turns = _turns(row, heads)
   layers = config.num_layers if config.remat == 'none' else 1
-  scores = layers * heads * sum(block.scores for block in blocks)
+  scores = layers * heads * sum(b.scores for turn in turns for b in turn)
   if 4 * scores <= _KEPT_BYTES or _is_split():
-    made = [row.block(block.start, block.size, block.width) for block in blocks]
-    return jnp.concatenate(made, axis=1)
+    return _in_turns(row, turns)
   return _looped(row, row.blocks(BLOCK))
+
+
+def _turns(row: Row, heads: int) -> list[list[Block]]:
+  """The blocks of a row, beside each other those that are computed together.
+
+  Args:
+    row: of any length.
+    heads: of all rows on a device.
+  """
+  if row.length <= 2 * BLOCK or _is_split():
+    return [row.blocks(row.length)]
+  if partitioning.platform() != 'cpu' or partitioning.is_split():
+    size = -(-row.length // (_MOST_TURNS * BLOCK)) * BLOCK
+    return [[block] for block in row.blocks(size)]
+  blocks = row.blocks(BLOCK)
+  together = max(
+    -(-len(blocks) // _MOST_TURNS), _TOGETHER // (heads * blocks[-1].scores), 1
+  )
+  whole = [block for block in blocks if block.size == BLOCK]
+  turns = [
+    whole[first : first + together] for first in range(0, len(whole), together)
+  ]
+  return turns + [[block] for block in blocks[len(whole) :]]
+
+
+def _in_turns(row: Row, turns: Sequence[Sequence[Block]]) -> jax.Array:
+  """All blocks of a row, those of a turn together."""
+  # Split, not sliced: the gradient of a slice is as large as the whole row.
+  queries = jnp.split(
+    row.q_BLKRE, [turn[0].start for turn in turns[1:]], axis=1
+  )
+  made = []
+  for turn, q_BYKRE in zip(turns, queries, strict=True):
+    out_XTKRE = row.attended(
+      row_blocks.as_rows(q_BYKRE, len(turn)),
+      [block.start for block in turn],
+      turn[-1].width,
+    )
+    made.append(row_blocks.from_rows(out_XTKRE, len(turn)))
+  return jnp.concatenate(made, axis=1)
 
 
 def _kernel(row: Row) -> Callable[[], jax.Array] | None:
@@ -135,7 +174,7 @@ def _looped(row: Row, blocks: Sequence[Block]) -> jax.Array:
     last = whole[part[-1]]
 
     def at(start, last=last):
-      return row.block(start, last.size, last.width)
+      return _at(row, start, last)
 
     starts = jnp.asarray([whole[i].start for i in part])
     out_NBTKRE = jax.lax.map(jax.checkpoint(at), starts)
@@ -143,11 +182,14 @@ def _looped(row: Row, blocks: Sequence[Block]) -> jax.Array:
     made.append(
       out_BNTKRE.reshape(out_BNTKRE.shape[0], -1, *out_BNTKRE.shape[3:])
     )
-  made += [
-    row.block(block.start, block.size, block.width)
-    for block in blocks[len(whole) :]
-  ]
+  made += [_at(row, block.start, block) for block in blocks[len(whole) :]]
   return jnp.concatenate(made, axis=1)
+
+
+def _at(row: Row, start: jax.Array | int, like: Block) -> jax.Array:
+  """The block that begins at a place, as large as another and as wide."""
+  q_BTKRE = row_blocks.cut(row.q_BLKRE, [start], like.size)
+  return row.attended(q_BTKRE, [start], like.width)
 
 
 def _devices(name: str) -> int:

@@ -4,11 +4,14 @@ A block is multiplied with the part of its row that its segments can reach, with
 the parents that its segments continue, and with the row's prefix; the three
 share one softmax.
 
+Blocks of the same number of places can be computed together, as if each was a
+row of its own: X rows then, B for each block, one block after the other.
+
 Dimensions as in segments.py; T places of a block, S places that it sees.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -22,28 +25,28 @@ from rest_jax.models.segments import BLOCK, Segments, SharedPrefix, Spans
 
 
 class _Seen(NamedTuple):
-  """Some keys and values, and which queries of a block see them.
+  """Some keys and values, and which queries of the blocks see them.
 
   Attributes:
-    keys: (B, S, K, E), or (1, S, K, E) where all rows have the same.
+    keys: (X, S, K, E), or (1, S, K, E) where all rows have the same.
     values: of the same shape.
-    positions_BS: of them in their texts.
-    mask_BTS: whether a query sees them, windows apart.
+    positions_XS: of them in their texts.
+    mask_XTS: whether a query sees them, windows apart.
   """
 
   keys: jax.Array
   values: jax.Array
-  positions_BS: jax.Array
-  mask_BTS: jax.Array
+  positions_XS: jax.Array
+  mask_XTS: jax.Array
 
-  def seen_BTS(
-    self, config: DecoderConfig, kind: LayerKind, positions_BT: jax.Array
+  def seen_XTS(
+    self, config: DecoderConfig, kind: LayerKind, positions_XT: jax.Array
   ) -> jax.Array:
     """The mask with the window of a local layer, for queries there."""
     if kind != 'local':
-      return self.mask_BTS
-    distance_BTS = positions_BT[:, :, None] - self.positions_BS[:, None]
-    return self.mask_BTS & (distance_BTS < config.window)
+      return self.mask_XTS
+    distance_XTS = positions_XT[:, :, None] - self.positions_XS[:, None]
+    return self.mask_XTS & (distance_XTS < config.window)
 
 
 class Row(NamedTuple):
@@ -69,35 +72,33 @@ class Row(NamedTuple):
       for start in range(0, self.length, size)
     ]
 
-  def block(self, start: jax.Array | int, size: int, width: int) -> jax.Array:
-    """o_BTKRE of the block of `size` places that begins at `start`.
+  def attended(
+    self, q_XTKRE: jax.Array, starts: Sequence[jax.Array | int], width: int
+  ) -> jax.Array:
+    """What blocks of as many places attend to, of the shape of their queries.
 
     Args:
-      start: of the block.
-      size: of the block.
-      width: how many places, up to its last, its segments can reach.
+      q_XTKRE: the queries of the blocks.
+      starts: the place where each begins.
+      width: how many places, up to a block's last, its segments can reach.
     """
-    first = jnp.maximum(start + size - width, 0)
-    cut = functools.partial(_cut, start=start, size=size)
-    parts = [self._own(start, size, first, width)]
-    parents = self._parents(size)
+    size = q_XTKRE.shape[1]
+    firsts = [_first(start, size, width) for start in starts]
+    own = functools.partial(cut, starts=starts, size=size)
+    parts = [self._own(own, firsts, width)]
+    parents = min(self._parents(size), self._most_before(firsts))
     if self.segments.parents_BL is not None and parents:
-      parts.append(self._parents_before(cut, first, parents))
+      parts.append(self._parents_before(own, firsts, parents))
     if self.prefix is not None:
-      parts.append(self._prefix(cut))
-    return _softmax(
-      self.config,
-      self.kind,
-      cut(self.q_BLKRE),
-      cut(self.segments.positions_BL),
-      parts,
-    )
+      parts.append(self._prefix(own, len(starts)))
+    positions_XT = own(self.segments.positions_BL)
+    return _softmax(self.config, self.kind, q_XTKRE, positions_XT, parts)
 
   def whole(self) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(keys (B, S, K, E), values, mask (B, L, S)) of all that the row sees."""
-    parts = [self._own(0, self.length, 0, self.length)]
+    parts = [self._own(_uncut, [0], self.length)]
     if self.prefix is not None:
-      parts.insert(0, self._prefix(lambda array: array))
+      parts.insert(0, self._prefix(_uncut, 1))
     rows = self.q_BLKRE.shape[0]
     keys, values = (
       jnp.concatenate(
@@ -106,7 +107,7 @@ class Row(NamedTuple):
       for arrays in zip(*((p.keys, p.values) for p in parts), strict=True)
     )
     masks = [
-      part.seen_BTS(self.config, self.kind, self.segments.positions_BL)
+      part.seen_XTS(self.config, self.kind, self.segments.positions_BL)
       for part in parts
     ]
     return keys, values, jnp.concatenate(masks, axis=2)
@@ -122,69 +123,97 @@ class Row(NamedTuple):
     # They are counted in BLOCK places; a longer block sees those of all in it.
     return min(self.length, self.spans.parents * -(-size // BLOCK))
 
+  def _most_before(self, firsts: Sequence[jax.Array | int]) -> int:
+    """Places that lie before `firsts`, at most."""
+    known = [first for first in firsts if isinstance(first, int)]
+    return max(known) if len(known) == len(firsts) else self.length
+
   def _own(
-    self, start: jax.Array | int, size: int, first: jax.Array, width: int
+    self,
+    own: Callable[..., jax.Array],
+    firsts: Sequence[jax.Array | int],
+    width: int,
   ) -> _Seen:
-    """The `width` places from `first` on, of which the block is a part."""
-    seen = functools.partial(_cut, start=first, size=width)
+    """The `width` places from `firsts` on, of which the blocks are parts.
+
+    Args:
+      own: the blocks of an array.
+      firsts: a place for each block.
+      width: up to the block's last place.
+    """
+    seen = functools.partial(cut, starts=firsts, size=width)
     ids_BL, parents_BL = self.segments.ids_BL, self.segments.parents_BL
-    ids_B1S = seen(ids_BL)[:, None]
-    mask_BTS = _cut(ids_BL, start, size)[:, :, None] == ids_B1S
+    ids_X1S = seen(ids_BL)[:, None]
+    mask_XTS = own(ids_BL)[:, :, None] == ids_X1S
     if parents_BL is not None:
-      mask_BTS |= _cut(parents_BL, start, size)[:, :, None] == ids_B1S
-    places_T, places_S = start + jnp.arange(size), first + jnp.arange(width)
-    mask_BTS &= (places_T[:, None] >= places_S[None])[None]
+      mask_XTS |= own(parents_BL)[:, :, None] == ids_X1S
+    places_1L = jnp.arange(self.length)[None]
+    places_NT, places_NS = own(places_1L), seen(places_1L)
+    causal_NTS = places_NT[:, :, None] >= places_NS[:, None]
+    mask_XTS &= jnp.repeat(causal_NTS, ids_BL.shape[0], axis=0)
     return _Seen(
       seen(self.k_BLKE),
       seen(self.v_BLKE),
       seen(self.segments.positions_BL),
-      mask_BTS,
+      mask_XTS,
     )
 
   def _parents_before(
-    self, cut: Callable[..., jax.Array], first: jax.Array, most: int
+    self,
+    own: Callable[..., jax.Array],
+    firsts: Sequence[jax.Array | int],
+    most: int,
   ) -> _Seen:
-    """The parents of the block's segments that lie before `first`.
+    """The parents of the blocks' segments that lie before `firsts`.
 
     Args:
-      cut: the block of an array.
-      first: where the places begin that `_own` gives.
+      own: the blocks of an array.
+      firsts: where the places begin that `_own` gives.
       most: places of parents, at most.
     """
-    ids_BL = self.segments.ids_BL
-    parents_BT = cut(self.segments.parents_BL)
-    wanted_BL = jnp.any(parents_BT[:, :, None] == ids_BL[:, None], axis=1)
-    wanted_BL &= (jnp.arange(self.length) < first)[None]
+    ids_BL, number = self.segments.ids_BL, len(firsts)
+    rows = ids_BL.shape[0]
+    ids_XL = jnp.tile(ids_BL, (number, 1))
+    first_X1 = jnp.repeat(jnp.asarray(firsts), rows)[:, None]
+    parents_XT = own(self.segments.parents_BL)
+    wanted_XL = jnp.any(parents_XT[:, :, None] == ids_XL[:, None], axis=1)
+    wanted_XL &= jnp.arange(self.length)[None] < first_X1
     # Stable: those that are wanted come first, in their order.
-    chosen_BS = jnp.argsort(~wanted_BL, axis=1, stable=True)[:, :most]
+    chosen_XS = jnp.argsort(~wanted_XL, axis=1, stable=True)[:, :most]
+    chosen_BNS = chosen_XS.reshape(number, rows, most).swapaxes(0, 1)
 
-    def of(array):
-      index = jnp.expand_dims(chosen_BS, range(2, array.ndim))
-      return jnp.take_along_axis(array, index, axis=1)
+    def of(array_BL):
+      index = chosen_BNS.reshape(rows, -1)
+      index = jnp.expand_dims(index, range(2, array_BL.ndim))
+      taken = jnp.take_along_axis(array_BL, index, axis=1)
+      taken = taken.reshape(rows, number, most, *array_BL.shape[2:])
+      return taken.swapaxes(0, 1).reshape(-1, *taken.shape[2:])
 
-    mask_BTS = parents_BT[:, :, None] == of(ids_BL)[:, None]
+    is_wanted_XS = jnp.take_along_axis(wanted_XL, chosen_XS, axis=1)
+    mask_XTS = parents_XT[:, :, None] == of(ids_BL)[:, None]
     return _Seen(
       of(self.k_BLKE),
       of(self.v_BLKE),
       of(self.segments.positions_BL),
-      mask_BTS & of(wanted_BL)[:, None],
+      mask_XTS & is_wanted_XS[:, None],
     )
 
-  def _prefix(self, cut: Callable[..., jax.Array]) -> _Seen:
-    """The prefix of each row."""
+  def _prefix(self, own: Callable[..., jax.Array], number: int) -> _Seen:
+    """The prefix of each row, for `number` blocks of it."""
     (lengths_F, index_B), keys, values = self.prefix
+    index_X = jnp.tile(index_B, number)
     places_1S = jnp.arange(keys.shape[1])[None]
-    known_B = jnp.maximum(index_B, 0)
+    known_X = jnp.maximum(index_X, 0)
     if keys.shape[0] > 1:
-      keys, values = keys[known_B], values[known_B]
-    seen_BS = places_1S < lengths_F[known_B][:, None]
-    seen_BS &= (index_B >= 0)[:, None]
-    is_real_BT = cut(self.segments.ids_BL) > 0
+      keys, values = keys[known_X], values[known_X]
+    seen_XS = places_1S < lengths_F[known_X][:, None]
+    seen_XS &= (index_X >= 0)[:, None]
+    is_real_XT = own(self.segments.ids_BL) > 0
     return _Seen(
       keys,
       values,
-      jnp.broadcast_to(places_1S, seen_BS.shape),
-      seen_BS[:, None] & is_real_BT[:, :, None],
+      jnp.broadcast_to(places_1S, seen_XS.shape),
+      seen_XS[:, None] & is_real_XT[:, :, None],
     )
 
 
@@ -214,67 +243,98 @@ class Block(NamedTuple):
     return self.size * (self.width + shared)
 
 
-def _cut(array: jax.Array, start: jax.Array | int, size: int) -> jax.Array:
-  return jax.lax.dynamic_slice_in_dim(array, start, size, axis=1)
+def _first(start: jax.Array | int, size: int, width: int) -> jax.Array | int:
+  """The first of the `width` places up to the last of a block."""
+  if isinstance(start, int):
+    return max(start + size - width, 0)
+  return jnp.maximum(start + size - width, 0)
+
+
+def cut(
+  array: jax.Array, starts: Sequence[jax.Array | int], size: int
+) -> jax.Array:
+  """(B, L, …) as (X, size, …): the places from each of `starts` on."""
+  pieces = [
+    jax.lax.dynamic_slice_in_dim(array, start, size, axis=1) for start in starts
+  ]
+  return pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces)
+
+
+def as_rows(array: jax.Array, blocks: int) -> jax.Array:
+  """(B, blocks x T, …) as (X, T, …)."""
+  rows, *more = array.shape[0], *array.shape[2:]
+  apart = array.reshape(rows, blocks, -1, *more)
+  return apart.swapaxes(0, 1).reshape(rows * blocks, -1, *more)
+
+
+def from_rows(array: jax.Array, blocks: int) -> jax.Array:
+  """(X, T, …) as (B, blocks x T, …)."""
+  rows, *more = array.shape[0] // blocks, *array.shape[2:]
+  apart = array.reshape(blocks, rows, -1, *more)
+  return apart.swapaxes(0, 1).reshape(rows, -1, *more)
+
+
+def _uncut(array: jax.Array) -> jax.Array:
+  return array
 
 
 def _softmax(
   config: DecoderConfig,
   kind: LayerKind,
-  q_BTKRE: jax.Array,
-  positions_BT: jax.Array,
+  q_XTKRE: jax.Array,
+  positions_XT: jax.Array,
   parts: list[_Seen],
 ) -> jax.Array:
   """One softmax over all parts; see attention.py for its precision."""
-  B, T, K, R, E = q_BTKRE.shape
+  X, T, K, R, E = q_XTKRE.shape
   # Key heads first, and a head's queries as one matrix: other orders cost a CPU
   # more time to transpose than to multiply. Scaled before the product, where
   # there are fewer numbers; in float32, as a scale that bfloat16 rounds would
   # shift all scores alike.
-  q_KBRTE = q_BTKRE.astype(jnp.float32) * attention.scale(config)
-  q_KBRTE = q_KBRTE.astype(q_BTKRE.dtype).transpose(2, 0, 3, 1, 4)
+  q_KXRTE = q_XTKRE.astype(jnp.float32) * attention.scale(config)
+  q_KXRTE = q_KXRTE.astype(q_XTKRE.dtype).transpose(2, 0, 3, 1, 4)
   scores, tops = [], []
   for part in parts:
-    scores_KBRTS = _product('KBME,KBSE->KBMS', q_KBRTE, part.keys)
-    scores_KBRTS = attention.capped(scores_KBRTS, config.attention_soft_cap)
-    mask_BTS = part.seen_BTS(config, kind, positions_BT)
-    scores_KBRTS = jnp.where(
-      mask_BTS[None, :, None], scores_KBRTS, attention.NEVER
+    scores_KXRTS = _product('KXME,KXSE->KXMS', q_KXRTE, part.keys)
+    scores_KXRTS = attention.capped(scores_KXRTS, config.attention_soft_cap)
+    mask_XTS = part.seen_XTS(config, kind, positions_XT)
+    scores_KXRTS = jnp.where(
+      mask_XTS[None, :, None], scores_KXRTS, attention.NEVER
     )
-    scores.append(scores_KBRTS)
-    tops.append(jax.lax.stop_gradient(scores_KBRTS).max(axis=-1))
+    scores.append(scores_KXRTS)
+    tops.append(jax.lax.stop_gradient(scores_KXRTS).max(axis=-1))
   # Every token sees itself, so that the greatest score is a real one.
-  top_KBRT = functools.reduce(jnp.maximum, tops)
-  out_KBRTE, total_KBRT = jnp.float32(0), jnp.float32(0)
-  for part, scores_KBRTS in zip(parts, scores, strict=True):
-    weights_KBRTS = jnp.exp(scores_KBRTS - top_KBRT[..., None])
+  top_KXRT = functools.reduce(jnp.maximum, tops)
+  out_KXRTE, total_KXRT = jnp.float32(0), jnp.float32(0)
+  for part, scores_KXRTS in zip(parts, scores, strict=True):
+    weights_KXRTS = jnp.exp(scores_KXRTS - top_KXRT[..., None])
     # Summed before the weights are rounded to the values' dtype.
-    total_KBRT = total_KBRT + weights_KBRTS.sum(axis=-1)
-    out_KBRTE = out_KBRTE + _product(
-      'KBMS,KBSE->KBME', weights_KBRTS.astype(part.values.dtype), part.values
+    total_KXRT = total_KXRT + weights_KXRTS.sum(axis=-1)
+    out_KXRTE = out_KXRTE + _product(
+      'KXMS,KXSE->KXME', weights_KXRTS.astype(part.values.dtype), part.values
     )
-  out_KBRTE = out_KBRTE / total_KBRT[..., None]
-  return out_KBRTE.transpose(1, 3, 0, 2, 4).astype(q_BTKRE.dtype)
+  out_KXRTE = out_KXRTE / total_KXRT[..., None]
+  return out_KXRTE.transpose(1, 3, 0, 2, 4).astype(q_XTKRE.dtype)
 
 
-def _product(einsum: str, a_KBRTX: jax.Array, b_BSKE: jax.Array) -> jax.Array:
+def _product(einsum: str, a_KXRTC: jax.Array, b_XSKE: jax.Array) -> jax.Array:
   """The product of each row and key head, in float32.
 
   Args:
-    einsum: in which M stands for R and T; without B where all rows have the
+    einsum: in which M stands for R and T; without X where all rows have the
       same second factor.
-    a_KBRTX: queries or weights.
-    b_BSKE: keys or values; a leading 1: of all rows.
+    a_KXRTC: queries or weights.
+    b_XSKE: keys or values; a leading 1: of all rows.
   """
-  K, B, R, T, X = a_KBRTX.shape
-  a, b = a_KBRTX.reshape(K, B, R * T, X), b_BSKE.transpose(2, 0, 1, 3)
+  K, X, R, T, C = a_KXRTC.shape
+  a, b = a_KXRTC.reshape(K, X, R * T, C), b_XSKE.transpose(2, 0, 1, 3)
   if b.shape[1] == 1:
-    einsum, a, b = einsum.replace('B', ''), a.reshape(K, -1, X), b[:, 0]
+    einsum, a, b = einsum.replace('X', ''), a.reshape(K, -1, C), b[:, 0]
   elif (
     not partitioning.is_split()
   ):  # one batch dimension: as block.py's products
-    einsum = einsum.replace('B', '')
-    a, b = (x.reshape(K * B, *x.shape[2:]) for x in (a, b))
+    einsum = einsum.replace('X', '')
+    a, b = (x.reshape(K * X, *x.shape[2:]) for x in (a, b))
   made = jnp.einsum(einsum, a, b, preferred_element_type=jnp.float32)
-  made = made.reshape(K, B, R, T, -1)
+  made = made.reshape(K, X, R, T, -1)
   return constrain(made, 'kv_heads', 'batch', None, 'length', None)

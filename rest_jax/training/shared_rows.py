@@ -5,8 +5,9 @@
 
 Examples of one problem have the same prompt. A row holds its *question*, what
 of the prompt is behind the prefix, once, and behind it the problem's solutions,
-each a segment whose parent is the question. The prefix, what the prompts of
-many problems begin with, lies in no row: a step reads it once.
+each a segment whose parent is the question; a lone solution is one segment with
+its question. The prefix, what the prompts of many problems begin with, lies in
+no row: a step reads it once.
 
 A solution's first input is the prompt's last token, which the question lacks:
 so each place has one target, as in rows that share nothing (packing.py), and
@@ -60,6 +61,16 @@ class _Item:
     """Of a solution's tokens, its first input: the prompt's last token."""
     return max(0, self.prompt - 1)
 
+  @property
+  def is_shared(self) -> bool:
+    """Whether the question is a segment of its own, the solutions' parent."""
+    return self.question > 0 and len(self.examples) > 1
+
+  @property
+  def begin(self) -> int:
+    """Of an example's tokens, the first in its solution's segment."""
+    return self.start if self.is_shared else self.first
+
 
 class SharedPacker(packing.Packer):
   """Examples of one folder, packed; those of a problem share their prompt.
@@ -69,8 +80,11 @@ class SharedPacker(packing.Packer):
 
   @property
   def fields(self) -> tuple[str, ...]:
-    more = () if self.prefixes is None else ('prefixes',)
-    return (*packing.PLAIN_FIELDS, 'parents', *more)
+    # Rows without parents take a cheaper program: those of one solution for
+    # each problem, as human solutions and texts of pretraining are.
+    parents = ('parents',) if self.spans.parents else ()
+    prefixes = () if self.prefixes is None else ('prefixes',)
+    return (*packing.PLAIN_FIELDS, *parents, *prefixes)
 
   def _itemize(self, table: pa.Table) -> np.ndarray:
     prompts: dict[tuple[str, bytes], list[int]] = collections.defaultdict(list)
@@ -121,13 +135,14 @@ class SharedPacker(packing.Packer):
     return rows
 
   def _put(self, rows: packing.Rows, row: int, items: Sequence[int]) -> None:
-    rows.parents[row] = -1
+    if rows.parents is not None:
+      rows.parents[row] = -1
     if rows.prefixes is not None:
       rows.prefixes[row] = self._items[items[0]].prefix
     start, segment = 0, 0
     for item in (self._items[number] for number in items):
       parent = -1
-      if item.question:
+      if item.is_shared:
         segment += 1
         parent = segment
         end = start + item.question
@@ -140,9 +155,10 @@ class SharedPacker(packing.Packer):
         start = end
       for example in item.examples:
         segment += 1
-        end = self.examples.put(rows, row, start, example, item.start)
+        end = self.examples.put(rows, row, start, example, item.begin)
         rows.segment_ids[row, start:end] = segment
-        rows.parents[row, start:end] = parent
+        if parent > 0:
+          rows.parents[row, start:end] = parent
         start = end
 
   def _spans(self) -> segments.Spans:
@@ -150,9 +166,10 @@ class SharedPacker(packing.Packer):
     for items in self.rows:
       ends, lengths, questions = [], [], []
       for item in (self._items[number] for number in items):
-        solutions = self.examples.places[list(item.examples)] - item.start
-        lengths += [item.question, *solutions]
-        questions += [0] + [item.question] * len(solutions)
+        question = item.question if item.is_shared else 0
+        solutions = self.examples.places[list(item.examples)] - item.begin
+        lengths += [question, *solutions]
+        questions += [0] + [question] * len(solutions)
       ends = np.cumsum(lengths)
       starts = ends - lengths
       longest = max(longest, max(lengths))

@@ -68,7 +68,9 @@ def unpacked(made, rows):
     if rows.prefixes is not None and rows.prefixes[row] >= 0:
       index = rows.prefixes[row]
       lead = made.prefixes.tokens_FP[index, : made.prefixes.lengths_F[index]]
-    ids, parents = rows.segment_ids[row], rows.parents[row]
+    ids, parents = rows.segment_ids[row], np.full(rows.tokens.shape[1], -1)
+    if rows.parents is not None:
+      parents = rows.parents[row]
     is_parent = set(parents.tolist())
     for segment in range(1, ids.max(initial=0) + 1):
       if segment in is_parent:
@@ -196,9 +198,31 @@ def test_a_text_without_a_prompt_is_a_row_as_in_plain_packing():
   ]
   shared, plain = pack(rows), pack(rows, packing.Packer)
   a, b = shared.batch([0]), plain.batch([0])
+  assert shared.fields == plain.fields and shared.spans == plain.spans
   for name in packing.PLAIN_FIELDS:
     np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
-  assert set(a.parents.ravel().tolist()) == {-1}
+
+
+def test_lone_solutions_are_packed_as_rows_that_share_nothing():
+  rng = np.random.default_rng(0)
+  rows = [
+    example(f'p{p}', 0, rng.integers(3, 32, 5 + p), rng.integers(3, 32, 9 - p))
+    for p in range(7)
+  ]
+  shared, plain = pack(rows), pack(rows, packing.Packer)
+  assert shared.fields == plain.fields and shared.spans == plain.spans
+  a, b = (made.batch(range(plain.rows_per_epoch)) for made in (shared, plain))
+  for name in packing.PLAIN_FIELDS:
+    np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_a_lone_solution_behind_a_prefix_has_no_parent():
+  lone = [row for row in examples() if row.sample_index == 0]
+  made = pack(lone)
+  assert made.prefixes is not None and 'parents' not in made.fields
+  rows = made.batch(range(made.rows_per_epoch))
+  found = {ids for ids, _ in unpacked(made, rows)}
+  assert found == {tuple(map(int, row.token_ids)) for row in lone}
 
 
 def test_spans_bound_what_tokens_look_at():
