@@ -10,9 +10,10 @@ three ways: packed with their whole prompts, packed behind shared prompts (the
 default of the M-step), and, with --torch and --tunix, by a step of transformers
 with torch and of tunix (in an environment of its own), which also train on
 whole prompts. All in float32 with AdamW on all weights; the loss and gradient
-are the same (tests/training/test_shared_rows.py). The ways take turns; the
-first step of each compiles and is left out. All run in huge pages, as the
-launcher starts every stage. The last line is JSON:
+are the same (tests/training/test_shared_rows.py). The ways take turns of two
+steps, of which the second counts: a system may have taken the memory of a
+process that waited. All run in huge pages, as the launcher starts every stage.
+The last line is JSON:
 
     shared_examples_per_s, unshared_examples_per_s, ratio   medians
     …_tokens_per_s     places that are no padding
@@ -62,18 +63,21 @@ class Way:
       stdout=subprocess.PIPE,
       text=True,
     )
-    self.first = self.step()
-    self.seconds.clear()
+    self.first = self._step()
 
-  def step(self) -> dict:
+  def turn(self) -> dict:
+    self._step()
+    made = self._step()
+    self.seconds.append(made['seconds'])
+    return made
+
+  def _step(self) -> dict:
     self._process.stdin.write('step\n')
     self._process.stdin.flush()
     line = self._process.stdout.readline()
     if not line:
       raise SystemExit(f'{self.name}: ended; its message is above')
-    made = json.loads(line)
-    self.seconds.append(made['seconds'])
-    return made
+    return json.loads(line)
 
   def end(self) -> None:
     self._process.stdin.close()
@@ -96,7 +100,7 @@ def main() -> None:
     Way(name, args.tunix if name == 'tunix' else None, flags) for name in names
   ]
   for _ in range(args.repeats):
-    last = [way.step() for way in ways]
+    last = [way.turn() for way in ways]
   figures = {}
   examples = args.problems * args.solutions
   for way, made in zip(ways, last, strict=True):
