@@ -60,9 +60,25 @@ def sample_bytes(
     cache: as in EngineConfig.
     device: its kind, as in Machine.
   """
-  kept = token_bytes(model, cache, device) * (completion + prompt / lanes)
+  kept = row_bytes(model, lanes, prompt, completion, cache, device)
   # The logits are there in float32, sorted, and once more as masses.
   return kept + 6 * 4 * model.vocab_size
+
+
+def row_bytes(
+  model: DecoderConfig,
+  lanes: int,
+  prompt: int,
+  completion: int,
+  cache: str = 'as_computed',
+  device: str = 'cpu',
+) -> float:
+  """Of a sample's keys and values, with its share of the question's.
+
+  Args: as for `sample_bytes`.
+  """
+  token = token_bytes(model, cache, device)
+  return token * (completion + prompt / lanes)
 
 
 def device_bytes(
@@ -95,8 +111,8 @@ def device_bytes(
   prefix = prompts.shared * token_bytes(
     asked.model, asked.sample_cache, machine.kind
   )
-  weights = weights_bytes(asked) / asked.sample_tensor
-  return weights + prefix + rows * row / machine.devices
+  of_copy = weights_bytes(asked) + prefix
+  return of_copy / asked.sample_tensor + rows * row / machine.devices
 
 
 def padded(bucket: int, prompts: Prompts) -> int:
