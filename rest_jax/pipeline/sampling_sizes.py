@@ -187,11 +187,10 @@ def _fitting(
   """
   model = asked.model
   row = sampling_memory.sample_bytes(
-    *(model, lanes, padded, asked.max_decode_length),
-    *(asked.sample_cache, machine.kind),
+    *(model, lanes, padded, asked.max_decode_length, asked.sample_cache)
   )
   total = machine.devices * machine.device_bytes * USABLE
-  token = sampling_memory.token_bytes(model, asked.sample_cache, machine.kind)
+  token = sampling_memory.token_bytes(model, asked.sample_cache)
   copies = machine.devices // asked.sample_tensor
   of_copy = sampling_memory.weights_bytes(asked) + shared * token
   left = total - copies * of_copy

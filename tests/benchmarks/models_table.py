@@ -58,9 +58,7 @@ def sampling_gib(model: DecoderConfig, slice_: topologies.Topology) -> str:
   model = dataclasses.replace(model, dtype='bfloat16')
   fsdp = math.gcd(slice_.chips, model.embed_dim)
   needed = 2 * model.num_parameters / fsdp
-  sample = sampling_memory.sample_bytes(
-    model, LANES, PROMPT, COMPLETION, device='tpu'
-  )
+  sample = sampling_memory.sample_bytes(model, LANES, PROMPT, COMPLETION)
   needed += GROUPS * LANES * sample
   return written(needed, slice_)
 

@@ -20,7 +20,6 @@ from sized_run import (
 from rest_jax.config import configuration
 from rest_jax.models import lora
 from rest_jax.pipeline import (
-  sampling_memory,
   sampling_sizes,
   sizes,
   validation_sizes,
@@ -211,14 +210,6 @@ def test_little_memory_decodes_fewer_rows_at_once():
     work = asked(max_decode_length=2048, num_samples=1)
     rows.append(sampling_sizes.derive(work, prompts(), machine)['GROUPS'].value)
   assert rows == sorted(rows) and rows[0] < rows[-1]
-
-
-def test_narrow_heads_take_more_memory_on_a_tpu():
-  """Values of 64 numbers are copied to rows of 128: twice a token's bytes."""
-  of = sampling_memory.token_bytes
-  wide, narrow = LLAMA_8B, dataclasses.replace(LLAMA_8B, head_dim=64)
-  assert of(wide, device='tpu') == of(wide, device='gpu')
-  assert of(narrow, device='tpu') == 2 * of(narrow, device='gpu')
 
 
 def test_int8_weights_leave_room_for_more_rows():

@@ -96,9 +96,7 @@ def test_the_split_is_what_brute_force_finds(model, name):
       continue
     free = 0.8 * found.device_bytes
     free -= (2 * model.num_parameters + 603 * prefix) / split
-    memory = sampling_memory.sample_bytes(
-      model, lanes, question, new, device='tpu'
-    )
+    memory = sampling_memory.sample_bytes(model, lanes, question, new)
     rows = int(min(256, free / memory) * found.devices) // lanes * lanes
     rows = at_once[split] = max(0, min(rows, 32 * 7120))
     if not rows:
