@@ -21,8 +21,8 @@ _CHOICE = {'cpu': 6e-9, 'gpu': 0.15e-9}
 _TPU_FLOPS = 0.4  # of the peak, in training and in reading prompts: a guess
 # How many times what a TPU's memory and peak would allow the parts of a decode
 # step take one after the other, and bytes that a choice moves for each id.
-# Fitted to what preflight printed for eight models, slices and splits: within
-# 1 % of each (LOG.md).
+# Fitted to what preflight printed for eight steps of Llama 3 and SmolLM2, to
+# 1 % of each. Two of Gemma 2 took 8 and 23 % longer (LOG.md).
 _TPU_WEIGHTS = 1.03
 _TPU_CACHES = 1.13
 _TPU_PRODUCTS = 1.05

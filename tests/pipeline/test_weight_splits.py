@@ -81,6 +81,17 @@ def by_hand(model, machine, split, rows, row_bytes):
   return weights + caches + choice + products + sent
 
 
+@pytest.mark.parametrize('split', [1, 2, 4, 8])
+@pytest.mark.parametrize('model', MODELS.values(), ids=MODELS)
+def test_a_step_is_what_is_read_multiplied_and_sent(model, split):
+  for found in map(chips, ('v5e:2x4', 'v5p:2x2x2', 'v6e:4x4')):
+    step = decoding_time.step(
+      asked(model, sample_tensor=split), found, rows=96, row_bytes=1e8, cores=1
+    )
+    expected = by_hand(model, found, split, 96, 1e8)
+    assert step == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.mark.parametrize('name', SLICES)
 @pytest.mark.parametrize('model', MODELS.values(), ids=MODELS)
 def test_the_split_is_what_brute_force_finds(model, name):
