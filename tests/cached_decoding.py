@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rest_jax.distributed import partitioning
-from rest_jax.models import caches, decoding, layered
+from rest_jax.models import cache_writes, caches, decoding, layered
 from rest_jax.models.architecture import DecoderConfig
 
 
@@ -28,7 +28,7 @@ def _programs(config: DecoderConfig, mesh: Any):
     jax.jit(on_mesh(decoding.read_prefix), static_argnums=2),
     jax.jit(on_mesh(decoding.read_questions)),
     jax.jit(on_mesh(decoding.step)),
-    jax.jit(on_mesh(caches.commit)),
+    jax.jit(on_mesh(cache_writes.commit)),
   )
 
 

@@ -1,5 +1,6 @@
 """Models, problems and machines that sizes are derived for."""
 
+from rest_jax.executors import machine, topologies
 from rest_jax.executors.machine import Machine
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.pipeline import (
@@ -34,7 +35,7 @@ LLAMA_8B = DecoderConfig(
 )
 LAPTOP = Machine(kind='cpu', devices=1, device_bytes=8 * GIB, name='CPU')
 GPU = Machine(kind='gpu', devices=1, device_bytes=60 * GIB, name='GPU')
-POD = Machine(kind='tpu', devices=256, device_bytes=16 * GIB, name='v5e:16x16')
+POD = machine.of_slices(topologies.parse('v5e:16x16', 'POD'))
 
 
 def asked(model=SMOLLM2, **changes):

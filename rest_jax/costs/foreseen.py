@@ -13,7 +13,7 @@ import numpy as np
 from rest_jax.artifacts import manifests, storage
 from rest_jax.config import configuration, gin_parser
 from rest_jax.costs.training_rows import Texts, lengths
-from rest_jax.executors import topologies
+from rest_jax.executors import machine, topologies
 from rest_jax.executors.machine import Machine
 from rest_jax.pipeline import (
   automatic,
@@ -104,9 +104,9 @@ def parse(
   sizes.require_room(asked, prompts)
   samples = bool({SAMPLE, DVAL} & {*wanted})
   worker = _worker(asked, prompts, slice_, dials, samples)
-  training = _machine(slice_, dials['SLICES'])
+  training = machine.of_slices(slice_, dials['SLICES'])
   sizes_found, refused = _sizes(
-    *(asked, prompts, _machine(worker), training), samples=samples
+    *(asked, prompts, machine.of_slices(worker), training), samples=samples
   )
   derived |= found.take(sizes_found)
   if not samples:  # what the configuration needs to be whole
@@ -216,15 +216,6 @@ def _prompts(
   return prompts, dval, words
 
 
-def _machine(slice_: topologies.Topology, slices: int = 1) -> Machine:
-  return Machine(
-    kind='tpu',
-    devices=slice_.chips * slices,
-    device_bytes=slice_.generation.hbm_bytes,
-    name=str(slice_),
-  )
-
-
 def _worker(
   asked: sizes.Asked,
   prompts: sizes.Prompts,
@@ -246,7 +237,7 @@ def _worker(
     if not least <= tried.chips < slice_.chips:
       continue
     try:
-      sampling_sizes.derive(asked, prompts, _machine(tried))
+      sampling_sizes.derive(asked, prompts, machine.of_slices(tried))
     except configuration.ConfigurationError:
       continue
     return tried

@@ -145,13 +145,14 @@ class Programs:
     first = ('layers',) if model.decode_loop == 'scan' else ()
     make = functools.partial(caches.empty, model, kind=layout.cache)
     new = -(-layout.new // layout.chunk) * layout.chunk
-    prefix, question, suffix = jax.eval_shape(
-      lambda: (
-        make(1, length=max(layout.prefix, 1)),
-        make(layout.groups, length=layout.question),
-        make(layout.groups, layout.lanes, length=new),
+    with partitioning.use(self.mesh):
+      prefix, question, suffix = jax.eval_shape(
+        lambda: (
+          make(self._programs.shards, length=max(layout.prefix, 1)),
+          make(layout.groups, length=layout.question),
+          make(layout.groups, layout.lanes, length=new),
+        )
       )
-    )
     cut = (lambda s: s[:1] + s[2:]) if first else (lambda s: s[1:])
     prefix = jax.tree.map(
       lambda a: jax.ShapeDtypeStruct(cut(a.shape), a.dtype), prefix

@@ -34,12 +34,17 @@ class Machine:
     devices: how many, over all hosts.
     device_bytes: memory of one device; of a CPU, what is free now.
     name: for a person, such as 'CPU, 2 cores' or 'v5e:4x4'.
+    topology: of TPUs: one of their slices; None: no TPUs.
   """
 
   kind: _KINDS
   devices: int
   device_bytes: int
   name: str
+  topology: topologies.Topology | None = None
+
+  def __post_init__(self):
+    assert (self.kind == 'tpu') == (self.topology is not None), self
 
   def shared(self, workers: int) -> 'Machine':
     """What one of several workers of this machine has, see device_shares.py."""
@@ -52,6 +57,17 @@ class Machine:
   def __str__(self) -> str:
     size = f'{self.device_bytes / 2**30:.1f} GiB'
     return f'{self.name}, {size}{" each" if self.devices > 1 else ""}'
+
+
+def of_slices(slice_: topologies.Topology, number: int = 1) -> Machine:
+  """The chips of some TPU slices of one kind."""
+  return Machine(
+    kind='tpu',
+    devices=slice_.chips * number,
+    device_bytes=slice_.generation.hbm_bytes,
+    name=f'{number} x {slice_}' if number > 1 else f'{slice_}',
+    topology=slice_,
+  )
 
 
 def find(
@@ -68,14 +84,7 @@ def find(
   """
   if resources.topology:
     named = topologies.parse(resources.topology, 'TOPOLOGY')
-    return Machine(
-      kind='tpu',
-      devices=named.chips * resources.slices,
-      device_bytes=named.generation.hbm_bytes,
-      name=f'{resources.slices} x {named}'
-      if resources.slices > 1
-      else f'{named}',
-    )
+    return of_slices(named, resources.slices)
   if environment.get('JAX_PLATFORMS', '').startswith('cpu'):
     return _cpu(environment)
   if _tpu_chips():

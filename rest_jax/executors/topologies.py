@@ -26,8 +26,8 @@ class Generation:
     clock_hertz: of a chip.
     hbm_bandwidth: of a chip's memory, in bytes a second.
     peak_flops: bfloat16 operations a second of a chip, at most.
-    link_bandwidth: bytes a second that a chip can send its neighbours in the
-      slice, over all links together.
+    links: of a chip to its neighbours in the slice.
+    link_speed: bytes a second that a chip can send over one of them.
     gke_label: the node label cloud.google.com/gke-tpu-accelerator.
     runtime: the image of a Cloud TPU VM, its --version.
     shapes: of the slices that Cloud's types name.
@@ -40,10 +40,16 @@ class Generation:
   clock_hertz: float
   hbm_bandwidth: float
   peak_flops: float
-  link_bandwidth: float
+  links: int
+  link_speed: float
   gke_label: str
   runtime: str
   shapes: tuple[str, ...]
+
+  @property
+  def link_bandwidth(self) -> float:
+    """Bytes a second that a chip can send over all of its links together."""
+    return self.links * self.link_speed
 
 
 _FLAT = ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16')
@@ -56,13 +62,13 @@ GENERATIONS = {
   row.name: row
   for row in (
     # Speeds: Google's public specifications; links one way, from
-    # https://jax-ml.github.io/scaling-book/tpus (six links a chip, or four).
+    # https://jax-ml.github.io/scaling-book/tpus.
     Generation(
       'v4',
       'v4',
       2,
       32 * _GIB,
-      *(1.05e9, 1228e9, 275e12, 6 * 45e9),
+      *(1.05e9, 1228e9, 275e12, 6, 45e9),
       'tpu-v4-podslice',
       'tpu-ubuntu2204-base',
       _CUBES,
@@ -72,7 +78,7 @@ GENERATIONS = {
       'v5litepod',
       1,
       16 * _GIB,
-      *(1.5e9, 819e9, 197e12, 4 * 45e9),
+      *(1.5e9, 819e9, 197e12, 4, 45e9),
       'tpu-v5-lite-podslice',
       'v2-alpha-tpuv5-lite',
       _FLAT,
@@ -82,7 +88,7 @@ GENERATIONS = {
       'v5p',
       2,
       95 * _GIB,
-      *(1.75e9, 2765e9, 459e12, 6 * 90e9),
+      *(1.75e9, 2765e9, 459e12, 6, 90e9),
       'tpu-v5p-slice',
       'v2-alpha-tpuv5',
       (*_CUBES, '4x4x12', '4x8x12', '8x8x12'),
@@ -92,7 +98,7 @@ GENERATIONS = {
       'v6e',
       1,
       32 * _GIB,
-      *(1.75e9, 1640e9, 918e12, 4 * 90e9),
+      *(1.75e9, 1640e9, 918e12, 4, 90e9),
       'tpu-v6e-slice',
       'v2-alpha-tpuv6e',
       _FLAT,

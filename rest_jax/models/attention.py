@@ -96,13 +96,24 @@ class KeysValues(NamedTuple):
   key_scales: jax.Array | None = None
   value_scales: jax.Array | None = None
 
+  # The values' last axes, and which axis of each array counts places.
+  values_axes = 'se'
+  places_axis = (-1, -2, -1, -1)
 
-# Which axis of a part's arrays counts places.
-PLACES_AXIS = KeysValues(-1, -2, -1, -1)
+
+class PlacesLast(KeysValues):
+  """The same with values (…, E, S), as the keys lie."""
+
+  __slots__ = ()
+  values_axes = 'es'
+  places_axis = (-1, -1, -1, -1)
 
 
 class _Products(NamedTuple):
-  """Of queries and keys, of weights and values; their axes as (G, N, K, R)."""
+  """Of queries and keys, of weights and values; their axes as (G, N, K, R).
+
+  In `values`, {} stands for a part's `values_axes`.
+  """
 
   scores: str
   values: str
@@ -112,9 +123,9 @@ class _Products(NamedTuple):
 # By the dimensions of a part's keys: who shares it. The products of shared keys
 # have all of their queries in one matrix.
 _PRODUCTS = {
-  3: _Products('gnkre,kes->kgnrs', 'kgnrs,kse->kgnre', (1, 2, 0, 3)),
-  4: _Products('gnkre,gkes->gknrs', 'gknrs,gkse->gknre', (0, 2, 1, 3)),
-  5: _Products('gnkre,gnkes->gnkrs', 'gnkrs,gnkse->gnkre', (0, 1, 2, 3)),
+  3: _Products('gnkre,kes->kgnrs', 'kgnrs,k{}->kgnre', (1, 2, 0, 3)),
+  4: _Products('gnkre,gkes->gknrs', 'gknrs,gk{}->gknre', (0, 2, 1, 3)),
+  5: _Products('gnkre,gnkes->gnkrs', 'gnkrs,gnk{}->gnkre', (0, 1, 2, 3)),
 }
 
 
@@ -149,8 +160,8 @@ def cached(
     config: of the network.
     q_GNKRE: queries: N lanes of G groups.
     parts: keys and values, (K, E, S) and (K, S, E) where all share them, with
-      G in front where a group does, with G and N in front of a lane's own.
-      Products with int8 numbers are of the queries' dtype.
+      G in front where a group does, with G and N in front of a lane's own; or
+      PlacesLast. Products with int8 numbers are of the queries' dtype.
     masks: of each part, (G, N, S): the places that count. Of all parts together
       each query sees at least one.
 
@@ -248,7 +259,7 @@ def _weighed(dtype: Any, weights: jax.Array, part: KeysValues) -> jax.Array:
   if part.value_scales is not None:
     weights = weights * _beside_scores(part.value_scales)
   return jnp.einsum(
-    _PRODUCTS[part.values.ndim].values,
+    _PRODUCTS[part.values.ndim].values.format(part.values_axes),
     weights.astype(dtype),
     part.values.astype(dtype),
     preferred_element_type=jnp.float32,

@@ -1,4 +1,4 @@
-"""The caches of decoding: what lies in them, and how they are written.
+"""The caches of decoding: what lies in them, and in which order.
 
 Keys and values of tokens that many samples share lie in memory once:
 
@@ -8,12 +8,16 @@ Keys and values of tokens that many samples share lie in memory once:
     chunk     (G, N, K, C, E)   what the current chunk of decode steps writes
 
 So lie the values; keys have their last two axes the other way round, (…, E, P):
-either is multiplied with rows that lie in one piece.
+either is multiplied with rows that lie in one piece. The memory of a TPU has
+rows of 128 numbers, and values of narrower heads would be padded to that: twice
+their bytes and twice the time to read them for heads of 64. They lie as the
+keys do (`entry_type`), whose rows are places.
 
 A lane starts where a chunk starts. Within a chunk all lanes write the same
-place of `chunk`, whatever their lengths; `commit` then moves each lane's block
-behind that lane's own suffix. So token i of a sample always stands in place
-i mod C of a chunk, and the sample does not depend on when it was started.
+place of `chunk`, whatever their lengths; then each lane's block moves behind
+that lane's own suffix (cache_writes.py). So token i of a sample always stands
+in place i mod C of a chunk, and the sample does not depend on when it was
+started.
 
 In int8 the keys of a token and head are whole numbers with one scale, and so
 are its values: the largest of them is 127. That is half the memory of bfloat16,
@@ -37,9 +41,9 @@ import jax.numpy as jnp
 
 from rest_jax.distributed import partitioning
 from rest_jax.distributed.partitioning import constrain
-from rest_jax.models import layered, rotary
+from rest_jax.models import rotary
 from rest_jax.models.architecture import DecoderConfig, LayerKind
-from rest_jax.models.attention import PLACES_AXIS, KeysValues
+from rest_jax.models.attention import KeysValues, PlacesLast
 
 Cache = list[KeysValues]  # one entry per layer
 Kind = Literal['as_computed', 'int8']
@@ -47,7 +51,7 @@ Kind = Literal['as_computed', 'int8']
 PREFIX = ('kv_heads', 'length', 'head_dim')
 QUESTION = ('group', *PREFIX)
 LANES = ('group', 'lane', *PREFIX)
-_LARGEST = 127
+_TPU_ROW = 128  # numbers
 # On CPUs: a suffix has no more parts than this, and shorter ones than that only
 # where it is short itself. Each part is compiled.
 _MOST_PARTS = 8
@@ -113,6 +117,12 @@ class Context(NamedTuple):
     return self._replace(turns=turns)
 
 
+def entry_type(config: DecoderConfig) -> type[KeysValues]:
+  """In which order a network's values lie on the devices in use."""
+  is_padded = partitioning.platform() == 'tpu' and config.head_dim % _TPU_ROW
+  return PlacesLast if is_padded else KeysValues
+
+
 def empty(
   config: DecoderConfig, *leading: int, length: int, kind: Kind = 'as_computed'
 ) -> Cache:
@@ -135,15 +145,17 @@ def empty(
     return jnp.zeros(shape, jnp.dtype(dtype))
 
   dtype = c.dtype if kind == 'as_computed' else 'int8'
+  order = entry_type(config)
+  sizes = {'e': c.head_dim, 's': length}
   zeros = []
   for s in stacked:
     arrays = [
-      zeros_of(s, c.head_dim, length, dtype=dtype),
-      zeros_of(s, length, c.head_dim, dtype=dtype),
+      zeros_of(s, *(sizes[axis] for axis in axes), dtype=dtype)
+      for axes in ('es', order.values_axes)
     ]
     if kind == 'int8':
       arrays += [zeros_of(s, 1, length, dtype='float32') for _ in range(2)]
-    zeros.append(KeysValues(*arrays))
+    zeros.append(order(*arrays))
   return constrained(config, zeros, LANES if len(leading) == 2 else QUESTION)
 
 
@@ -185,113 +197,6 @@ def empty_suffix(
 def starts(suffix: Sequence[Cache]) -> list[int]:
   """How many tokens of a suffix lie before each of its parts."""
   return [0, *itertools.accumulate(map(places, suffix[:-1]))]
-
-
-def rounded(
-  config: DecoderConfig, cache: Cache, names: tuple[str, ...]
-) -> Cache:
-  """A cache in int8.
-
-  Args:
-    config: of the network.
-    cache: as it was computed.
-    names: its logical axes, such as PREFIX.
-  """
-  return constrained(config, list(map(_rounded, cache)), names)
-
-
-def _rounded(entry: KeysValues) -> KeysValues:
-  def whole(array: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    numbers = array.astype(jnp.float32)
-    largest = jnp.max(jnp.abs(numbers), axis=axis, keepdims=True)
-    scale = jnp.where(largest > 0, largest, 1.0) / _LARGEST
-    return jnp.round(numbers / scale).astype(jnp.int8), scale
-
-  keys, key_scales = whole(entry.keys, -2)
-  values, value_scales = whole(entry.values, -1)
-  return KeysValues(keys, values, key_scales, value_scales.swapaxes(-1, -2))
-
-
-def commit(
-  config: DecoderConfig,
-  suffix: Sequence[Cache],
-  suffix_lengths_GN: jax.Array,
-  chunk: Cache,
-) -> list[Cache]:
-  """The suffixes with each lane's chunk behind them.
-
-  Args:
-    config: of the network.
-    suffix: keys and values (G, N, K, T, E), in parts; T of each is a multiple
-      of the chunk's length.
-    suffix_lengths_GN: tokens of each, a multiple of the chunk's length. A lane
-      without room keeps its suffix.
-    chunk: keys and values (G, N, K, C, E), as they were computed.
-  """
-
-  def layer(kind, carry, chunk, *parts):
-    if parts[0].key_scales is not None:
-      chunk = _rounded(chunk)
-    return carry, [
-      KeysValues(
-        *(
-          None if old is None else placed(old, new, axis + 5, first)
-          for old, new, axis in zip(part, chunk, PLACES_AXIS, strict=True)
-        )
-      )
-      for part, first in zip(parts, starts(suffix), strict=True)
-    ]
-
-  def placed(part, chunk, axis, first):
-    size, places = chunk.shape[axis], part.shape[axis]
-    # A selection, not a write at each lane's own place: that is a loop over the
-    # lanes, and a gather where the groups are split.
-    block_T = jnp.arange(places) // size
-    wanted_GN = (suffix_lengths_GN - first) // size
-    here_GNT = block_T[None, None] == wanted_GN[..., None]
-    here = jnp.expand_dims(here_GNT, [d for d in (2, 3, 4) if d != axis])
-    times = [places // size if d == axis else 1 for d in range(5)]
-    return jnp.where(here, jnp.tile(chunk, times), part)
-
-  _, layers = layered.over_layers(config, layer, (), chunk, *suffix)
-  return [
-    constrained(config, list(part), LANES) for part in zip(*layers, strict=True)
-  ]
-
-
-def insert(
-  config: DecoderConfig,
-  question: Cache,
-  new: Cache,
-  rows_G: jax.Array,
-  shards: int,
-) -> Cache:
-  """The questions, some groups' replaced.
-
-  Args:
-    config: of the network.
-    question: keys and values (G, K, Q, E).
-    new: keys and values (B, K, Q, E), as many rows for each shard.
-    rows_G: the row of `new` that each group takes, counted from the first of
-      the group's own shard, so that nothing moves between devices; -1: the
-      group keeps what it has.
-    shards: of the groups.
-  """
-
-  def layer(kind, carry, question, new):
-    return carry, jax.tree.map(chosen, question, new)
-
-  def chosen(old_GKQE, new_BKQE):
-    rows_DG = rows_G.reshape(shards, -1)
-    out = old_GKQE.reshape(*rows_DG.shape, *old_GKQE.shape[1:])
-    new = new_BKQE.reshape(shards, -1, *new_BKQE.shape[1:])
-    for row in range(new.shape[1]):
-      here = (rows_DG == row)[:, :, None, None, None]
-      out = jnp.where(here, new[:, row, None], out)
-    return out.reshape(old_GKQE.shape)
-
-  _, question = layered.over_layers(config, layer, (), question, new)
-  return constrained(config, question, QUESTION)
 
 
 def start(prefix: Prefix | None) -> jax.Array | int:

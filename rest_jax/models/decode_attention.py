@@ -62,7 +62,8 @@ def cached(
     config: of the network.
     kind: of the layer: a local one sees the last `window` tokens.
     q_GNKRE: queries, already rotated.
-    prefix: keys (K, E, P) and values (K, P, E), if there is one.
+    prefix: keys (K, E, P) and values (K, P, E), if there is one; all parts may
+      be PlacesLast instead.
     question: keys (G, K, E, Q) and values (G, K, Q, E).
     suffix: keys (G, N, K, E, T) and values (G, N, K, T, E); either all of these
       three are int8 or none.
@@ -129,8 +130,10 @@ def _on_one_device(
   scalars = _scalars(lengths, block)
   fed = [
     q_GKHE,
-    _of_all_lanes(chunk.keys.swapaxes(-1, -2)),
-    _of_all_lanes(chunk.values),
+    *(
+      _of_all_lanes(jnp.moveaxis(array, axis, -2))
+      for array, axis in zip(chunk[:2], chunk.places_axis[:2], strict=True)
+    ),
   ]
   caches = jax.tree.leaves([*shared, suffix])
   specs = [_of_group(array) for array in fed]
@@ -146,6 +149,7 @@ def _on_one_device(
   settings = decode_kernel.Settings(
     lanes=N,
     parts=len(shared) + 1,
+    order=type(suffix),
     window=config.window if kind == 'local' else None,
     cap=config.attention_soft_cap,
     scale=attention.scale(config),
@@ -233,7 +237,7 @@ def _cache_specs(
     specs += [make(array) for array in jax.tree.leaves(part)]
   return specs + [
     _of_lane(array, axis % array.ndim, block)
-    for array, axis in zip(suffix, attention.PLACES_AXIS, strict=True)
+    for array, axis in zip(suffix, suffix.places_axis, strict=True)
     if array is not None
   ]
 

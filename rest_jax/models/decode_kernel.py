@@ -30,6 +30,7 @@ class Settings(NamedTuple):
   Attributes:
     lanes: of a group.
     parts: the prefix, if there is one, the question and the suffixes.
+    order: in which their values lie.
     window: sees the last so many tokens; None: all.
     cap: of the scores; None: none.
     scale: of the queries.
@@ -38,6 +39,7 @@ class Settings(NamedTuple):
 
   lanes: int
   parts: int
+  order: type[KeysValues]
   window: int | None
   cap: float | None
   scale: float
@@ -70,11 +72,14 @@ class _Products(NamedTuple):
     scores_HS = self.of(self.q_HE, keys_ES, ((1,), (0,)))
     return scores_HS if scales_1S is None else scores_HS * scales_1S
 
-  def weighed(self, weights_HS, values_SE, scales_1S=None) -> jax.Array:
-    """(H, E): the sum of the values by these weights."""
+  def weighed(
+    self, weights_HS, values, scales_1S=None, axes: str = 'se'
+  ) -> jax.Array:
+    """(H, E): the sum of the values by these weights; `axes` as values_axes."""
     if scales_1S is not None:
       weights_HS = weights_HS * scales_1S
-    return self.of(weights_HS.astype(self.q_HE.dtype), values_SE, ((1,), (0,)))
+    contracted = (1,), (axes.index('s'),)
+    return self.of(weights_HS.astype(self.q_HE.dtype), values, contracted)
 
 
 class _Softmax(NamedTuple):
@@ -138,7 +143,7 @@ def decode_step(
   *caches, out_ref, top, total, acc = refs
   each = len(caches) // settings.parts
   *shared, suffix = (
-    KeysValues(*caches[i * each : (i + 1) * each])
+    settings.order(*caches[i * each : (i + 1) * each])
     for i in range(settings.parts)
   )
   g, s = pl.program_id(1), pl.program_id(2)
@@ -187,7 +192,7 @@ def decode_step(
         place_HS < (question_ref[g] if of_group else prefix_ref[0]),
         place_HS + (prefix_ref[0] if of_group else 0),
         lambda weights_HS, v=values, s=value_scales: products.weighed(
-          weights_HS, v, s
+          weights_HS, v, s, settings.order.values_axes
         ),
       )
 
@@ -228,7 +233,10 @@ def _suffix_values(
   out_HE = jnp.zeros(products.q_HE.shape, jnp.float32)
   for n in range(lanes):
     of_lane = products.weighed(
-      weights_HS, suffix.values[0, n, 0], _read(suffix.value_scales, 0, n, 0)
+      weights_HS,
+      suffix.values[0, n, 0],
+      _read(suffix.value_scales, 0, n, 0),
+      suffix.values_axes,
     )
     out_HE = jnp.where(lane_H1 == n, of_lane, out_HE)
   return out_HE

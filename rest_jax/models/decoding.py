@@ -12,6 +12,7 @@ from rest_jax.distributed import partitioning
 from rest_jax.models import (
   architecture,
   attention,
+  cache_writes,
   decode_attention,
   network,
   rotary,
@@ -144,11 +145,7 @@ def step(
 
     def attend(q_GNKRE, k_GNKE, v_GNKE):
       # Written before it is read: a token attends to itself.
-      write = jax.lax.dynamic_update_slice_in_dim
-      new = KeysValues(
-        write(chunk.keys, k_GNKE[..., None], place, axis=4),
-        write(chunk.values, v_GNKE[:, :, :, None], place, axis=3),
-      )
+      new = cache_writes.with_token(chunk, k_GNKE, v_GNKE, place)
       if fused:
         out_GNKRE = decode_attention.cached(
           config,
@@ -219,10 +216,7 @@ def _read(
         kind,
         *(q_BLKRE, k_BLKE, v_BLKE),
       )
-      own = KeysValues(
-        k_BLKE.transpose(0, 2, 3, 1), v_BLKE.transpose(0, 2, 1, 3)
-      )
-      return out_BLKRE, own
+      return out_BLKRE, cache_writes.of_tokens(config, k_BLKE, v_BLKE)
 
     return _block(config, kind, weights_here, x_BLD, turns, attend)
 
@@ -236,12 +230,18 @@ def _read(
 
 def _as_of_rows(entry: KeysValues, dtype: Any) -> tuple[jax.Array, jax.Array]:
   """The keys and values of a cached prefix as (1, P, K, E)."""
-  keys_KEP, values_KPE = entry.keys.astype(dtype), entry.values.astype(dtype)
-  if entry.key_scales is not None:
-    keys_KEP = (keys_KEP * entry.key_scales).astype(dtype)
-    scales_KP1 = entry.value_scales.swapaxes(-1, -2)
-    values_KPE = (values_KPE * scales_KP1).astype(dtype)
-  return keys_KEP.transpose(2, 0, 1)[None], values_KPE.transpose(1, 0, 2)[None]
+
+  def of_rows(array, scales_K1P, axis):
+    rows_PKE = jnp.moveaxis(array.astype(dtype), axis, 0)
+    if scales_K1P is not None:
+      rows_PKE = (rows_PKE * jnp.moveaxis(scales_K1P, -1, 0)).astype(dtype)
+    return rows_PKE[None]
+
+  keys, values, *_ = entry.places_axis
+  return (
+    of_rows(entry.keys, entry.key_scales, keys),
+    of_rows(entry.values, entry.value_scales, values),
+  )
 
 
 def _block(config, kind, weights_here, x, turns, attend):

@@ -4,8 +4,6 @@ from rest_jax.executors.machine import Machine
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.pipeline.sizes import Asked, Prompts
 
-_TILE = 128  # numbers of a row in a TPU's memory
-
 
 def weights_bytes(asked: Asked) -> int:
   """Of one copy of the weights that are sampled from."""
@@ -20,26 +18,18 @@ def read_bytes(model: DecoderConfig) -> int:
   return model.num_parameters * (2 if model.dtype == 'bfloat16' else 4)
 
 
-def token_bytes(
-  model: DecoderConfig, cache: str = 'as_computed', device: str = 'cpu'
-) -> int:
+def token_bytes(model: DecoderConfig, cache: str = 'as_computed') -> int:
   """Of the keys and values of one token.
 
   Args:
     model: the network.
     cache: as in EngineConfig.
-    device: its kind, as in Machine.
   """
   width = 2 if model.dtype == 'bfloat16' else 4
   of_head = model.head_dim * width
   if cache == 'int8':
-    width = 1
     of_head = model.head_dim + 4  # and a scale
-  copied = 0
-  if device == 'tpu' and model.head_dim % _TILE:
-    # The kernel of decode steps reads a copy of the values, of whole tiles.
-    copied = -(-model.head_dim // _TILE) * _TILE * width
-  return model.num_layers * model.num_kv_heads * (2 * of_head + copied)
+  return model.num_layers * model.num_kv_heads * 2 * of_head
 
 
 def sample_bytes(
@@ -48,7 +38,6 @@ def sample_bytes(
   prompt: int,
   completion: int,
   cache: str = 'as_computed',
-  device: str = 'cpu',
 ) -> float:
   """Memory of one sample while it is decoded, estimated.
 
@@ -58,11 +47,25 @@ def sample_bytes(
     prompt: the question's padded length, in tokens.
     completion: its greatest length, in tokens.
     cache: as in EngineConfig.
-    device: its kind, as in Machine.
   """
-  kept = token_bytes(model, cache, device) * (completion + prompt / lanes)
+  kept = row_bytes(model, lanes, prompt, completion, cache)
   # The logits are there in float32, sorted, and once more as masses.
   return kept + 6 * 4 * model.vocab_size
+
+
+def row_bytes(
+  model: DecoderConfig,
+  lanes: int,
+  prompt: int,
+  completion: int,
+  cache: str = 'as_computed',
+) -> float:
+  """Of a sample's keys and values, with its share of the question's.
+
+  Args: as for `sample_bytes`.
+  """
+  token = token_bytes(model, cache)
+  return token * (completion + prompt / lanes)
 
 
 def device_bytes(
@@ -90,13 +93,10 @@ def device_bytes(
     padded(bucket, prompts),
     asked.max_decode_length,
     asked.sample_cache,
-    machine.kind,
   )
-  prefix = prompts.shared * token_bytes(
-    asked.model, asked.sample_cache, machine.kind
-  )
-  weights = weights_bytes(asked) / asked.sample_tensor
-  return weights + prefix + rows * row / machine.devices
+  prefix = prompts.shared * token_bytes(asked.model, asked.sample_cache)
+  of_copy = weights_bytes(asked) + prefix
+  return of_copy / asked.sample_tensor + rows * row / machine.devices
 
 
 def padded(bucket: int, prompts: Prompts) -> int:

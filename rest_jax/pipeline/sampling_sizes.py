@@ -6,8 +6,7 @@ import statistics
 
 from rest_jax.config import configuration
 from rest_jax.executors.machine import Machine
-from rest_jax.models.architecture import DecoderConfig
-from rest_jax.pipeline import sampling_memory
+from rest_jax.pipeline import sampling_memory, weight_splits
 from rest_jax.pipeline.sizes import (
   AUTO,
   GIB,
@@ -49,13 +48,14 @@ def derive(asked: Asked, prompts: Prompts, machine: Machine) -> dict[str, Dial]:
   """
   bucket = _bucket(asked, prompts, machine)
   padded = sampling_memory.padded(bucket.value, prompts)
-  tensor = asked.sample_tensor
-  if tensor == AUTO:
-    tensor = fewest_devices(asked, machine)
-  asked = dataclasses.replace(asked, sample_tensor=tensor)
   lanes = asked.lanes
   if lanes == AUTO:
     lanes = _lanes(asked.num_samples)
+  tensor = asked.sample_tensor
+  if tensor == AUTO:
+    tensor = _split(asked, prompts, machine, padded, lanes)
+  asked = dataclasses.replace(asked, sample_tensor=tensor)
+  if asked.lanes == AUTO:
     # Too few problems for all rows: more samples of each at once.
     most = _rows(asked, machine, padded, lanes, prompts.shared)
     wanted = -(-most // max(1, len(prompts.train)))
@@ -126,36 +126,31 @@ def _bucket(asked: Asked, prompts: Prompts, machine: Machine) -> Dial:
   )
 
 
-_WEIGHTS_SHARE = 0.6  # of a device's memory, so that caches find room
-
-
-def _divided(model: DecoderConfig) -> tuple[int, ...]:
-  """The sizes that are divided where devices share a copy of the weights."""
-  return model.num_heads, model.num_kv_heads, model.mlp_dim, model.vocab_size
-
-
-def splits(asked: Asked, machine: Machine) -> list[int]:
-  """Numbers of devices that the network's matrices divide over, growing."""
-  divided = (*_divided(asked.model), machine.devices)
-  return [
-    number
-    for number in range(1, machine.devices + 1)
-    if not any(size % number for size in divided)
-  ]
-
-
-def fewest_devices(asked: Asked, machine: Machine, beside: float = 0.0) -> int:
-  """The fewest devices that hold the weights; each such group samples alone.
+def _split(
+  asked: Asked, prompts: Prompts, machine: Machine, padded: int, lanes: int
+) -> int:
+  """Devices that share a copy of the weights.
 
   Args:
     asked: the dials that are set.
+    prompts: of the run's problems.
     machine: the devices.
-    beside: bytes of each device that are taken.
+    padded: length of a question, in tokens.
+    lanes: of a group.
   """
-  room = _WEIGHTS_SHARE * machine.device_bytes - beside
-  found = splits(asked, machine)
-  fits = (n for n in found if sampling_memory.weights_bytes(asked) / n <= room)
-  return next(fits, found[-1])
+  samples = max(1, len(prompts.train)) * asked.num_samples
+
+  def rows_of(split: int) -> int:
+    of_split = dataclasses.replace(asked, sample_tensor=split)
+    fitting, _ = _fitting(of_split, machine, padded, lanes, prompts.shared)
+    return min(fitting, samples)
+
+  return weight_splits.cheapest(
+    *(asked, machine, rows_of),
+    row_bytes=sampling_memory.row_bytes(
+      asked.model, lanes, padded, asked.max_decode_length, asked.sample_cache
+    ),
+  )
 
 
 def _lanes(num_samples: int) -> int:
@@ -167,6 +162,16 @@ def _lanes(num_samples: int) -> int:
 def _rows(
   asked: Asked, machine: Machine, padded: int, lanes: int, shared: int
 ) -> int:
+  """`_fitting`'s rows; raises ConfigurationError where a group does not fit."""
+  rows, needed = _fitting(asked, machine, padded, lanes, shared)
+  if not rows:
+    raise _refusal(asked, machine, lanes, needed)
+  return rows
+
+
+def _fitting(
+  asked: Asked, machine: Machine, padded: int, lanes: int, shared: int
+) -> tuple[int, float]:
   """Samples that are decoded at once, over all devices; a multiple of lanes.
 
   Args:
@@ -175,27 +180,25 @@ def _rows(
     padded: length of a question, in tokens.
     lanes: of a group.
     shared: tokens that all prompts begin with.
+
+  Returns:
+    (samples, bytes that a device needs for the fewest); no samples, where
+    those do not fit.
   """
   model = asked.model
   row = sampling_memory.sample_bytes(
-    *(model, lanes, padded, asked.max_decode_length),
-    *(asked.sample_cache, machine.kind),
+    *(model, lanes, padded, asked.max_decode_length, asked.sample_cache)
   )
   total = machine.devices * machine.device_bytes * USABLE
-  prefix = (
-    machine.devices
-    * shared
-    * sampling_memory.token_bytes(model, asked.sample_cache, machine.kind)
-  )
+  token = sampling_memory.token_bytes(model, asked.sample_cache)
   copies = machine.devices // asked.sample_tensor
-  left = total - copies * sampling_memory.weights_bytes(asked) - prefix
+  of_copy = sampling_memory.weights_bytes(asked) + shared * token
+  left = total - copies * of_copy
   most = machine.devices * ROWS[machine.kind]
   rows = min(most, int(left // row)) // lanes * lanes
   read = sampling_memory.read_bytes(model)
-  if rows < lanes or read > total:
-    needed = max(total - left + lanes * row, read) / machine.devices
-    raise _refusal(asked, machine, lanes, needed)
-  return rows
+  needed = max(total - left + lanes * row, read) / machine.devices
+  return (0 if rows < lanes or read > total else rows), needed
 
 
 def _refusal(
@@ -213,7 +216,7 @@ def _refusal(
   usable = USABLE * machine.device_bytes
   is_read = sampling_memory.read_bytes(model) <= machine.devices * usable
   is_int8 = is_read and asked.sample_weights == 'int8'
-  most = math.gcd(*_divided(model))
+  most = math.gcd(*weight_splits.divided(model))
   on_tpu = machine.kind == 'tpu'
   changes = []
   if is_read and sampling_memory.weights_bytes(asked) / split < usable:
@@ -222,7 +225,7 @@ def _refusal(
     changes.append("set MODEL's dtype = 'bfloat16'")
   if is_read and asked.sample_weights != 'int8':
     changes.append("set SAMPLE_WEIGHTS = 'int8'")
-  if is_read and split < splits(asked, machine)[-1]:
+  if is_read and split < weight_splits.splits(asked, machine)[-1]:
     changes.append('raise SAMPLE_MESH_TENSOR')
   elif split < most or not is_read:
     changes.append('take more devices' + (' (TOPOLOGY)' if on_tpu else ''))

@@ -14,6 +14,7 @@ from rest_jax.pipeline import (
   sampling_memory,
   sampling_sizes,
   sizes,
+  weight_splits,
 )
 from rest_jax.pipeline.sizes import GIB, Asked, Dial
 
@@ -43,11 +44,11 @@ def tensor(asked: Asked, machine: Machine, problems: int) -> Dial:
     problems: that are decoded at once.
   """
   state = sizes.state_bytes(asked.model, machine, asked.adapters)
-  least = sampling_sizes.fewest_devices(asked, machine, beside=state)
+  least = weight_splits.fewest(asked, machine, beside=state)
   value, reason = least, 'the fewest that hold one'
   if machine.kind != 'cpu':  # one memory feeds all devices of a CPU
     most = sampling_sizes.ROWS[machine.kind] * machine.devices
-    for split in sampling_sizes.splits(asked, machine):
+    for split in weight_splits.splits(asked, machine):
       if least < split <= _MOST and problems * split <= most:
         value, reason = split, f'each reads a part, for {problems} problems'
   copy = sampling_memory.weights_bytes(asked) / value / GIB

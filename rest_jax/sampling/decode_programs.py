@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rest_jax.distributed import partitioning
-from rest_jax.models import caches
+from rest_jax.models import cache_writes, caches
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.sampling import device_lanes, identity, limits, token_choice
 from rest_jax.sampling.device_lanes import Chosen, Groups, Lanes
@@ -90,11 +90,11 @@ class DecodePrograms:
   def _kept(self, cache: caches.Cache, names: tuple[str, ...]) -> caches.Cache:
     if self._cache == 'as_computed':
       return cache
-    return caches.rounded(self.model, cache, names)
+    return cache_writes.rounded(self.model, cache, names)
 
   def _insert(self, question: Any, new: Any, rows_G: jax.Array) -> Any:
     with partitioning.use(self.mesh):
-      return caches.insert(self.model, question, new, rows_G, self.shards)
+      return cache_writes.insert(self.model, question, new, rows_G, self.shards)
 
   def _empty(self, groups: int, lanes: int, length: int) -> Any:
     """(the question cache, the suffix cache, lanes that hold no sample)."""
@@ -208,7 +208,7 @@ class DecodePrograms:
   def _commit(self, suffix: Any, chunk: Any, lengths_GN: jax.Array) -> Any:
     """The suffix caches with the chunk behind them."""
     with partitioning.use(self.mesh):
-      return caches.commit(self.model, suffix, lengths_GN, chunk)
+      return cache_writes.commit(self.model, suffix, lengths_GN, chunk)
 
   def _choose(
     self,

@@ -29,8 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from rest_jax.commands import models  # noqa: E402
 from rest_jax.config import packaged_gin  # noqa: E402
-from rest_jax.executors import topologies  # noqa: E402
-from rest_jax.executors.machine import Machine  # noqa: E402
+from rest_jax.executors import machine, topologies  # noqa: E402
 from rest_jax.models.architecture import DecoderConfig  # noqa: E402
 from rest_jax.pipeline import sampling_memory, sizes  # noqa: E402
 
@@ -59,9 +58,7 @@ def sampling_gib(model: DecoderConfig, slice_: topologies.Topology) -> str:
   model = dataclasses.replace(model, dtype='bfloat16')
   fsdp = math.gcd(slice_.chips, model.embed_dim)
   needed = 2 * model.num_parameters / fsdp
-  sample = sampling_memory.sample_bytes(
-    model, LANES, PROMPT, COMPLETION, device='tpu'
-  )
+  sample = sampling_memory.sample_bytes(model, LANES, PROMPT, COMPLETION)
   needed += GROUPS * LANES * sample
   return written(needed, slice_)
 
@@ -72,12 +69,7 @@ def training_gib(model: DecoderConfig, slice_: topologies.Topology) -> str:
   for stored in ('float32', 'bfloat16'):
     model = dataclasses.replace(model, dtype='bfloat16', param_dtype=stored)
     fsdp = math.gcd(slice_.chips, model.embed_dim)
-    chips = Machine(
-      kind='tpu',
-      devices=fsdp,
-      device_bytes=slice_.generation.hbm_bytes,
-      name='fsdp',
-    )
+    chips = dataclasses.replace(machine.of_slices(slice_), devices=fsdp)
     needed = sizes.training_bytes(model, chips, ROW, ROW, 'full')
     found.append(written(needed, slice_))
   return MISSING if set(found) == {MISSING} else ' / '.join(found)

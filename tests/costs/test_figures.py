@@ -17,7 +17,8 @@ CHIP = dataclasses.replace(
   clock_hertz=1e9,
   hbm_bandwidth=100e9,
   peak_flops=10e12,
-  link_bandwidth=10e9,
+  links=1,
+  link_speed=10e9,
   hbm_bytes=8 * 2**30,
 )
 

@@ -15,28 +15,41 @@ from rest_jax.distributed import partitioning
 from rest_jax.models import (
   architecture,
   attention,
+  cache_writes,
   caches,
   decode_attention,
 )
 
+ORDERS = [attention.KeysValues, attention.PlacesLast]
 G, N, K, R, E = 4, 3, 2, 2, 8
 P, Q, T, C = 32, 16, 384, 16  # 384: three blocks of suffixes
 
 
-def drawn(seed, dtype=jnp.float32, places=(P, Q, T, C)):
-  """Queries, and keys and values of all parts; place 5 of the chunk is new."""
+def drawn(
+  seed,
+  dtype=jnp.float32,
+  places=(P, Q, T, C),
+  width=E,
+  order=attention.KeysValues,
+):
+  """Queries, and keys and values of all parts; place 5 of the chunk is new.
+
+  The same numbers in every order.
+  """
   draw = np.random.default_rng(seed)
 
   def normal(*shape):
     return jnp.asarray(draw.normal(size=shape), dtype)
 
   def part(*leading, length):
-    return attention.KeysValues(
-      normal(*leading, E, length), normal(*leading, length, E)
-    )
+    keys = normal(*leading, width, length)
+    values = normal(*leading, length, width)
+    if order is attention.PlacesLast:
+      values = values.swapaxes(-1, -2)
+    return order(keys, values)
 
   p, q, t, c = places
-  return normal(G, N, K, R, E), [
+  return normal(G, N, K, R, width), [
     part(K, length=p),
     part(G, K, length=q),
     part(G, N, K, length=t),
@@ -58,9 +71,14 @@ SUFFIX = [[0, 0, 0], [16, 128, 0], [368, 16, 144], [384, 384, 384]]
 
 
 def whole(part):
-  """(keys, values) of a part in float64, int8 ones times their scales."""
+  """(keys, values) of a part in float64, int8 ones times their scales.
+
+  They are (…, E, S) and (…, S, E), in whichever order the part is.
+  """
   keys, values, key_scales, value_scales = part
   keys, values = (np.asarray(array, np.float64) for array in (keys, values))
+  if isinstance(part, attention.PlacesLast):
+    values = np.swapaxes(values, -1, -2)
   if key_scales is not None:
     keys = keys * np.asarray(key_scales)
     values = values * np.swapaxes(value_scales, -1, -2)
@@ -84,7 +102,7 @@ def by_hand(config, kind, q, parts, has_prefix, here):
     ]
     keys = np.concatenate([kv[0][at][:, :m].T for kv, at, m in seen])
     values = np.concatenate([kv[1][at][:m] for kv, at, m in seen])
-    scores = keys @ q[g, n, k, r] / np.sqrt(E)
+    scores = keys @ q[g, n, k, r] / np.sqrt(q.shape[-1])
     if config.attention_soft_cap is not None:
       cap = config.attention_soft_cap
       scores = cap * np.tanh(scores / cap)
@@ -213,7 +231,7 @@ def test_int8_caches_are_multiplied_with_their_scales(has_prefix):
   q, parts = drawn(6)
   model = config()
   chunk = parts.pop()
-  rounded = [caches._rounded(part) for part in parts]
+  rounded = [cache_writes._rounded(part) for part in parts]
   assert rounded[2].keys.dtype == jnp.int8
   here = lengths(SUFFIX)
   if not has_prefix:
@@ -235,8 +253,73 @@ def test_int8_caches_are_multiplied_with_their_scales(has_prefix):
   assert 1e-4 < np.abs(got - plain).max() < 0.05
 
 
+@pytest.mark.parametrize('has_prefix', [True, False])
+@pytest.mark.parametrize(
+  'kept, atol', [('float32', 4e-6), ('bfloat16', 2e-2), ('int8', 4e-6)]
+)
+@pytest.mark.parametrize('road', ['kernel', 'einsum'])
+def test_values_of_narrow_heads_that_lie_as_keys_do(
+  road, kept, atol, has_prefix
+):
+  dtype = 'bfloat16' if kept == 'bfloat16' else 'float32'
+  model = config(head_dim=64, dtype=dtype)
+  q, parts = drawn(
+    8, jnp.dtype(dtype), (P, Q, 128, C), 64, attention.PlacesLast
+  )
+  assert parts[2].values.shape == (G, N, K, 64, 128)
+  if kept == 'int8':
+    parts[:3] = map(cache_writes._rounded, parts[:3])
+    assert type(parts[2]) is attention.PlacesLast
+    assert parts[2].values.dtype == jnp.int8
+  here = lengths([[0, 16, 128]] * G)
+  if not has_prefix:
+    here = here._replace(prefix=jnp.asarray(0))
+  prefix = parts[0] if has_prefix else None
+  if road == 'kernel':
+    got = decode_attention.cached(
+      model, 'global', q, prefix, *parts[1:], here, interpret=True
+    )
+  else:
+    got = by_einsum(model, q, prefix, *parts[1:], here)
+  assert got.dtype == dtype
+  expected = by_hand(model, 'global', q, parts, has_prefix, here)
+  np.testing.assert_allclose(np.asarray(got, np.float64), expected, atol=atol)
+
+
+def by_einsum(model, q, prefix, question, suffix, chunk, here):
+  newest = here.prefix + here.question_G[:, None] + here.suffix_GN + here.place
+  sight = attention.Sight(model, newest)
+  seen = [
+    *([(prefix, 0, here.prefix)] if prefix else []),
+    (question, here.prefix, here.question_G[:, None]),
+    (suffix, newest - here.place - here.suffix_GN, here.suffix_GN),
+    (chunk, newest - here.place, here.place + 1),
+  ]
+  masks = [
+    sight.mask('global', start, length, part.keys.shape[-1])
+    for part, start, length in seen
+  ]
+  return attention.cached(model, q, [part for part, *_ in seen], masks)
+
+
+@pytest.mark.parametrize('width', [8, 64])
+def test_both_orders_give_the_same(width):
+  q, parts = drawn(9, width=width)
+  _, others = drawn(9, width=width, order=attention.PlacesLast)
+  got, expected = (
+    decode_attention.cached(
+      config(head_dim=width),
+      *('global', q, *these, lengths(SUFFIX)),
+      interpret=True,
+    )
+    for these in (others, parts)
+  )
+  np.testing.assert_allclose(got, expected, atol=2e-6)
+
+
 @pytest.mark.parametrize('loop', ['unroll', 'scan'])
-def test_decoding_with_the_kernel_has_the_same_logits(monkeypatch, loop):
+@pytest.mark.parametrize('order', ORDERS, ids=lambda order: order.__name__)
+def test_decoding_with_the_kernel_has_the_same_logits(monkeypatch, order, loop):
   def logits(max_length):
     model = small_networks.network(
       max_length=max_length,
@@ -255,6 +338,7 @@ def test_decoding_with_the_kernel_has_the_same_logits(monkeypatch, loop):
     return [fed.feed(draw.integers(0, 30, (2, 2))) for _ in range(10)]
 
   expected = logits(64)
+  monkeypatch.setattr(caches, 'entry_type', lambda _: order)
   monkeypatch.setattr(architecture, 'attention_on', lambda *_: 'splash')
   monkeypatch.setattr(
     decode_attention,
@@ -262,4 +346,5 @@ def test_decoding_with_the_kernel_has_the_same_logits(monkeypatch, loop):
     functools.partial(decode_attention.cached, interpret=True),
   )
   # Another length, or the programs above would be taken.
-  np.testing.assert_allclose(logits(65), expected, atol=2e-5)
+  other = 65 + ORDERS.index(order)
+  np.testing.assert_allclose(logits(other), expected, atol=2e-5)

@@ -20,10 +20,10 @@ from sized_run import (
 from rest_jax.config import configuration
 from rest_jax.models import lora
 from rest_jax.pipeline import (
-  sampling_memory,
   sampling_sizes,
   sizes,
   validation_sizes,
+  weight_splits,
 )
 
 
@@ -212,14 +212,6 @@ def test_little_memory_decodes_fewer_rows_at_once():
   assert rows == sorted(rows) and rows[0] < rows[-1]
 
 
-def test_narrow_heads_take_more_memory_on_a_tpu():
-  """Values of 64 numbers are copied to rows of 128: twice a token's bytes."""
-  of = sampling_memory.token_bytes
-  wide, narrow = LLAMA_8B, dataclasses.replace(LLAMA_8B, head_dim=64)
-  assert of(wide, device='tpu') == of(wide, device='gpu')
-  assert of(narrow, device='tpu') == 2 * of(narrow, device='gpu')
-
-
 def test_int8_weights_leave_room_for_more_rows():
   machine = dataclasses.replace(GPU, device_bytes=24 * GIB)
   rows = []
@@ -289,15 +281,13 @@ def test_a_prefix_that_all_prompts_share_is_not_padded_with_each_question():
   assert alone['PROMPT_BUCKET'] >= 460 and 60 <= shared['PROMPT_BUCKET'] < 80
 
 
-def test_sampling_splits_weights_over_as_few_devices_as_hold_them():
+def test_the_fewest_chips_that_hold_the_weights():
   """16 GB of bfloat16 on chips of 16 GiB; kv heads divide over the chips."""
-  found = values(asked(LLAMA_8B), prompts(train=(300,) * 7000), POD)
-  assert found['SAMPLE_MESH_TENSOR'] == 2
+  assert weight_splits.fewest(asked(LLAMA_8B), POD) == 2
   half = asked(LLAMA_8B, sample_weights='int8')
-  assert values(half, prompts(), POD)['SAMPLE_MESH_TENSOR'] == 1
-  assert values(asked(), prompts(), POD)['SAMPLE_MESH_TENSOR'] == 1
-  given = asked(LLAMA_8B, sample_tensor=8)
-  assert values(given, prompts(), POD)['SAMPLE_MESH_TENSOR'] == 8
+  assert weight_splits.fewest(half, POD) == 1
+  assert weight_splits.fewest(asked(LLAMA_8B), POD, beside=3 * GIB) == 4
+  assert weight_splits.fewest(asked(), POD) == 1
 
 
 def test_a_validation_splits_weights_over_more_devices_where_rows_are_few():
@@ -309,7 +299,7 @@ def test_a_validation_splits_weights_over_more_devices_where_rows_are_few():
   many = validation_sizes.tensor(model, POD, 64 * 256)
   assert many.value == 4  # 256 rows a copy and device
   small = dataclasses.replace(POD, devices=16, name='v5e:4x4')
-  assert sampling_sizes.fewest_devices(model, small) == 2
+  assert weight_splits.fewest(model, small) == 2
   crowded = validation_sizes.tensor(model, small, 16 * 256)
   assert crowded.value == 4  # 5.6 GiB of state are beside them
   layout = {'split': 4, 'prompts': few, 'bucket': 512}
