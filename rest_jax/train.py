@@ -43,7 +43,7 @@ from rest_jax.training.hyperparameters import (
   ValidationConfig,
 )
 
-VERSION = 4  # 4: examples are packed the largest first
+VERSION = 5  # 5: problems are split in halves where that takes fewer rows
 
 
 @configuration.checked

@@ -98,7 +98,9 @@ def cost(
   rows = config.batch_rows // config.microbatches
   rows //= partitioning.shards(mesh, 'batch')
   vocabulary = model.vocab_size // partitioning.shards(mesh, 'vocab')
-  chunk = loss_chunks.chunk_places(max(rows, 1), row_length, vocabulary)
+  chunk = loss_chunks.chunk_places(
+    max(rows, 1), row_length, vocabulary, chip.hbm_bytes
+  )
   return hlo_program.Program.read(
     compiled.as_text(), chip, unknown_trips=-(-targets // chunk)
   ).cost()

@@ -12,6 +12,7 @@ import math
 import re
 
 from rest_jax.config import configuration
+from rest_jax.distributed import chips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,6 @@ _CUBES = (
   *('2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '4x8x8', '8x8x8'),
   *('8x8x16', '8x16x16'),
 )
-_GIB = 2**30
 GENERATIONS = {
   row.name: row
   for row in (
@@ -67,7 +67,7 @@ GENERATIONS = {
       'v4',
       'v4',
       2,
-      32 * _GIB,
+      chips.HBM_BYTES['TPU v4'],
       *(1.05e9, 1228e9, 275e12, 6, 45e9),
       'tpu-v4-podslice',
       'tpu-ubuntu2204-base',
@@ -77,7 +77,7 @@ GENERATIONS = {
       'v5e',
       'v5litepod',
       1,
-      16 * _GIB,
+      chips.HBM_BYTES['TPU v5e'],
       *(1.5e9, 819e9, 197e12, 4, 45e9),
       'tpu-v5-lite-podslice',
       'v2-alpha-tpuv5-lite',
@@ -87,7 +87,7 @@ GENERATIONS = {
       'v5p',
       'v5p',
       2,
-      95 * _GIB,
+      chips.HBM_BYTES['TPU v5p'],
       *(1.75e9, 2765e9, 459e12, 6, 90e9),
       'tpu-v5p-slice',
       'v2-alpha-tpuv5',
@@ -97,7 +97,7 @@ GENERATIONS = {
       'v6e',
       'v6e',
       1,
-      32 * _GIB,
+      chips.HBM_BYTES['TPU v6e'],
       *(1.75e9, 1640e9, 918e12, 4, 90e9),
       'tpu-v6e-slice',
       'v2-alpha-tpuv6e',

@@ -213,7 +213,8 @@ def training_bytes(
       block += width * (8 * model.embed_dim + 2 * model.mlp_dim)
   layers = together * block + model.num_layers * kept
   loss = loss_chunks.held_bytes(
-    tokens, model.vocab_size, model.embed_dim, width, machine.devices
+    *(tokens, model.vocab_size, model.embed_dim, width, machine.devices),
+    machine.device_bytes if machine.kind == 'tpu' else None,
   )
   return state + tokens * layers + (loss if tokens else 0)
 

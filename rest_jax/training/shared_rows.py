@@ -33,6 +33,9 @@ _MOST_PREFIXES = 8  # in a training
 # A multiple of a TPU's vector width, so that few programs are compiled and a
 # mesh can divide it.
 _PREFIX_PLACES = 128
+# Problems of more than half a row leave rows that nothing else fits. In halves
+# they fill them, for a second reading of the question.
+_PIECES = (1, 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +78,8 @@ class _Item:
 class SharedPacker(packing.Packer):
   """Examples of one folder, packed; those of a problem share their prompt.
 
-  A problem lies in one row, unless none holds it.
+  A problem lies in one row. Only where none holds it, or where all problems in
+  halves of a row need fewer rows, it is split.
   """
 
   @property
@@ -92,33 +96,50 @@ class SharedPacker(packing.Packer):
       prompts[name, _prompt(self.examples, index)].append(index)
     shared = _Shared({prompt for _, prompt in prompts})
     self.prefixes = shared.prefixes()
-    self._items: list[_Item] = []
-    self.num_examples = self.num_too_long = 0
-    for (_, prompt), members in prompts.items():
-      prefix, first = shared.of(prompt)
-      self._split(_Item((), prefix, first, len(prompt) // _BYTES), members)
-    return np.array([self._item_places(item) for item in self._items], np.int64)
+    problems = [
+      _Item(tuple(members), *shared.of(prompt), len(prompt) // _BYTES)
+      for (_, prompt), members in prompts.items()
+    ]
+    problems, self.num_too_long = self._fitting(problems)
+    self.num_examples = sum(len(item.examples) for item in problems)
+    tried = []
+    for number in _PIECES:
+      most = self.row_length // number
+      self._items = [
+        piece for item in problems for piece in self._split(item, most)
+      ]
+      self._places = np.array([*map(self._item_places, self._items)], np.int64)
+      rows = len(self._compose(np.arange(len(self._items))))
+      tried.append((rows, number, self._items, self._places))
+    *_, self._items, places = min(tried, key=lambda one: one[:2])
+    return places
 
-  def _split(self, item: _Item, members: Sequence[int]) -> None:
-    """Adds the items that hold a problem's examples: one, if a row holds it."""
+  def _fitting(self, problems: Sequence[_Item]) -> tuple[list[_Item], int]:
+    """(problems with those of their examples that rows hold, what is left)."""
+    found, too_long = [], 0
+    for item in problems:
+      needs = self.examples.places[list(item.examples)] - item.start
+      fits = (needs > 0) & (needs <= self.row_length - item.question)
+      too_long += int((needs > 0).sum() - fits.sum())
+      if fits.any():
+        here = tuple(np.array(item.examples)[fits].tolist())
+        found.append(dataclasses.replace(item, examples=here))
+    return found, too_long
+
+  def _split(self, item: _Item, most: int) -> Iterable[_Item]:
+    """A problem in pieces of at most so many places, or of one example."""
     here: list[int] = []
-    room = self.row_length - item.question
-    left = room
-    for example in members:
+    left = 0
+    for example in item.examples:
       need = int(self.examples.places[example]) - item.start
-      if need <= 0:
-        continue
-      if need > room:
-        self.num_too_long += 1
-        continue
-      if need > left:
-        self._items.append(dataclasses.replace(item, examples=tuple(here)))
-        here, left = [], room
+      if here and need > left:
+        yield dataclasses.replace(item, examples=tuple(here))
+        here = []
+      if not here:
+        left = most - item.question
       here.append(example)
       left -= need
-      self.num_examples += 1
-    if here:
-      self._items.append(dataclasses.replace(item, examples=tuple(here)))
+    yield dataclasses.replace(item, examples=tuple(here))
 
   def _item_places(self, item: _Item) -> int:
     places = self.examples.places[list(item.examples)] - item.start
@@ -128,7 +149,7 @@ class SharedPacker(packing.Packer):
     # The problems of a row have one prefix.
     places = self._places.tolist()
     rows = []
-    prefixes = np.array([item.prefix for item in self._items])[order]
+    prefixes = np.array([item.prefix for item in self._items], int)[order]
     for prefix in np.unique(prefixes):
       chosen = order[prefixes == prefix].tolist()
       rows += composition.first_fit(chosen, places, self.row_length)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from rest_jax.distributed import partitioning
+from rest_jax.distributed import chips, partitioning
 from rest_jax.models import attention
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.training import loss_chunks
@@ -114,7 +114,8 @@ def _on_one_device(
   if axes.embed:
     whole_VD = jax.lax.all_gather(whole_VD, axes.embed, axis=1, tiled=True)
   V = whole_VD.shape[0]
-  C = loss_chunks.chunk_places(B, L, V)
+  memory = chips.HBM_BYTES.get(partitioning.device_kind())
+  C = loss_chunks.chunk_places(B, L, V, memory)
   # Stable, so that the places of weight come first in their own order.
   order_BL = jnp.argsort(weights_BL <= 0, axis=1, stable=True)
   # As many chunks as the row with the most targets needs.

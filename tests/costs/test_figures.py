@@ -57,6 +57,28 @@ def test_mfu_and_rates_of_training():
   assert of.examples_per_chip_hour == 40 / 4 / 4 * 3600
 
 
+def test_the_next_choice_of_remat_is_named_where_there_is_room_for_it():
+  step = figures_of(2e9, parts={'computed again (remat)': 5e8})
+  of = Training(step, flops=1, chips=1, tokens=1, examples=1, fill=1)
+  named = {}
+  for remat in ('full', 'attention', 'attention_and_gate', 'dots', 'none'):
+    model = small_networks.network(remat=remat)
+    advice = [
+      line for line in report.training(of, model) if 'computed again' in line
+    ][1:]  # behind the largest costs
+    named[remat] = [
+      line.partition('remat=')[2].split(',')[0] for line in advice
+    ]
+  assert named == {
+    'full': ['attention'],
+    'attention': ['attention_and_gate'],
+    'attention_and_gate': ['dots'],
+    # TPUs would spend more on copies.
+    'dots': [],
+    'none': [],
+  }
+
+
 def sampling_of(**changes):
   fields = dict(
     step=figures_of(5e6, prefetched=1e8),  # 5 ms, and 1 ms of prefetches

@@ -146,6 +146,29 @@ def test_a_problem_lies_in_one_row_unless_none_holds_it():
   assert set(of_problem.values()) == {1}
 
 
+@pytest.mark.parametrize(('solutions', 'is_split'), [(4, False), (6, True)])
+def test_problems_are_split_where_that_takes_fewer_rows(solutions, is_split):
+  """Rows of 64: of problems of 43 places each has its own, of 29 two fit."""
+  rng = np.random.default_rng(0)
+  rows = [
+    example(f'p{problem}', index, [5, 6, problem + 7], rng.integers(3, 9, 6))
+    for problem in range(24)
+    for index in range(solutions)
+  ]
+  made = pack(rows, row_length=64)
+  places = 2 + 7 * solutions
+  whole = 24 if 2 * places > 64 else 12
+  assert (made.rows_per_epoch < whole) == is_split
+  pieces = collections.Counter(
+    rows[item.examples[0]].problem_id for item in made._items
+  )
+  assert len(pieces) == 24 and (set(pieces.values()) != {1}) == is_split
+  found = unpacked(made, made.batch(range(made.rows_per_epoch)))
+  assert sorted(ids for ids, _ in found) == sorted(
+    tuple(row.token_ids) for row in rows
+  )
+
+
 def test_what_no_row_holds_is_counted_and_nothing_at_all_is_an_error():
   long = example('p', 0, [3] * 10, [4] * 60)
   made = pack([*examples(), long], row_length=64)

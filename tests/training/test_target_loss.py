@@ -59,6 +59,24 @@ def test_value_and_gradients_are_those_of_all_scores(monkeypatch, places, cap):
   assert_alike(both(c, given), both(c, given, reference))
 
 
+def test_chunks_of_a_tpus_size_change_neither_value_nor_gradients(monkeypatch):
+  monkeypatch.setattr(partitioning, 'device_kind', lambda: 'TPU v6 lite')
+  asked = []
+  real = loss_chunks.chunk_places
+
+  def places(*arguments):
+    asked.append((*arguments, real(*arguments)))
+    return asked[-1][-1]
+
+  monkeypatch.setattr(loss_chunks, 'chunk_places', places)
+  monkeypatch.setattr(loss_chunks, '_TPU_PLACES', 20)
+  c = small_networks.network(embed_dim=D, vocab_size=V)
+  given = inputs()
+  assert_alike(both(c, given), both(c, given, reference))
+  # Of several chunks, the last of them padded, as a chip of 32 GiB has them.
+  assert asked == [(B, L, V, 32 * 2**30, 5)]
+
+
 @pytest.mark.parametrize('weighted', [0.0, 1.0])
 def test_rows_without_targets_and_rows_of_nothing_else(weighted):
   c = small_networks.network(embed_dim=D, vocab_size=V)
