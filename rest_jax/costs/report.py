@@ -9,11 +9,7 @@ from rest_jax.models.architecture import DecoderConfig
 
 _GIB = 2**30
 # What computes less again; copies of what 'none' keeps cost a TPU more.
-_NEXT = {
-  'full': 'attention',
-  'attention': 'attention_and_gate',
-  'attention_and_gate': 'dots',
-}
+_NEXT = {'full': 'attention', 'attention': 'dots'}
 _MUCH = 0.1  # of the time
 
 

@@ -15,7 +15,7 @@ from rest_jax.distributed import partitioning
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.training.hyperparameters import TrainConfig
 
-_REMAT = ('none', 'dots', 'attention_and_gate', 'attention', 'full')
+_REMAT = ('none', 'dots', 'attention', 'full')
 _ROWS = 256  # decoded at once on a chip, at most
 _LANES = (2, 4, 8, 16)
 _BEST = 3  # are shown

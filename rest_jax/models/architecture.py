@@ -179,8 +179,7 @@ class DecoderConfig(configuration.Configuration):
     remat: what is kept for the backward pass (recomputation.py), which computes
       the rest again: 'none' keeps every activation; 'dots' the matrix products
       and the results of fused attention kernels; 'attention' these without
-      the products of the MLP, and 'attention_and_gate' with one of the two
-      that the MLP begins with; 'full' each block's input alone.
+      the products of the MLP; 'full' each block's input alone.
     decode_loop: whether decoding unrolls the layers or scans over them.
     attention: how training and decoding attend: 'einsum' runs anywhere;
       'splash' is the fused kernels of TPUs (splash.py, tree_attention.py,
@@ -216,9 +215,7 @@ class DecoderConfig(configuration.Configuration):
   dtype: Literal['float32', 'bfloat16'] = 'float32'
   param_dtype: Literal['float32', 'bfloat16'] = 'float32'
   matmul_precision: Literal['float32', 'tensorfloat32', 'bfloat16'] = 'float32'
-  remat: Literal['none', 'dots', 'attention_and_gate', 'attention', 'full'] = (
-    operational('none')
-  )
+  remat: Literal['none', 'dots', 'attention', 'full'] = operational('none')
   decode_loop: Literal['unroll', 'scan'] = operational('unroll')
   attention: Attention = operational('auto')
 

@@ -20,7 +20,6 @@ ATTENDED = 'attended'
 _OF_ATTENTION = ('query', 'key', 'value', ATTENDED, 'output')
 _KEPT = {
   'dots': (*_OF_ATTENTION, 'gate', 'up', 'down'),
-  'attention_and_gate': (*_OF_ATTENTION, 'gate'),
   'attention': _OF_ATTENTION,
   'full': (),
 }

@@ -71,7 +71,7 @@ def test_meshes_that_divide_nothing_are_not_compiled():
     config, [None] * 16, lambda mesh: mesh.tensor <= 2
   )
   now = search.Step(MeshConfig(data=1, fsdp=16, tensor=1), 'full', 1)
-  choices = ['none', 'dots', 'attention_and_gate', 'attention', 'full']
+  choices = ['none', 'dots', 'attention', 'full']
   assert [one.remat for one in remat(now)] == choices
   shapes = {(m.data, m.fsdp, m.tensor) for m, *_ in mesh(now)}
   assert shapes == {

@@ -19,7 +19,7 @@ LENGTH = 128  # the shortest row of a fused kernel
 # in the backward pass.
 PRODUCTS = 3 * 9
 MODEL = small_networks.network(num_layers=2, max_length=LENGTH)
-REMATS = ('none', 'dots', 'attention_and_gate', 'attention', 'full')
+REMATS = ('none', 'dots', 'attention', 'full')
 
 
 def loss(params, model, parents):
@@ -69,7 +69,6 @@ def operations(model, parents=False, mesh=None):
   [
     ('none', 0),
     ('dots', 2),  # both of attention by einsum
-    ('attention_and_gate', 3),  # these, up
     ('attention', 4),  # these, gate, up
     ('full', 8),  # all but 'down', whose product nothing asks for
   ],
