@@ -30,7 +30,7 @@ from rest_jax.models.architecture import DecoderConfig, LayerKind
 from rest_jax.models.row_blocks import Block, Row
 from rest_jax.models.segments import BLOCK, Segments, SharedPrefix, Spans
 
-# A row is computed in no more turns: each is compiled.
+# A row is computed in about as many turns at most: each is compiled.
 _MOST_TURNS = 8
 # Scores of the blocks that a CPU computes together: enough work for a product,
 # and not yet more than its last cache holds.

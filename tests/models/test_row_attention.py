@@ -35,8 +35,15 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize('together', ['all blocks', 'two', 'one'])
 @pytest.mark.parametrize('name', CASES)
-def test_each_token_sees_its_segment_its_parent_and_the_prefix(name):
+def test_each_token_sees_its_segment_its_parent_and_the_prefix(
+  name, together, monkeypatch
+):
+  if together != 'all blocks':
+    monkeypatch.setattr(row_attention, '_TOGETHER', 0)
+    turns = {'two': 3, 'one': 5}[together]
+    monkeypatch.setattr(row_attention, '_MOST_TURNS', turns)
   c, kind, of_row = CASES[name]
   segments = rows(of_row)
   q, k, v, *shared, _ = tree_rows.numbers(c, segments, 16)
