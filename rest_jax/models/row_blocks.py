@@ -17,36 +17,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rest_jax.distributed import partitioning
-from rest_jax.distributed.partitioning import constrain
-from rest_jax.models import attention
 from rest_jax.models.architecture import DecoderConfig, LayerKind
+from rest_jax.models.row_softmax import Seen, softmax
 from rest_jax.models.segments import BLOCK, Segments, SharedPrefix, Spans
-
-
-class _Seen(NamedTuple):
-  """Some keys and values, and which queries of the blocks see them.
-
-  Attributes:
-    keys: (X, S, K, E), or (1, S, K, E) where all rows have the same.
-    values: of the same shape.
-    positions_XS: of them in their texts.
-    mask_XTS: whether a query sees them, windows apart.
-  """
-
-  keys: jax.Array
-  values: jax.Array
-  positions_XS: jax.Array
-  mask_XTS: jax.Array
-
-  def seen_XTS(
-    self, config: DecoderConfig, kind: LayerKind, positions_XT: jax.Array
-  ) -> jax.Array:
-    """The mask with the window of a local layer, for queries there."""
-    if kind != 'local':
-      return self.mask_XTS
-    distance_XTS = positions_XT[:, :, None] - self.positions_XS[:, None]
-    return self.mask_XTS & (distance_XTS < config.window)
 
 
 class Row(NamedTuple):
@@ -92,7 +65,7 @@ class Row(NamedTuple):
     if self.prefix is not None:
       parts.append(self._prefix(own, len(starts)))
     positions_XT = own(self.segments.positions_BL)
-    return _softmax(self.config, self.kind, q_XTKRE, positions_XT, parts)
+    return softmax(self.config, self.kind, q_XTKRE, positions_XT, parts)
 
   def whole(self) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(keys (B, S, K, E), values, mask (B, L, S)) of all that the row sees."""
@@ -133,7 +106,7 @@ class Row(NamedTuple):
     own: Callable[..., jax.Array],
     firsts: Sequence[jax.Array | int],
     width: int,
-  ) -> _Seen:
+  ) -> Seen:
     """The `width` places from `firsts` on, of which the blocks are parts.
 
     Args:
@@ -151,7 +124,7 @@ class Row(NamedTuple):
     places_NT, places_NS = own(places_1L), seen(places_1L)
     causal_NTS = places_NT[:, :, None] >= places_NS[:, None]
     mask_XTS &= jnp.repeat(causal_NTS, ids_BL.shape[0], axis=0)
-    return _Seen(
+    return Seen(
       seen(self.k_BLKE),
       seen(self.v_BLKE),
       seen(self.segments.positions_BL),
@@ -163,7 +136,7 @@ class Row(NamedTuple):
     own: Callable[..., jax.Array],
     firsts: Sequence[jax.Array | int],
     most: int,
-  ) -> _Seen:
+  ) -> Seen:
     """The parents of the blocks' segments that lie before `firsts`.
 
     Args:
@@ -191,14 +164,14 @@ class Row(NamedTuple):
 
     is_wanted_XS = jnp.take_along_axis(wanted_XL, chosen_XS, axis=1)
     mask_XTS = parents_XT[:, :, None] == of(ids_BL)[:, None]
-    return _Seen(
+    return Seen(
       of(self.k_BLKE),
       of(self.v_BLKE),
       of(self.segments.positions_BL),
       mask_XTS & is_wanted_XS[:, None],
     )
 
-  def _prefix(self, own: Callable[..., jax.Array], number: int) -> _Seen:
+  def _prefix(self, own: Callable[..., jax.Array], number: int) -> Seen:
     """The prefix of each row, for `number` blocks of it."""
     (lengths_F, index_B), keys, values = self.prefix
     index_X = jnp.tile(index_B, number)
@@ -209,7 +182,7 @@ class Row(NamedTuple):
     seen_XS = places_1S < lengths_F[known_X][:, None]
     seen_XS &= (index_X >= 0)[:, None]
     is_real_XT = own(self.segments.ids_BL) > 0
-    return _Seen(
+    return Seen(
       keys,
       values,
       jnp.broadcast_to(places_1S, seen_XS.shape),
@@ -276,65 +249,3 @@ def from_rows(array: jax.Array, blocks: int) -> jax.Array:
 
 def _uncut(array: jax.Array) -> jax.Array:
   return array
-
-
-def _softmax(
-  config: DecoderConfig,
-  kind: LayerKind,
-  q_XTKRE: jax.Array,
-  positions_XT: jax.Array,
-  parts: list[_Seen],
-) -> jax.Array:
-  """One softmax over all parts; see attention.py for its precision."""
-  X, T, K, R, E = q_XTKRE.shape
-  # Key heads first, and a head's queries as one matrix: other orders cost a CPU
-  # more time to transpose than to multiply. Scaled before the product, where
-  # there are fewer numbers; in float32, as a scale that bfloat16 rounds would
-  # shift all scores alike.
-  q_KXRTE = q_XTKRE.astype(jnp.float32) * attention.scale(config)
-  q_KXRTE = q_KXRTE.astype(q_XTKRE.dtype).transpose(2, 0, 3, 1, 4)
-  scores, tops = [], []
-  for part in parts:
-    scores_KXRTS = _product('KXME,KXSE->KXMS', q_KXRTE, part.keys)
-    scores_KXRTS = attention.capped(scores_KXRTS, config.attention_soft_cap)
-    mask_XTS = part.seen_XTS(config, kind, positions_XT)
-    scores_KXRTS = jnp.where(
-      mask_XTS[None, :, None], scores_KXRTS, attention.NEVER
-    )
-    scores.append(scores_KXRTS)
-    tops.append(jax.lax.stop_gradient(scores_KXRTS).max(axis=-1))
-  # Every token sees itself, so that the greatest score is a real one.
-  top_KXRT = functools.reduce(jnp.maximum, tops)
-  out_KXRTE, total_KXRT = jnp.float32(0), jnp.float32(0)
-  for part, scores_KXRTS in zip(parts, scores, strict=True):
-    weights_KXRTS = jnp.exp(scores_KXRTS - top_KXRT[..., None])
-    # Summed before the weights are rounded to the values' dtype.
-    total_KXRT = total_KXRT + weights_KXRTS.sum(axis=-1)
-    out_KXRTE = out_KXRTE + _product(
-      'KXMS,KXSE->KXME', weights_KXRTS.astype(part.values.dtype), part.values
-    )
-  out_KXRTE = out_KXRTE / total_KXRT[..., None]
-  return out_KXRTE.transpose(1, 3, 0, 2, 4).astype(q_XTKRE.dtype)
-
-
-def _product(einsum: str, a_KXRTC: jax.Array, b_XSKE: jax.Array) -> jax.Array:
-  """The product of each row and key head, in float32.
-
-  Args:
-    einsum: in which M stands for R and T; without X where all rows have the
-      same second factor.
-    a_KXRTC: queries or weights.
-    b_XSKE: keys or values; a leading 1: of all rows.
-  """
-  K, X, R, T, C = a_KXRTC.shape
-  a, b = a_KXRTC.reshape(K, X, R * T, C), b_XSKE.transpose(2, 0, 1, 3)
-  if b.shape[1] == 1:
-    einsum, a, b = einsum.replace('X', ''), a.reshape(K, -1, C), b[:, 0]
-  elif (
-    not partitioning.is_split()
-  ):  # one batch dimension: as block.py's products
-    einsum = einsum.replace('X', '')
-    a, b = (x.reshape(K * X, *x.shape[2:]) for x in (a, b))
-  made = jnp.einsum(einsum, a, b, preferred_element_type=jnp.float32)
-  made = made.reshape(K, X, R, T, -1)
-  return constrain(made, 'kv_heads', 'batch', None, 'length', None)
