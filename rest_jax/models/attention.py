@@ -176,17 +176,42 @@ def cached(
       if part.keys.ndim == axes
     ]
     if these:
-      sometimes = axes == 5 and partitioning.platform() == 'cpu'
-      attended.append(_attend(config, q_GNKRE, these, sometimes))
+      attend = _attend_in_halves if axes == 3 else _attend
+      attended.append(attend(config, q_GNKRE, these))
   out, _, total = functools.reduce(_merged, attended)
   return (out / total[..., None]).astype(q_GNKRE.dtype)
+
+
+def _attend_in_halves(
+  config: DecoderConfig,
+  q_GNKRE: jax.Array,
+  seen: Sequence[tuple[KeysValues, jax.Array]],
+) -> _Attended:
+  """`_attend`; on one CPU half of the queries beside the other half.
+
+  A product with keys that all share is made by one thread, and what follows
+  from it too.
+  """
+  mesh = partitioning.in_use()
+  axis = 0 if q_GNKRE.shape[0] > 1 else 1  # groups, or lanes
+  on_one_cpu = partitioning.platform() == 'cpu' and (not mesh or mesh.size == 1)
+  if not on_one_cpu or q_GNKRE.shape[axis] == 1:
+    return _attend(config, q_GNKRE, seen)
+  parts, masks = zip(*seen, strict=True)
+  halves = [
+    _attend(config, queries, list(zip(parts, of_half, strict=True)))
+    for queries, *of_half in zip(
+      *(jnp.array_split(array, 2, axis) for array in (q_GNKRE, *masks)),
+      strict=True,
+    )
+  ]
+  return jax.tree.map(lambda *both: jnp.concatenate(both, axis), *halves)
 
 
 def _attend(
   config: DecoderConfig,
   q_GNKRE: jax.Array,
   seen: Sequence[tuple[KeysValues, jax.Array]],
-  sometimes: bool,
 ) -> _Attended:
   """Tokens attend to parts that as many share.
 
@@ -194,15 +219,17 @@ def _attend(
     config: of the network.
     q_GNKRE: queries.
     seen: the parts, and the mask of each.
-    sometimes: the parts before the last, which is always seen, are read only
-      if a token sees any of their places. On a CPU a decode step takes most of
-      its time to read from memory, and the suffixes of all lanes are much of
-      that. Whether a part is read depends on the longest lane, but no result
-      does: the weights of a part of which a token sees nothing are exactly 0,
-      and so is what is in the place of one that was not read.
   """
   parts, masks = zip(*seen, strict=True)
-  order = _PRODUCTS[parts[0].keys.ndim].order
+  axes = parts[0].keys.ndim
+  order = _PRODUCTS[axes].order
+  # A lane's own parts before the last, which is always seen, are read only if a
+  # token sees any of their places. On a CPU a decode step takes most of its
+  # time to read from memory, and the suffixes of all lanes are much of that.
+  # Whether a part is read depends on the longest lane, but no result does: the
+  # weights of a part of which a token sees nothing are exactly 0, and so is
+  # what is in the place of one that was not read.
+  sometimes = axes == 5 and partitioning.platform() == 'cpu'
 
   def read(place, make, *given):
     if not sometimes or place == len(parts) - 1:

@@ -128,14 +128,14 @@ def choose(
 
   def short_list():
     most = _CANDIDATES[road]
-    values_RC, ids_RC = candidates.best(logits_RV, min(most, local))
+    values_RC, ids_RC, top_R = candidates.best(logits_RV, min(most, local))
     values_RC = vocabulary.all(values_RC)
     ids_RC = vocabulary.all(first + ids_RC)
     if parts > 1:
       number = min(most, vocabulary.size)
       values_RC, places_RC = candidates.top_k(values_RC, number)
       ids_RC = jnp.take_along_axis(ids_RC, places_RC, axis=1)
-    top_R = values_RC[:, 0]
+      top_R = values_RC[:, 0]
     # A greedy row of a batch that is none has one candidate.
     top_k_R = jnp.where(settings.temperature > 0, settings.top_k, 1)
     kept_RC = jnp.arange(values_RC.shape[1])[None] < top_k_R[:, None]

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import small_networks
 
 from rest_jax.models import attention
@@ -12,32 +13,36 @@ MODEL = small_networks.network(
   embed_dim=32, num_heads=4, num_kv_heads=2, head_dim=8
 )
 G, N, K, R, E = 2, 3, 2, 2, 8
-PLACES = (5, 4, 4, 3)  # of a question, two parts of the suffixes, a chunk
+PLACES = (6, 5, 4, 4, 3)  # of a prefix, a question, two parts of suffixes, a chunk
 
 
-def drawn():
+def drawn(groups=G, lanes=N):
   draw = np.random.default_rng(0)
 
   def array(*shape):
     return jnp.asarray(draw.normal(size=shape), jnp.float32)
 
-  leading = [(G, K), *[(G, N, K)] * 3]
+  leading = [(K,), (groups, K), *[(groups, lanes, K)] * 3]
   parts = [
     KeysValues(array(*first, E, places), array(*first, places, E))
     for first, places in zip(leading, PLACES, strict=True)
   ]
-  return array(G, N, K, R, E), parts
+  return array(groups, lanes, K, R, E), parts
 
 
 def masks(lengths):
   """Of suffixes of these lengths, (G, N)."""
+  lengths = np.asarray(lengths)
   before = 0
-  made = [np.ones((G, N, PLACES[0]), bool)]
-  for places in PLACES[1:3]:
+  # The last token of the prefix is padding.
+  seen = [np.arange(PLACES[0]) < PLACES[0] - 1, np.ones(PLACES[1], bool)]
+  made = [np.broadcast_to(mask, (*lengths.shape, len(mask))) for mask in seen]
+  for places in PLACES[2:4]:
     at = before + np.arange(places)
-    made.append(at < np.asarray(lengths)[..., None])
+    made.append(at < lengths[..., None])
     before += places
-  return [jnp.asarray(mask) for mask in [*made, np.ones((G, N, 3), bool)]]
+  made.append(np.ones((*lengths.shape, PLACES[4]), bool))
+  return list(map(jnp.asarray, made))
 
 
 @jax.jit
@@ -45,13 +50,18 @@ def attend(q, parts, masks):
   return attention.cached(MODEL, q, parts, masks)
 
 
-def test_parts_share_one_softmax():
-  q, parts = drawn()
-  lengths = [[0, 3, 4], [5, 8, 1]]
+@pytest.mark.parametrize(
+  'lengths',
+  [[[0, 3, 4], [5, 8, 1]], [[8], [0], [5]], [[2, 7, 1]], [[6]]],
+  ids=['2 x 3', '3 x 1', '1 x 3', '1 x 1'],
+)
+def test_parts_share_one_softmax(lengths):
+  """Of groups x lanes, odd ones too: a CPU divides them in halves."""
+  q, parts = drawn(len(lengths), len(lengths[0]))
   seen = masks(lengths)
   got = attend(q, parts, seen)
-  for g, n, k, r in np.ndindex(G, N, K, R):
-    at = [(g, k), *[(g, n, k)] * 3]
+  for g, n, k, r in np.ndindex(*q.shape[:4]):
+    at = [k, (g, k), *[(g, n, k)] * 3]
     keys = np.concatenate(
       [np.asarray(p.keys)[i] for p, i in zip(parts, at, strict=True)], axis=-1
     )

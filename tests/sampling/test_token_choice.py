@@ -190,7 +190,9 @@ def test_the_best_tokens_are_those_of_a_sort(number, vocabulary):
   logits = rng.integers(0, 6, (40, vocabulary)).astype(np.float32)
   logits[:20] += rng.normal(size=(20, vocabulary))
   logits[7, : vocabulary // 2] = -np.inf
-  values, ids = jax.jit(candidates.best, static_argnums=1)(logits, number)
+  best = jax.jit(candidates.best, static_argnums=1)
+  values, ids, tops = best(logits, number)
+  np.testing.assert_array_equal(tops, logits.max(axis=1))
   for row in range(40):
     order = np.lexsort((np.arange(vocabulary), -logits[row]))[:number]
     np.testing.assert_array_equal(ids[row], order)
