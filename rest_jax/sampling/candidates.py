@@ -12,9 +12,8 @@ import jax.numpy as jnp
 from rest_jax.distributed import partitioning
 from rest_jax.sampling.limits import NEVER
 
-
-# A CPU's thread that has more thunks than about eight waiting gives half of them
-# to another one, and keeps fewer for itself.
+# A thread of a CPU that has more thunks than about eight waiting gives some of
+# them to another; fewer it keeps to itself.
 _CPU_CALLS = 16
 
 
