@@ -13,7 +13,7 @@ MODEL = small_networks.network(
   embed_dim=32, num_heads=4, num_kv_heads=2, head_dim=8
 )
 G, N, K, R, E = 2, 3, 2, 2, 8
-PLACES = (6, 5, 4, 4, 3)  # of a prefix, a question, suffixes in two parts, chunk
+PLACES = (6, 5, 4, 4, 3)  # of a prefix, a question, suffixes, a chunk
 
 
 def drawn(groups=G, lanes=N):
