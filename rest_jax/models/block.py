@@ -1,8 +1,8 @@
 """One layer of the decoder network, and the norm that it is made of.
 
 A `Block` does not know how it attends: it is handed `attend(q, k, v)`. Training
-and prefill attend causally within a segment (attention.py), decoding attends to
-caches (decoding.py).
+and prefill attend causally within a segment (row_attention.py), decoding
+attends to caches (decoding.py).
 
 Dimensions as in network.py.
 """

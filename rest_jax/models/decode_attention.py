@@ -1,10 +1,11 @@
 """Attention of a decode step by a kernel for TPUs: one pass over the caches.
 
-It computes what attention.cached does, and differs from it by rounding alone.
-For each group and key head the kernel (decode_kernel.py) goes over the chunk,
-the prefix and the question, and then over one block of the lanes' suffixes
-after the other. Blocks that no lane of the group has written yet are neither
-fetched nor multiplied; what is skipped would have had weights of exactly 0.
+It computes what `cached_attention.cached` does, and differs from it by rounding
+alone. For each group and key head the kernel (decode_kernel.py) goes over the
+chunk, the prefix and the question, and then over one block of the lanes'
+suffixes after the other. Blocks that no lane of the group has written yet are
+neither fetched nor multiplied; what is skipped would have had weights of
+exactly 0.
 
 Dimensions as in decoding.py; H = R x N rows of queries of a key head.
 """
@@ -21,6 +22,7 @@ from jax.experimental import pallas as pl
 from rest_jax.distributed import partitioning
 from rest_jax.models import attention, decode_kernel
 from rest_jax.models.architecture import DecoderConfig, LayerKind
+from rest_jax.models.cached_attention import KeysValues
 
 _SUFFIX_BLOCKS = (512, 256, 128)  # tokens of each lane that are fetched at once
 
@@ -45,10 +47,10 @@ def cached(
   config: DecoderConfig,
   kind: LayerKind,
   q_GNKRE: jax.Array,
-  prefix: attention.KeysValues | None,
-  question: attention.KeysValues,
-  suffix: attention.KeysValues,
-  chunk: attention.KeysValues,
+  prefix: KeysValues | None,
+  question: KeysValues,
+  suffix: KeysValues,
+  chunk: KeysValues,
   lengths: Lengths,
   *,
   interpret: bool = False,
@@ -113,7 +115,7 @@ def cached(
 def _on_one_device(
   lengths: Lengths,
   q_GNKRE: jax.Array,
-  parts: Sequence[attention.KeysValues],
+  parts: Sequence[KeysValues],
   *,
   config: DecoderConfig,
   kind: LayerKind,
@@ -226,8 +228,8 @@ def _of_lane(array: jax.Array, axis: int, block: int) -> pl.BlockSpec:
 
 
 def _cache_specs(
-  shared: Sequence[attention.KeysValues],
-  suffix: attention.KeysValues,
+  shared: Sequence[KeysValues],
+  suffix: KeysValues,
   block: int,
 ) -> list[pl.BlockSpec]:
   """Which block of each cache a step of the grid takes."""
@@ -242,7 +244,7 @@ def _cache_specs(
   ]
 
 
-def _places(parts: Sequence[attention.KeysValues], lanes: int) -> int:
+def _places(parts: Sequence[KeysValues], lanes: int) -> int:
   """Places that the queries of a group are multiplied with."""
   chunk, *shared, suffix = (part.keys.shape[-1] for part in parts)
   return sum(shared) + lanes * chunk + lanes * suffix

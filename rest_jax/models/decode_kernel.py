@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from rest_jax.models import attention
-from rest_jax.models.attention import KeysValues
+from rest_jax.models.cached_attention import KeysValues
 
 
 class Settings(NamedTuple):

@@ -13,14 +13,15 @@ from rest_jax.models import (
   architecture,
   attention,
   cache_writes,
+  cached_attention,
   decode_attention,
   network,
   rotary,
   row_attention,
 )
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.attention import KeysValues
 from rest_jax.models.block import Block
+from rest_jax.models.cached_attention import KeysValues
 from rest_jax.models.caches import (
   LANES,
   PREFIX,
@@ -94,7 +95,8 @@ def step(
     tokens_GN: the newest tokens.
     place: their place in the chunk, the same for all lanes.
     context: what was fed before the chunk, with its turns.
-    chunk: keys and values (G, N, K, C, E); places behind `place` are ignored.
+    chunk: keys and values (G, N, K, C, E), or as `caches.empty_chunk` has them;
+      places behind `place` are ignored.
 
   Returns:
     (logits_GNV, the chunk with the new tokens).
@@ -156,7 +158,7 @@ def step(
         )
         return out_GNKRE, new
       seen = [*prefix, question, *suffix, new]
-      return attention.cached(config, q_GNKRE, seen, masks[kind]), new
+      return cached_attention.cached(config, q_GNKRE, seen, masks[kind]), new
 
     return _block(config, kind, weights_here, x_GND, turns, attend)
 

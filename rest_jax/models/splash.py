@@ -2,7 +2,7 @@
 
 The kernel is jax's own (jax.experimental.pallas.ops.tpu.splash_attention). It
 never writes the scores to memory, and passes over the blocks that the causal
-mask or a local layer's window leaves empty. Einsum attention (attention.py)
+mask or a local layer's window leaves empty. Einsum attention (row_attention.py)
 writes length x length scores for each head. Rows that share prompts have a
 kernel of their own (tree_attention.py).
 

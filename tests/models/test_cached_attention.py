@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import small_networks
 
-from rest_jax.models import attention
-from rest_jax.models.attention import KeysValues
+from rest_jax.models import cached_attention
+from rest_jax.models.cached_attention import KeysValues
 
 MODEL = small_networks.network(
   embed_dim=32, num_heads=4, num_kv_heads=2, head_dim=8
@@ -47,7 +47,7 @@ def masks(lengths):
 
 @jax.jit
 def attend(q, parts, masks):
-  return attention.cached(MODEL, q, parts, masks)
+  return cached_attention.cached(MODEL, q, parts, masks)
 
 
 @pytest.mark.parametrize(

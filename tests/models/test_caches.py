@@ -12,7 +12,7 @@ import tiny_run
 
 from rest_jax.distributed import partitioning
 from rest_jax.models import cache_writes, caches, decoding, layered
-from rest_jax.models.attention import KeysValues, PlacesLast
+from rest_jax.models.cached_attention import KeysValues, PlacesLast
 from rest_jax.sampling import sampling_engine
 from rest_jax.sampling.requests import Request, Text
 from rest_jax.sampling.streams import EngineConfig, Stream

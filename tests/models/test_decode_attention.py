@@ -16,11 +16,12 @@ from rest_jax.models import (
   architecture,
   attention,
   cache_writes,
+  cached_attention,
   caches,
   decode_attention,
 )
 
-ORDERS = [attention.KeysValues, attention.PlacesLast]
+ORDERS = [cached_attention.KeysValues, cached_attention.PlacesLast]
 G, N, K, R, E = 4, 3, 2, 2, 8
 P, Q, T, C = 32, 16, 384, 16  # 384: three blocks of suffixes
 
@@ -30,7 +31,7 @@ def drawn(
   dtype=jnp.float32,
   places=(P, Q, T, C),
   width=E,
-  order=attention.KeysValues,
+  order=cached_attention.KeysValues,
 ):
   """Queries, and keys and values of all parts; place 5 of the chunk is new.
 
@@ -44,7 +45,7 @@ def drawn(
   def part(*leading, length):
     keys = normal(*leading, width, length)
     values = normal(*leading, length, width)
-    if order is attention.PlacesLast:
+    if order is cached_attention.PlacesLast:
       values = values.swapaxes(-1, -2)
     return order(keys, values)
 
@@ -77,7 +78,7 @@ def whole(part):
   """
   keys, values, key_scales, value_scales = part
   keys, values = (np.asarray(array, np.float64) for array in (keys, values))
-  if isinstance(part, attention.PlacesLast):
+  if isinstance(part, cached_attention.PlacesLast):
     values = np.swapaxes(values, -1, -2)
   if key_scales is not None:
     keys = keys * np.asarray(key_scales)
@@ -169,7 +170,7 @@ def test_what_lies_behind_the_lengths_changes_no_bit():
   )
   expected = attend(*parts, here)
   prefix, question, suffix, chunk = (
-    attention.KeysValues(*(np.array(array) for array in part[:2]))
+    cached_attention.KeysValues(*(np.array(array) for array in part[:2]))
     for part in parts
   )
   for keys, values, length in [(*prefix[:2], 29), (*chunk[:2], 6)]:
@@ -264,12 +265,12 @@ def test_values_of_narrow_heads_that_lie_as_keys_do(
   dtype = 'bfloat16' if kept == 'bfloat16' else 'float32'
   model = config(head_dim=64, dtype=dtype)
   q, parts = drawn(
-    8, jnp.dtype(dtype), (P, Q, 128, C), 64, attention.PlacesLast
+    8, jnp.dtype(dtype), (P, Q, 128, C), 64, cached_attention.PlacesLast
   )
   assert parts[2].values.shape == (G, N, K, 64, 128)
   if kept == 'int8':
     parts[:3] = map(cache_writes._rounded, parts[:3])
-    assert type(parts[2]) is attention.PlacesLast
+    assert type(parts[2]) is cached_attention.PlacesLast
     assert parts[2].values.dtype == jnp.int8
   here = lengths([[0, 16, 128]] * G)
   if not has_prefix:
@@ -299,13 +300,13 @@ def by_einsum(model, q, prefix, question, suffix, chunk, here):
     sight.mask('global', start, length, part.keys.shape[-1])
     for part, start, length in seen
   ]
-  return attention.cached(model, q, [part for part, *_ in seen], masks)
+  return cached_attention.cached(model, q, [part for part, *_ in seen], masks)
 
 
 @pytest.mark.parametrize('width', [8, 64])
 def test_both_orders_give_the_same(width):
   q, parts = drawn(9, width=width)
-  _, others = drawn(9, width=width, order=attention.PlacesLast)
+  _, others = drawn(9, width=width, order=cached_attention.PlacesLast)
   got, expected = (
     decode_attention.cached(
       config(head_dim=width),
