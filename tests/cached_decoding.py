@@ -28,8 +28,13 @@ def _programs(config: DecoderConfig, mesh: Any):
     jax.jit(on_mesh(decoding.read_prefix), static_argnums=2),
     jax.jit(on_mesh(decoding.read_questions)),
     jax.jit(on_mesh(decoding.step)),
-    jax.jit(on_mesh(cache_writes.commit)),
+    jax.jit(on_mesh(_committed)),
   )
+
+
+def _committed(config, suffix, lengths_GN, chunk):
+  chunk = caches.of_lanes(config, chunk)
+  return cache_writes.commit(config, suffix, lengths_GN, chunk)
 
 
 class Fed:
@@ -90,7 +95,7 @@ class Fed:
         ),
         suffix_lengths_GN=jnp.zeros((groups, lanes), jnp.int32),
       ).with_turns(config, chunk)
-      self._chunk = caches.empty(config, groups, lanes, length=chunk)
+      self._chunk = caches.empty_chunk(config, groups, lanes, chunk)
     self._place = 0
 
   def feed(self, tokens_GN: Any) -> np.ndarray:

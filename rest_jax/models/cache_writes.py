@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from rest_jax.models import caches, layered
 from rest_jax.models.architecture import DecoderConfig
-from rest_jax.models.attention import KeysValues
+from rest_jax.models.cached_attention import KeysValues
 from rest_jax.models.caches import LANES, QUESTION, Cache, constrained, starts
 
 _LARGEST = 127  # of a number in int8
@@ -34,13 +34,14 @@ def with_token(
   """A layer's chunk with the newest token of each lane.
 
   Args:
-    chunk: keys and values (G, N, K, C, E).
+    chunk: keys and values (G, N, K, C, E), or (G, K, C, E) of lone lanes.
     k_GNKE, v_GNKE: of the newest tokens.
     place: where in the chunk they go, the same for all lanes.
   """
+  heads = chunk.keys.shape[:-2]
 
   def written(old: jax.Array, new_GNKE: jax.Array, axis: int) -> jax.Array:
-    new = jnp.expand_dims(new_GNKE, axis)
+    new = jnp.expand_dims(new_GNKE.reshape(*heads, -1), axis)
     return jax.lax.dynamic_update_slice_in_dim(old, new, place, axis=axis)
 
   keys, values, *_ = chunk.places_axis

@@ -25,7 +25,7 @@ and half its traffic. A chunk stays as it was computed until it is committed. A
 token's numbers depend on that token alone, so that samples keep their identity.
 
 On CPUs the suffixes are several such caches, one behind the other: those that
-no lane has reached yet are not read (attention.py).
+no lane has reached yet are not read (cached_attention.py).
 
 A cache is a list with one entry per layer, as in layered.py. Dimensions: G
 group, N lane, P prefix, Q question, T suffix, C chunk, B question that is read;
@@ -43,7 +43,7 @@ from rest_jax.distributed import partitioning
 from rest_jax.distributed.partitioning import constrain
 from rest_jax.models import rotary
 from rest_jax.models.architecture import DecoderConfig, LayerKind
-from rest_jax.models.attention import KeysValues, PlacesLast
+from rest_jax.models.cached_attention import KeysValues, PlacesLast
 
 Cache = list[KeysValues]  # one entry per layer
 Kind = Literal['as_computed', 'int8']
@@ -159,6 +159,33 @@ def empty(
   return constrained(config, zeros, LANES if len(leading) == 2 else QUESTION)
 
 
+def empty_chunk(
+  config: DecoderConfig, groups: int, lanes: int, length: int
+) -> Cache:
+  """A chunk that holds nothing, in the form in which the loop over it keeps it.
+
+  On CPUs the chunk of a lone lane is its group's, (G, K, C, E). XLA drops axes
+  of 1 from what products read, and would write and copy each array twice.
+
+  Args:
+    config: of the network.
+    groups: problems at once.
+    lanes: samples of each.
+    length: tokens.
+  """
+  if lanes == 1 and partitioning.platform() == 'cpu':
+    return empty(config, groups, length=length)
+  return empty(config, groups, lanes, length=length)
+
+
+def of_lanes(config: DecoderConfig, chunk: Cache) -> Cache:
+  """A chunk of either form as (G, N, K, C, E)."""
+  lane = 1 if config.decode_loop == 'unroll' else 2
+  if chunk[0].keys.ndim == lane + 3:
+    chunk = jax.tree.map(lambda array: jnp.expand_dims(array, lane), chunk)
+  return constrained(config, chunk, LANES)
+
+
 def empty_suffix(
   config: DecoderConfig,
   groups: int,
@@ -217,8 +244,11 @@ def constrained(
   Args:
     config: of the network.
     cache: of any kind.
-    names: of the arrays' axes, those of stacked layers left out.
+    names: of the arrays' axes, those of stacked layers left out. Where the
+      arrays have no axis of lanes (`empty_chunk`), its name counts for nothing.
   """
   if config.decode_loop == 'scan':
     names = ('layers', *names)
+  if cache[0].keys.ndim < len(names):
+    names = [name for name in names if name != 'lane']
   return jax.tree.map(lambda array: constrain(array, *names), cache)

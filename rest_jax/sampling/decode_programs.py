@@ -194,7 +194,7 @@ class DecodePrograms:
         (
           lanes.newest_GN,
           lanes.done_GN,
-          caches.empty(self.model, G, N, length=C),
+          caches.empty_chunk(self.model, G, N, C),
           [tokens_GNC, floats_GNC, floats_GNC],
         ),
       )
@@ -203,6 +203,7 @@ class DecodePrograms:
       )
       held_GN = jnp.where(start.done_GN, -1, start.ordinal_GN)
       lanes = _constrained(lanes)
+      chunk = caches.of_lanes(self.model, chunk)
       return chunk, lanes, Chosen(held_GN, start.lengths_GN, *chosen)
 
   def _commit(self, suffix: Any, chunk: Any, lengths_GN: jax.Array) -> Any:

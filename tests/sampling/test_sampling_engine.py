@@ -7,6 +7,8 @@ shared by the tests, and all prompts fall into one bucket of 24 tokens.
 import collections
 import dataclasses
 import functools
+import math
+import re
 import types
 
 import jax
@@ -382,12 +384,16 @@ def test_another_temperature_compiles_nothing():
   assert results[0] != results[1] != results[2]
 
 
-def test_decoding_writes_its_caches_in_place():
-  """There is no second suffix cache, neither decoding nor behind a chunk."""
+@pytest.mark.parametrize('number', [4, 1])
+def test_decoding_writes_its_caches_in_place(number):
+  """There is no second suffix cache, neither decoding nor behind a chunk.
+
+  Nor does a step copy the chunk.
+  """
   programs, weights_here = engine().programs, engine().weights
-  question, suffix, lanes = programs.empty(4, 4, 24)
+  question, suffix, lanes = programs.empty(4, number, 24)
   size = sum(array.nbytes for array in jax.tree.leaves(suffix))
-  chunk = caches.empty(MODEL, 4, 4, length=programs.chunk)
+  chunk = caches.empty(MODEL, 4, number, length=programs.chunk)
   commit = programs.commit.lower(suffix, chunk, lanes.lengths_GN).compile()
   assert commit.memory_analysis().alias_size_in_bytes >= size
   assert commit.memory_analysis().temp_size_in_bytes < size / 4
@@ -399,7 +405,11 @@ def test_decoding_writes_its_caches_in_place():
     suffix,
     lanes,
     groups,
-    np.full((4, 4), -1, np.int32),
+    np.full((4, number), -1, np.int32),
     token_choice.Road.SHORT,
   ).compile()
   assert decode.memory_analysis().output_size_in_bytes < size
+  loops, _ = decode.as_text().split('ENTRY')
+  copied = re.findall(r'\n  %(?:wrapped_)?copy\S* = f32\[([\d,]*)\]', loops)
+  sizes = [math.prod(map(int, filter(None, s.split(',')))) for s in copied]
+  assert max(sizes, default=0) < chunk[0].keys.size
