@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from rest_jax.distributed import partitioning
 from rest_jax.models import caches, layered
 from rest_jax.models.architecture import DecoderConfig
 from rest_jax.models.cached_attention import KeysValues
@@ -127,11 +128,7 @@ def commit(
 
 
 def insert(
-  config: DecoderConfig,
-  question: Cache,
-  new: Cache,
-  rows_G: jax.Array,
-  shards: int,
+  config: DecoderConfig, question: Cache, new: Cache, rows_G: jax.Array
 ) -> Cache:
   """The questions, some groups' replaced.
 
@@ -142,20 +139,38 @@ def insert(
     rows_G: the row of `new` that each group takes, counted from the first of
       the group's own shard, so that nothing moves between devices; -1: the
       group keeps what it has.
-    shards: of the groups.
   """
+  mesh = partitioning.in_use()
 
   def layer(kind, carry, question, new):
     return carry, jax.tree.map(chosen, question, new)
 
   def chosen(old_GKQE, new_BKQE):
-    rows_DG = rows_G.reshape(shards, -1)
-    out = old_GKQE.reshape(*rows_DG.shape, *old_GKQE.shape[1:])
-    new = new_BKQE.reshape(shards, -1, *new_BKQE.shape[1:])
-    for row in range(new.shape[1]):
-      here = (rows_DG == row)[:, :, None, None, None]
-      out = jnp.where(here, new[:, row, None], out)
-    return out.reshape(old_GKQE.shape)
+    if mesh is None or mesh.size == 1:
+      return _with_rows(old_GKQE, new_BKQE, rows_G)
+    old, given = (
+      partitioning.spec(QUESTION, array.shape, mesh, 'a cache')
+      for array in (old_GKQE, new_BKQE)
+    )
+    of_groups = jax.sharding.PartitionSpec(old[0])
+    placed = jax.shard_map(
+      _with_rows, mesh=mesh, in_specs=(old, given, of_groups), out_specs=old
+    )
+    return placed(old_GKQE, new_BKQE, rows_G)
 
   _, question = layered.over_layers(config, layer, (), question, new)
   return constrained(config, question, QUESTION)
+
+
+def _with_rows(
+  old_GKQE: jax.Array, new_BKQE: jax.Array, rows_G: jax.Array
+) -> jax.Array:
+  """One device's part of `insert`: nothing but the new rows is written."""
+  for row, new_KQE in enumerate(new_BKQE):
+    here_G = rows_G == row
+    group = jnp.argmax(here_G)
+    kept_KQE = jax.lax.dynamic_index_in_dim(old_GKQE, group, 0, keepdims=False)
+    old_GKQE = jax.lax.dynamic_update_index_in_dim(
+      old_GKQE, jnp.where(here_G.any(), new_KQE, kept_KQE), group, 0
+    )
+  return old_GKQE

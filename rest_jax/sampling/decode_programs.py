@@ -94,7 +94,7 @@ class DecodePrograms:
 
   def _insert(self, question: Any, new: Any, rows_G: jax.Array) -> Any:
     with partitioning.use(self.mesh):
-      return cache_writes.insert(self.model, question, new, rows_G, self.shards)
+      return cache_writes.insert(self.model, question, new, rows_G)
 
   def _empty(self, groups: int, lanes: int, length: int) -> Any:
     """(the question cache, the suffix cache, lanes that hold no sample)."""
