@@ -66,12 +66,28 @@ class Backlog:
       return None
     return max(self._queues, key=lambda program: len(self._queues[program]))
 
-  def take(self, program: Hashable) -> Work | None:
+  def share(self) -> int | None:
+    """The most samples that a group takes at once; None: any number.
+
+    Where nothing more will come, that is what is left for each of the groups:
+    else the last one would go on with its problem, a few samples after the
+    other, while all others have nothing to do. A group with fewer samples than
+    lanes leaves lanes free.
+    """
+    while self._waiting() < self._most and self._pull():
+      pass
+    if not self._is_empty:
+      return None
+    left = sum(work.number for queue in self._queues.values() for work in queue)
+    return max(self._lanes, -(-left // self._groups))
+
+  def take(self, program: Hashable, share: int | None) -> Work | None:
     """The next work of this program, if some waits or is soon to come.
 
-    Towards the end, where there are fewer works than groups, a group takes no
-    more samples than it has lanes: else the last group would go on with its
-    problem, a few samples after the other, while all others have nothing to do.
+    Args:
+      program: that serves it.
+      share: samples of it, at most, where as many as a group has lanes would be
+        left over; None: all.
     """
     queue = self._queues.setdefault(program, collections.deque())
     while not queue and self._waiting() < self._most and self._pull():
@@ -79,10 +95,10 @@ class Backlog:
     if not queue:
       return None
     work = queue.popleft()
-    left = work.number - self._lanes
-    if self._is_empty and self._waiting() < self._groups and left > 0:
-      queue.append(Work(work.request, work.first + self._lanes, left))
-      work = Work(work.request, work.first, self._lanes)
+    left = 0 if share is None else work.number - share
+    if left >= self._lanes:
+      queue.append(Work(work.request, work.first + share, left))
+      work = Work(work.request, work.first, share)
     return work
 
   def _waiting(self) -> int:

@@ -124,8 +124,9 @@ class Batch:
     """
     board, fresh = self._board, []
     left_G = board.left(running and running.held_G)
+    share = waiting.share()
     for g in np.flatnonzero(left_G == 0).tolist():
-      work = waiting.take(self._program)
+      work = waiting.take(self._program, share)
       if work is not None:
         fresh.append(g)
       if work is not None or board.work_G[g] is not None:

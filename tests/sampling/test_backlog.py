@@ -14,7 +14,7 @@ def taken_by(requests, program, most, choose):
   )
   order = []
   while (serves := waiting.next_program()) is not None:
-    while (work := waiting.take(serves)) is not None:
+    while (work := waiting.take(serves, waiting.share())) is not None:
       assert program(work.request) == serves
       order += [
         (work.request.problem_id, work.first + i) for i in range(work.number)
@@ -56,7 +56,9 @@ def test_one_program_takes_requests_in_their_order_and_not_before_it_must():
 
   waiting = backlog.Backlog(each(), lambda r: 'one', most=3, groups=4, lanes=2)
   serves = waiting.next_program()
-  taken = [waiting.take(serves).request.problem_id for _ in range(10)]
+  taken = [
+    waiting.take(serves, waiting.share()).request.problem_id for _ in range(10)
+  ]
   assert taken == [f'p{i}' for i in range(10)]
   assert len(pulled) <= 10 + 3
 
@@ -71,7 +73,7 @@ def test_a_program_is_not_starved_by_requests_of_another():
   )
   assert waiting.next_program() == 1
   taken = 0
-  while waiting.take(1) is not None:
+  while waiting.take(1, waiting.share()) is not None:
     taken += 1
   assert taken == 3
   assert waiting.next_program() == 2
@@ -85,7 +87,7 @@ def test_towards_the_end_no_group_goes_on_alone():
   )
   serves = waiting.next_program()
   free_at, taken = [0] * 4, []  # rounds of two samples, each of one time
-  while (work := waiting.take(serves)) is not None:
+  while (work := waiting.take(serves, waiting.share())) is not None:
     group = free_at.index(min(free_at))
     free_at[group] += work.number // 2
     taken += [
@@ -95,3 +97,15 @@ def test_towards_the_end_no_group_goes_on_alone():
     (r.problem_id, i) for r in requests for i in range(16)
   )
   assert max(free_at) - min(free_at) <= 1
+
+
+def test_as_many_works_as_groups_are_not_cut():
+  """Each group has one, and refills its lanes with the samples of it."""
+  requests = [Request(f'p{i}', [0], range(15 + i % 2)) for i in range(4)]
+  waiting = backlog.Backlog(
+    requests, lambda r: 'one', most=8, groups=4, lanes=2
+  )
+  serves, share = waiting.next_program(), waiting.share()
+  numbers = [waiting.take(serves, share).number for _ in range(4)]
+  assert numbers == [15, 16, 15, 16]
+  assert waiting.take(serves, waiting.share()) is None
