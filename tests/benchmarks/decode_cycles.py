@@ -14,6 +14,8 @@ The last line is JSON:
     prefetched_mib    copied to the chip beside the products
     ratio_beside      cycles to the minimum, as if such copies cost nothing
     ratio             the same, as if nothing went on beside them
+    product_ratio     of one product of a chip's rows with 1 GiB, alone: what
+                      the compiler's model allows
     hbm_gib           arguments, results and temporaries of a chip
     compile_cpu_s     of this program
     collectives       by kind: number in a step
@@ -33,6 +35,9 @@ import json
 import math
 import re
 import time
+
+import jax
+import jax.numpy as jnp
 
 from rest_jax.config import gin_parser
 from rest_jax.costs import hlo_program, sampling_programs, tpu_compiler
@@ -63,6 +68,21 @@ def arguments() -> argparse.Namespace:
   parser.add_argument('--top_p', type=float, default=1.0)
   parser.add_argument('--hlo', help='a file for the compiled text')
   return parser.parse_args()
+
+
+def product_ratio(
+  device: jax.Device, rows: int, chip: topologies.Generation
+) -> float:
+  """Cycles of a product, to the time to read its matrix at the bandwidth."""
+  where = jax.sharding.SingleDeviceSharding(device)
+  left, matrix = (
+    jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=where)
+    for shape in ((rows, 4096), (4096, 2**17))
+  )
+  compiled = jax.jit(jnp.dot).lower(left, matrix).compile()
+  cost = hlo_program.Program.read(compiled.as_text(), chip).cost()
+  read = matrix.size * 2 / chip.hbm_bandwidth * chip.clock_hertz
+  return round(cost.cycles / read, 2)
 
 
 def main() -> None:
@@ -156,6 +176,11 @@ def main() -> None:
         'prefetched_mib': round(prefetched / 2**20, 1),
         'ratio_beside': round(cycles / minimum, 2),
         'ratio': round((cycles + moved) / minimum, 2),
+        'product_ratio': product_ratio(
+          devices[0],
+          args.groups * args.lanes * tensor // len(devices),
+          chip,
+        ),
         'hbm_gib': round(needed['total'] / 2**30, 2),
         'temporary_gib': round(needed['temporary'] / 2**30, 2),
         'compile_cpu_s': round(seconds, 1),
