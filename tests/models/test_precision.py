@@ -94,11 +94,12 @@ def precisions(lowered):
 @pytest.mark.parametrize(
   'program, products',
   [
-    # Each forward product has two backward; attention of decoding has two
-    # pairs, over the prompt and over the suffix.
+    # Each forward product has two backward; attention of decoding has a pair
+    # for the question, the suffix, the chunk, and each half of the queries of
+    # the prefix.
     (training, 3 * (PER_LAYER + 1)),
     (prefill, PER_LAYER + 2),  # of the last layer, keys and values
-    (decode, 2 * (PER_LAYER + 6) + 1),
+    (decode, 2 * (PER_LAYER + 8) + 1),
   ],
 )
 def test_every_product_asks_for_the_networks_precision(
