@@ -23,7 +23,7 @@ from rest_jax.sampling.sampling_progress import Progress
 from rest_jax.sampling.streams import EngineConfig, Stream
 from rest_jax.tokenizers import vocabularies, vocabulary_checks
 
-VERSION = 3  # 3: prefixes of their own, and lanes that are refilled
+VERSION = 4  # 4: on CPUs, products with prefixes in halves
 
 
 @configuration.checked
