@@ -140,14 +140,14 @@ def insert(
       the group's own shard, so that nothing moves between devices; -1: the
       group keeps what it has.
   """
-  mesh = partitioning.in_use()
 
   def layer(kind, carry, question, new):
     return carry, jax.tree.map(chosen, question, new)
 
   def chosen(old_GKQE, new_BKQE):
-    if mesh is None or mesh.size == 1:
+    if not partitioning.is_split():
       return _with_rows(old_GKQE, new_BKQE, rows_G)
+    mesh = partitioning.in_use()
     old, given = (
       partitioning.spec(QUESTION, array.shape, mesh, 'a cache')
       for array in (old_GKQE, new_BKQE)

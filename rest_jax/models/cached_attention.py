@@ -158,9 +158,8 @@ def _attend_in_halves(
   A product with keys that all share is made by one thread, and what follows
   from it too.
   """
-  mesh = partitioning.in_use()
   axis = 0 if q_GNKRE.shape[0] > 1 else 1  # groups, or lanes
-  on_one_cpu = partitioning.platform() == 'cpu' and (not mesh or mesh.size == 1)
+  on_one_cpu = partitioning.platform() == 'cpu' and not partitioning.is_split()
   if not on_one_cpu or q_GNKRE.shape[axis] == 1:
     return _attend(config, q_GNKRE, seen)
   masks = (of_part.mask_GNS for of_part in seen)
