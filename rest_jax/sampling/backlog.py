@@ -60,8 +60,7 @@ class Backlog:
 
   def next_program(self) -> Hashable | None:
     """The one for which most waits; None where nothing is left."""
-    while self._waiting() < self._most and self._pull():
-      pass
+    self._look_ahead()
     if not self._waiting():
       return None
     return max(self._queues, key=lambda program: len(self._queues[program]))
@@ -74,8 +73,7 @@ class Backlog:
     other, while all others have nothing to do. A group with fewer samples than
     lanes leaves lanes free.
     """
-    while self._waiting() < self._most and self._pull():
-      pass
+    self._look_ahead()
     if not self._is_empty:
       return None
     left = sum(work.number for queue in self._queues.values() for work in queue)
@@ -100,6 +98,10 @@ class Backlog:
       queue.append(Work(work.request, work.first + share, left))
       work = Work(work.request, work.first, share)
     return work
+
+  def _look_ahead(self) -> None:
+    while self._waiting() < self._most and self._pull():
+      pass
 
   def _waiting(self) -> int:
     return sum(map(len, self._queues.values()))
