@@ -3,19 +3,12 @@
 import os
 import pathlib
 import sys
+import tempfile
 import types
 
 # Before anything imports jax.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_NUMPY_RANK_PROMOTION', 'raise')
-# Meshes are simulated: eight devices on one CPU. Most of the tests' time is
-# spent on compiling, a third of that on LLVM's passes, which are not ours to
-# test; `.ci/run` has them once, in the tests with the other Python.
-os.environ.setdefault(
-  'XLA_FLAGS',
-  '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0',
-)
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # A checkout tests its own code, installed or not.
 for folder in (ROOT, ROOT / 'tests'):
@@ -24,8 +17,16 @@ for folder in (ROOT, ROOT / 'tests'):
 
 import object_store  # noqa: E402
 import pytest  # noqa: E402
+import xla_flags  # noqa: E402
 
 os.environ |= object_store.CLIENTS
+os.environ.setdefault('XLA_FLAGS', xla_flags.simulated(8))
+# A program is compiled once, by this process or by those that its tests start.
+_compiled = tempfile.TemporaryDirectory(prefix='compiled-')
+os.environ |= {
+  'JAX_COMPILATION_CACHE_DIR': _compiled.name,
+  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+}
 
 
 @pytest.fixture

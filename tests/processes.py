@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 
+import xla_flags
+
 
 def start(root, script, folder, what, *, count=1, devices=2, **variables):
   """Starts processes that join each other.
@@ -14,7 +16,7 @@ def start(root, script, folder, what, *, count=1, devices=2, **variables):
     root: the repository.
     script: of Python; it is called with `what`, the folder, the repository and
       its tests.
-    folder: theirs; beside it they keep compiled programs.
+    folder: theirs.
     what: the script's first argument.
     count: of processes.
     devices: in all; each process has one at least.
@@ -31,10 +33,7 @@ def start(root, script, folder, what, *, count=1, devices=2, **variables):
       | variables
       | {
         'JAX_PLATFORMS': 'cpu',
-        'JAX_COMPILATION_CACHE_DIR': os.fspath(folder.parent / 'xla'),
-        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-        'XLA_FLAGS': '--xla_force_host_platform_device_count='
-        f'{max(1, devices // count)} --xla_backend_optimization_level=0',
+        'XLA_FLAGS': xla_flags.simulated(max(1, devices // count)),
       }
     )
     if count > 1:

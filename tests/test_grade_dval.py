@@ -304,12 +304,6 @@ def test_a_sign_of_life_is_given_while_a_program_runs(
 # ---- a training and a process beside it -------------------------------------
 
 
-@pytest.fixture(scope='module', autouse=True)
-def _compile_once(tmp_path_factory):
-  with tiny_run.compiled_once(tmp_path_factory.mktemp('xla')):
-    yield
-
-
 @pytest.fixture
 def training(tmp_path, own, monkeypatch):
   """Runs the stage train on tmp_path/NAME; returns its manifest."""

@@ -38,12 +38,6 @@ from rest_jax.tokenizers import vocabulary_checks
 QUESTIONS = {str(i): f'Q{i}:' + 'x' * (i % 3) for i in range(5)}
 
 
-@pytest.fixture(scope='module', autouse=True)
-def _compile_once(tmp_path_factory):
-  with tiny_run.compiled_once(tmp_path_factory.mktemp('xla')):
-    yield
-
-
 @functools.cache
 def weights():
   made = tiny_run.fresh(tiny_run.MODEL, seed=0)

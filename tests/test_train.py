@@ -43,12 +43,6 @@ CONFIG = TrainConfig(
 )
 
 
-@pytest.fixture(scope='module', autouse=True)
-def _compile_once(tmp_path_factory):
-  with tiny_run.compiled_once(tmp_path_factory.mktemp('xla')):
-    yield
-
-
 @pytest.fixture(autouse=True)
 def _one_device_and_no_signal(monkeypatch):
   with tiny_run.stage_alone(monkeypatch):

@@ -114,26 +114,3 @@ def stage_alone(monkeypatch):
   yield
   signal.signal(signal.SIGTERM, before)
   preemption._asked.clear()
-
-
-@contextlib.contextmanager
-def compiled_once(folder):
-  """Calls of a stage compile anew: from a cache, the second time."""
-  import jax
-  from jax.experimental.compilation_cache import compilation_cache
-
-  options = {
-    'jax_compilation_cache_dir': os.fspath(folder),
-    'jax_persistent_cache_min_compile_time_secs': 0.0,
-    'jax_persistent_cache_min_entry_size_bytes': 0,
-  }
-  before = {name: getattr(jax.config, name) for name in options}
-  for name, value in options.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
-  try:
-    yield
-  finally:
-    for name, value in before.items():
-      jax.config.update(name, value)
-    compilation_cache.reset_cache()

@@ -12,6 +12,7 @@ import fake_cloud
 import fake_cluster
 import kill
 import pytest
+import xla_flags
 
 from rest_jax import main
 from rest_jax.executors.gke import gke
@@ -31,7 +32,6 @@ FLAGS = [
   '--gin.IMAGE=none',
   '--gin.TPU_VM_ZONE=us-east5-a',
 ]
-QUICK = '--xla_backend_optimization_level=0'  # as in conftest.py
 # Derived after prepare: jobs read RUN_DIR/automatic.gin.
 OWN = "GROUPS = 'auto'\n"
 # What hosts run in the agent's place, only quicker to tell.
@@ -50,8 +50,7 @@ def expected(tmp_path_factory):
   (folder / 'own.gin').write_text(OWN)
   flags = [*FLAGS, f'--gin_file={folder}/own.gin']
   with pytest.MonkeyPatch.context() as patch:
-    two = '--xla_force_host_platform_device_count=2'
-    patch.setenv('XLA_FLAGS', f'{QUICK} {two}')
+    patch.setenv('XLA_FLAGS', xla_flags.simulated(2))
     assert main.run(['run', f'--gin.RUN_DIR={folder}/run', *flags]) == 0
   return kill.content(folder / 'run')
 
@@ -67,7 +66,7 @@ def surroundings(tmp_path, monkeypatch, root):
     monkeypatch.setattr(module, name, 0.2)
   folder = tmp_path / 'fake'
   folder.mkdir()
-  environment = {'PYTHONPATH': str(root), 'XLA_FLAGS': QUICK}
+  environment = {'PYTHONPATH': str(root), 'XLA_FLAGS': xla_flags.QUICK}
 
   def start(executor):
     if executor == 'gke':

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import small_networks
 import tiny_run
+import xla_flags
 
 from rest_jax.distributed import partitioning
 from rest_jax.models import network, recomputation
@@ -99,7 +100,11 @@ def test_loss_and_gradients_are_exactly_those_of_keeping_all(remat):
   params = tiny_run.fresh(MODEL, seed=0)
 
   def of(model):
-    given = jax.jit(jax.value_and_grad(loss), static_argnums=(1, 2))
+    given = jax.jit(
+      jax.value_and_grad(loss),
+      static_argnums=(1, 2),
+      compiler_options=xla_flags.USUAL_LOOPS,
+    )
     return jax.tree.leaves(given(params, model, False))
 
   expected = of(MODEL)

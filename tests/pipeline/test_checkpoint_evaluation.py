@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import tiny_run
+import xla_flags
 
 from rest_jax import main
 from rest_jax.artifacts import stage_work
@@ -223,10 +224,7 @@ def place(tmp_path_factory):
   (folder / 'own.jsonl').write_text('\n'.join(map(json.dumps, rows)))
   make = functools.partial(partitioning.make_mesh, devices=jax.devices()[:1])
   before = signal.getsignal(signal.SIGTERM)
-  with (
-    pytest.MonkeyPatch.context() as patch,
-    tiny_run.compiled_once(folder / 'xla'),
-  ):
+  with pytest.MonkeyPatch.context() as patch:
     patch.setattr(partitioning, 'make_mesh', make)
     for seed, name in enumerate(['a', 'b']):
       train.train(
@@ -264,7 +262,7 @@ def evaluate(place, tasks, checkpoints, *flags, run_dir='run'):
     cwd=place,
     env=os.environ
     | {'PYTHONPATH': os.pathsep.join(p for p in sys.path if p)}
-    | {'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu'},
+    | {'XLA_FLAGS': xla_flags.simulated(1), 'JAX_PLATFORMS': 'cpu'},
   )
 
 
