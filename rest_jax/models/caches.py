@@ -112,8 +112,6 @@ class Context(NamedTuple):
     """
     positions_GNC = self.lengths_GN[..., None] + jnp.arange(chunk)[None, None]
     turns = rotary.turns(config, positions_GNC)
-    if partitioning.platform() == 'tpu':
-      turns = {kind: rotary.whole(of_kind) for kind, of_kind in turns.items()}
     return self._replace(turns=turns)
 
 

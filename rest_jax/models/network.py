@@ -16,7 +16,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 
+from rest_jax.distributed import partitioning
 from rest_jax.distributed.partitioning import constrain
 from rest_jax.models import (
   attention,
@@ -188,7 +190,7 @@ class Decoder(nn.Module):
         )
         return out_BLKRE, (k_BLKE, v_BLKE) if keep_kv else None
 
-      return block(x_BLD, turns, attend)
+      return block(_states_in_rows(x_BLD), turns, attend)
 
     layer_of = {kind: functools.partial(one, kind) for kind in stack.kinds}
     if c.remat != 'none':
@@ -224,6 +226,17 @@ class Decoder(nn.Module):
       length=stack.repeats,
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )
+
+
+def _states_in_rows(x_BLD: jax.Array) -> jax.Array:
+  """What a layer begins with, the numbers of a token next to each other.
+
+  A TPU's compiler chooses the other order for the forward pass, and copies what
+  all layers keep, for the backward pass: 4 % of a layer's time on v6e.
+  """
+  if partitioning.platform() != 'tpu':
+    return x_BLD
+  return with_layout_constraint(x_BLD, Layout((0, 1, 2)))
 
 
 def layer_weights(config: DecoderConfig, params: Any) -> list[Any]:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rest_jax.distributed import partitioning
 from rest_jax.models.architecture import (
   DecoderConfig,
   LayerKind,
@@ -92,22 +93,26 @@ def whole(turns: Turns) -> WholeTurns:
 
 def turns(
   config: DecoderConfig, positions: jax.Array
-) -> dict[LayerKind, Turns]:
+) -> dict[LayerKind, Turns | WholeTurns]:
   """The angles of all positions, for each kind of layer.
 
   Args:
     config: of the network.
     positions: in tokens from the start of the sequence, of any shape.
+
+  Returns:
+    Of whole heads on TPUs, where swapping halves by a product is faster.
   """
   # Float32 whatever the network's dtype is: bfloat16 cannot tell position 257
   # from 256, and an angle of some thousand radians needs all 24 bits. Positions
   # below 2**24 are exact.
   positions = positions[..., None].astype(jnp.float32)
 
-  def of(kind: LayerKind) -> Turns:
+  def of(kind: LayerKind) -> Turns | WholeTurns:
     half = frequencies(config, kind)
     angles = positions * half.reshape((1,) * (positions.ndim - 1) + (-1,))
-    return Turns(jnp.sin(angles), jnp.cos(angles))
+    found = Turns(jnp.sin(angles), jnp.cos(angles))
+    return whole(found) if partitioning.platform() == 'tpu' else found
 
   kinds = sorted(set(config.layer_pattern))
   if config.local_rope_theta is None:
@@ -139,11 +144,13 @@ def rotate(x: jax.Array, turns: Turns | WholeTurns) -> jax.Array:
   return rotated.astype(x.dtype)
 
 
+@jax.custom_vjp
 def _rotate_by_product(x: jax.Array, turns: WholeTurns) -> jax.Array:
   """`rotate`, with the halves swapped by a product with a permutation.
 
   It is exact, as each sum has one term. A TPU's compiler makes one operation of
-  all this, and three of slices and what is put together from them.
+  all this, and of slices and what is put together from them three, and copies
+  of the queries and of their matrix into another order.
   """
   size = x.shape[-1]
   swap_EE = np.roll(np.eye(size), size // 2, axis=1)
@@ -157,3 +164,15 @@ def _rotate_by_product(x: jax.Array, turns: WholeTurns) -> jax.Array:
   shape = x.shape[:2] + (1,) * (x.ndim - 3) + (size,)
   sin, cos = (array.reshape(shape) for array in turns)
   return (x.astype(jnp.float32) * cos + swapped * sin).astype(x.dtype)
+
+
+def _turned_back(turns: WholeTurns, gradient: jax.Array):
+  # Left to jax, the gradient would be swapped in float32, which a TPU rounds to
+  # bfloat16 before it multiplies.
+  back = turns._replace(sin=-turns.sin)
+  return _rotate_by_product(gradient, back), None
+
+
+_rotate_by_product.defvjp(
+  lambda x, turns: (_rotate_by_product(x, turns), turns), _turned_back
+)

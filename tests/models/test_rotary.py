@@ -119,16 +119,39 @@ def test_a_late_position_turns_in_float32_whatever_the_dtype():
 def test_halves_swapped_by_a_product_turn_alike(dtype, heads):
   config = small_networks.network(head_dim=16)
   draw = np.random.default_rng(0)
-  x = jnp.asarray(draw.standard_normal((2, 5, *heads, 16)), dtype)
+  x, gradient = (
+    jnp.asarray(draw.standard_normal((2, 5, *heads, 16)), dtype)
+    for _ in range(2)
+  )
   positions = jnp.asarray(draw.integers(0, 9000, (2, 5)))
   turns = rotary.turns(config, positions)['global']
-  by_halves = jax.jit(rotary.rotate)(x, turns)
-  by_product = jax.jit(rotary.rotate)(x, rotary.whole(turns))
-  assert by_product.dtype == by_halves.dtype == x.dtype
+
+  @jax.jit
+  def both(turns):
+    turned, back = jax.vjp(lambda x: rotary.rotate(x, turns), x)
+    return turned, *back(gradient)
+
   near = 1e-6 if dtype == 'float32' else 0.02
-  np.testing.assert_allclose(
-    *(np.asarray(y, np.float32) for y in (by_product, by_halves)), atol=near
-  )
+  for by_halves, by_product in zip(
+    both(turns), both(rotary.whole(turns)), strict=True
+  ):
+    assert by_product.dtype == by_halves.dtype == x.dtype
+    np.testing.assert_allclose(
+      *(np.asarray(y, np.float32) for y in (by_product, by_halves)), atol=near
+    )
+
+
+def test_a_tpu_swaps_halves_by_a_product(monkeypatch):
+  config = small_networks.network()
+  positions = jnp.arange(3)[None]
+  for platform, kind in (
+    ('cpu', rotary.Turns),
+    ('gpu', rotary.Turns),
+    ('tpu', rotary.WholeTurns),
+  ):
+    monkeypatch.setattr(rotary.partitioning, 'platform', lambda p=platform: p)
+    found = rotary.turns(config, positions)
+    assert {*map(type, found.values())} == {kind}
 
 
 def test_the_network_turns_by_the_scaled_frequencies(tmp_path):
