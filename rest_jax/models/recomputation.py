@@ -39,18 +39,20 @@ def policy(remat: str) -> Callable[..., Any]:
   return jax.checkpoint_policies.save_only_these_names(*_KEPT[remat])
 
 
-def kept_numbers(config: DecoderConfig, remat: str) -> int:
-  """Numbers that a layer keeps of a token, its input included.
+def kept_numbers(config: DecoderConfig, remat: str, tensor: int = 1) -> float:
+  """Numbers that a device keeps of a token and layer, its input included.
 
   Args:
     config: of the network.
     remat: any choice but 'none'.
+    tensor: devices that share the heads and the width of the MLP.
   """
   total = config.embed_dim
   for name in _KEPT[remat]:
     if name == ATTENDED:
-      total += config.num_heads * (config.head_dim + 1)
+      total += config.num_heads * (config.head_dim + 1) / tensor
     elif name != 'down' or config.post_norms:  # else nothing asks for it
       outputs = matrices.MATRICES[name].outputs
-      total += math.prod(matrices.shape(config, outputs))
+      whole = 1 if outputs == ('embed',) else tensor
+      total += math.prod(matrices.shape(config, outputs)) / whole
   return total

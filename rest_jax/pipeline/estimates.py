@@ -142,10 +142,13 @@ def of_run(
     training_bytes=sizes.training_bytes(
       model,
       devices.training,
-      tokens // dials['MICROBATCHES'] // devices.training.devices,
+      tokens
+      // dials['MICROBATCHES']
+      // (devices.training.devices // asked.train_tensor),
       dials['ROW_LENGTH'],
       remat,
       asked.adapters,
+      asked.train_tensor,
     ),
     # While an M-step runs: the weights and the optimiser's state of two steps;
     # afterwards the weights of one.

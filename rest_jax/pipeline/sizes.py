@@ -53,6 +53,7 @@ class Asked:
     sample_weights: 'as_trained' or 'int8', as EngineConfig.weights.
     sample_cache: 'as_computed' or 'int8', as EngineConfig.cache.
     sample_tensor: devices that hold one copy of the weights in sampling.
+    train_tensor: devices that share heads and MLP in training.
     derives_remat: whether MODEL's remat is open; else the model's own counts.
     share_prompt: whether the examples of a problem share its prompt.
     prompt_bucket, lanes, row_length, batch_rows: what the user has set; 'auto'
@@ -72,6 +73,7 @@ class Asked:
   sample_weights: Literal['as_trained', 'int8'] = 'as_trained'
   sample_cache: Literal['as_computed', 'int8'] = 'as_computed'
   sample_tensor: Size = AUTO
+  train_tensor: int = 1
   derives_remat: bool = True
 
 
@@ -91,6 +93,7 @@ def sizes(
   sample_weights: Literal['as_trained', 'int8'] = 'as_trained',
   sample_cache: Literal['as_computed', 'int8'] = 'as_computed',
   sample_tensor: Size = AUTO,
+  train_tensor: int = 1,
 ) -> Asked:
   """What gin binds, for one task: the largest of what differs between tasks.
 
@@ -116,6 +119,8 @@ def sizes(
     sample_weights=sample_weights,
     sample_cache=sample_cache,
     sample_tensor=sample_tensor,
+    # -1, what the other axes leave, is counted as if it were 1.
+    train_tensor=max(1, train_tensor),
   )
 
 
@@ -177,31 +182,34 @@ def training_bytes(
   length: int,
   remat: str,
   adapters: lora.LoraConfig = _NO_ADAPTERS,
+  tensor: int = 1,
 ) -> float:
   """Memory of one device in a training step, estimated.
 
   Args:
     model: the network.
     machine: whose devices the parameters are split over.
-    tokens: of a microbatch, on one device.
+    tokens: of a microbatch, of the rows that are on one device.
     length: of a row, in tokens.
     remat: what the backward pass recomputes.
     adapters: what LoRA trains; off: all weights are trained.
+    tensor: devices that share a row's heads and the width of its MLP.
   """
   width = 2 if model.dtype == 'bfloat16' else 4
   stored = 2 if model.param_dtype == 'bfloat16' and not adapters.is_on else 4
   gradients = trained_parameters(model, adapters) * stored / machine.devices
   state = state_bytes(model, machine, adapters) + gradients
-  heads = model.num_heads * model.head_dim
-  block = width * (6 * model.embed_dim + 4 * heads + 4 * model.mlp_dim)
+  shared = (model.num_heads * model.head_dim + model.mlp_dim) / tensor
+  block = width * (6 * model.embed_dim + 4 * shared)
   how = architecture.attention_on(machine.kind, model)
   if how == 'einsum':
-    block += 4 * 2 * model.num_heads * length  # scores of the attention
+    # Scores of the attention.
+    block += 4 * 2 * model.num_heads / tensor * length
   elif how == 'cudnn':
     block += 4 * length  # its mask
   kept = width * model.embed_dim
   if remat != 'none':
-    kept = width * recomputation.kept_numbers(model, remat)
+    kept = width * recomputation.kept_numbers(model, remat, tensor)
   # network.py recomputes layer by layer, but a CPU's compiler holds the
   # activations of a whole pattern, and a TPU's has not been seen to do less.
   together = len(model.layer_pattern)
@@ -210,10 +218,11 @@ def training_bytes(
     if width == 2:
       # Norms keep float32, and the activation function its steps: what jax
       # keeps of Llama-3.1-8B, 315 kB of a token and layer.
-      block += width * (8 * model.embed_dim + 2 * model.mlp_dim)
+      block += width * (8 * model.embed_dim + 2 * model.mlp_dim / tensor)
   layers = together * block + model.num_layers * kept
   loss = loss_chunks.held_bytes(
-    *(tokens, model.vocab_size, model.embed_dim, width, machine.devices),
+    *(tokens, -(-model.vocab_size // tensor), model.embed_dim, width),
+    machine.devices // tensor,
     machine.device_bytes if machine.kind == 'tpu' else None,
   )
   return state + tokens * layers + (loss if tokens else 0)

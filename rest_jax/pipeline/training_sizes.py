@@ -38,6 +38,7 @@ _REASONS = {
   'attention': 'products of attention fit',
   'full': 'nothing more fits',
 }
+_TENSORS = (2, 4, 8)  # devices that may share a row
 _STEPS_PER_EPOCH = 8  # at least, where there are enough examples
 # Tokens of a row on accelerators: at least; and at most to have room for two
 # problems, where the examples of a problem lie in one row. With room for one
@@ -181,19 +182,20 @@ def _step(
   """
   model = asked.model
   usable = machine.device_bytes * USABLE
-  rows = asked.batch_rows
+  rows, split = asked.batch_rows, max(1, machine.devices // asked.train_tensor)
   if rows == AUTO:
     step = min(_STEP_TOKENS[machine.kind], tokens / _STEPS_PER_EPOCH)
     rows = 2 ** max(0, round(math.log2(max(1, step / length))))
-    rows = multiple(rows, machine.devices)
+    rows = multiple(rows, split)
   # Rows that do not divide are computed by every device.
-  shards = machine.devices if rows % machine.devices == 0 else 1
+  shards = split if rows % split == 0 else 1
   choices = _REMAT[machine.kind] if asked.derives_remat else (model.remat,)
   for remat in choices:
     for microbatches in _divisors(rows // shards):
       on_device = rows // shards // microbatches * length
       needed = training_bytes(
-        model, machine, on_device, length, remat, asked.adapters
+        *(model, machine, on_device, length, remat, asked.adapters),
+        asked.train_tensor,
       )
       few = on_device <= _MICROBATCH_TOKENS.get(machine.kind, on_device)
       if needed <= usable and (few or on_device == length):
@@ -207,13 +209,31 @@ def _too_large(
   model, remat = asked.model, asked.model.remat
   if asked.derives_remat:
     remat = _REMAT[machine.kind][-1]
-  needed = training_bytes(model, machine, length, length, remat, asked.adapters)
+
+  def needed(tensor: int) -> float:
+    work = (model, machine, length, length, remat, asked.adapters)
+    return training_bytes(*work, tensor)
+
   usable = machine.device_bytes * USABLE
+  wider = [
+    tensor
+    for tensor in _TENSORS
+    if asked.train_tensor < tensor <= machine.devices
+    and model.num_kv_heads % tensor == model.mlp_dim % tensor == 0
+    and needed(tensor) <= usable
+  ]
+  advice = 'Lower ROW_LENGTH or MAX_DECODE_LENGTH'
+  if wider:
+    advice = (
+      f'MESH_TENSOR = {wider[0]} with BATCH_ROWS = '
+      f'{machine.devices // wider[0]} fits, {needed(wider[0]) / GIB:.1f} GiB; '
+      f'or lower ROW_LENGTH or MAX_DECODE_LENGTH'
+    )
   return configuration.ConfigurationError(
     f'training: {model.num_parameters / 1e9:.2f} G parameters and one row of '
-    f'{length} tokens need {needed / GIB:.1f} GiB of a device with '
-    f'remat = {remat!r}; {machine} has {usable / GIB:.1f} to use. Lower '
-    "ROW_LENGTH or MAX_DECODE_LENGTH, take OPTIMIZER = 'adafactor', "
+    f'{length} tokens need {needed(asked.train_tensor) / GIB:.1f} GiB of a '
+    f'device with remat = {remat!r}; {machine} has {usable / GIB:.1f} to use. '
+    f"{advice}, take OPTIMIZER = 'adafactor', "
     'LORA_RANK = 16, or more devices (TOPOLOGY, MESH_FSDP).'
   )
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -22,8 +23,13 @@ from rest_jax.models import lora
 from rest_jax.pipeline import (
   sampling_sizes,
   sizes,
+  training_sizes,
   validation_sizes,
   weight_splits,
+)
+
+LLAMA_70B = dataclasses.replace(
+  LLAMA_8B, num_layers=80, embed_dim=8192, num_heads=64, mlp_dim=28672
 )
 
 
@@ -128,6 +134,31 @@ def test_twice_the_vocabulary_takes_less_than_twice_the_memory_of_the_loss():
   assert found['MICROBATCHES'] == found['BATCH_ROWS'] // 256
   needed = sizes.training_bytes(large, POD, 4096, 4096, 'full')
   assert 8 * GIB < needed < 12 * GIB
+
+
+def test_a_row_of_70b_on_four_chips_takes_what_the_compiler_says():
+  """v5e:16x16, MESH_TENSOR = 4, 64 rows of 4,096, remat full: 14.25 GiB."""
+  needed = sizes.training_bytes(LLAMA_70B, POD, 4096, 4096, 'full', tensor=4)
+  assert 0.85 < needed / (14.25 * GIB) < 1.1
+
+
+def test_a_model_that_needs_rows_on_several_chips_is_told_so_and_then_fits():
+  texts = prompts(train=(300,) * 7000)
+  alone = asked(LLAMA_70B, row_length=4096, sample_weights='int8')
+  with pytest.raises(configuration.ConfigurationError) as refused:
+    training_sizes.derive(alone, texts, POD)
+  tensor, rows = re.search(
+    r'MESH_TENSOR = (\d+) with BATCH_ROWS = (\d+) fits', str(refused.value)
+  ).groups()
+  told = dataclasses.replace(
+    alone, train_tensor=int(tensor), batch_rows=int(rows)
+  )
+  found = training_sizes.derive(told, texts, POD)
+  assert found['REMAT'].value == 'full'
+  assert found['MICROBATCHES'].value == 1
+  open_rows = dataclasses.replace(told, batch_rows='auto')
+  found = training_sizes.derive(open_rows, texts, POD)
+  assert found['BATCH_ROWS'].value % (POD.devices // int(tensor)) == 0
 
 
 def test_the_layers_of_a_pattern_are_counted_together():
