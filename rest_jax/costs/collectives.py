@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Sequence
 
 import jax
-import numpy as np
 
 from rest_jax.models.architecture import DecoderConfig
 
@@ -141,7 +140,9 @@ def gathered_activations(
   """The all-gathers whose result is an activation, not a parameter.
 
   An activation holds a chip's share of rows x length tokens, or more, times
-  a width; a gathered parameter has no such dimension.
+  a width; a gathered parameter has no such dimension. Where a row is as long as
+  the network is wide, that is not seen in its dimensions: then it is one that
+  is larger than the largest matrix of all layers together.
 
   Args:
     found: what `read` gives.
@@ -156,6 +157,9 @@ def gathered_activations(
   share = rows // (mesh.shape['data'] * mesh.shape['fsdp'])
   widths = {model.embed_dim, model.mlp_dim, model.head_dim, model.vocab_size}
   tokens = {length, share * length, rows * length}
+  largest = model.embed_dim * max(
+    model.vocab_size, model.num_layers * model.mlp_dim
+  )
   wrong = []
   for operation, shapes in found:
     if operation not in ('all-gather', GATHER_BY_SUM):
@@ -163,6 +167,8 @@ def gathered_activations(
     for dtype, shape in shapes:
       if len(shape) < 2 or dtype[0] in 'su':
         continue  # token ids are small: the embedding's lookup gathers them
-      if tokens & (set(shape) - widths) and np.prod(shape) > share * length:
+      size = math.prod(shape)
+      is_of_tokens = tokens & (set(shape) - widths) and size > share * length
+      if is_of_tokens or (length in widths and size > largest):
         wrong.append(f'{operation} {dtype}{list(shape)}')
   return wrong

@@ -236,7 +236,16 @@ def _states_in_rows(x_BLD: jax.Array) -> jax.Array:
   """
   if partitioning.platform() != 'tpu':
     return x_BLD
-  return with_layout_constraint(x_BLD, Layout((0, 1, 2)))
+  in_rows = functools.partial(with_layout_constraint, layouts=Layout((0, 1, 2)))
+  mesh = partitioning.in_use()
+  if mesh is not None and mesh.size > 1:
+    # By each device for itself: else the compiler gathers all of them first.
+    names = ('batch', 'length', 'activation_embed')
+    spec = partitioning.spec(names, x_BLD.shape, mesh, 'states')
+    in_rows = jax.shard_map(
+      in_rows, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
+    )
+  return in_rows(x_BLD)
 
 
 def layer_weights(config: DecoderConfig, params: Any) -> list[Any]:

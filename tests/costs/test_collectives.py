@@ -78,3 +78,13 @@ def test_a_gathered_activation_is_named_and_a_parameter_is_not():
   wrong = collectives.gathered_activations(found, MODEL, 8, 384, mesh)
   assert wrong == ['all-gather by all-reduce bf16[8, 384, 256]']
   assert not collectives.gathered_activations(found[:4], MODEL, 8, 384, mesh)
+
+
+def test_a_gathered_activation_is_named_where_rows_are_as_long_as_states():
+  mesh = types.SimpleNamespace(shape={'data': 1, 'fsdp': 256, 'tensor': 1})
+  wide, layers = MODEL.embed_dim, MODEL.num_layers
+  stack = ('all-gather', [('bf16', (layers, wide, MODEL.mlp_dim))])
+  states = ('all-gather', [('bf16', (512, wide, wide))])
+  assert collectives.gathered_activations(
+    [stack, states], MODEL, 1024, wide, mesh
+  ) == [f'all-gather bf16[512, {wide}, {wide}]']

@@ -7,13 +7,16 @@ import re
 import cached_decoding
 import jax
 import jax.numpy as jnp
+import meshes
 import numpy as np
 import pytest
 import tiny_run
 
 from rest_jax.config import configuration
+from rest_jax.distributed import partitioning
 from rest_jax.models import network
 from rest_jax.models.architecture import DecoderConfig
+from rest_jax.models.checkpoints import policies
 
 CONFIG = DecoderConfig(
   vocab_size=61,
@@ -218,3 +221,44 @@ def test_impossible_configurations_name_the_field_and_the_fix(change, text):
   with pytest.raises(error, match=re.escape(text)) as caught:
     dataclasses.replace(CONFIG, **change)
   assert next(iter(change)) in str(caught.value)
+
+
+def test_states_that_are_laid_in_rows_are_neither_changed_nor_gathered(
+  monkeypatch,
+):
+  """As on TPUs, whose compiler is told how the states lie in memory."""
+  config = dataclasses.replace(
+    CONFIG, embed_dim=32, num_kv_heads=6, mlp_dim=48, vocab_size=64
+  )
+  grid = meshes.mesh(data=2, fsdp=4)
+  rows = partitioning.sharding(grid, ('batch', 'length'), (8, 20), 'tokens')
+  tokens = jax.device_put(jnp.arange(160).reshape(8, 20) % 61, rows)
+  places = jax.device_put(jnp.tile(jnp.arange(20)[None], (8, 1)), rows)
+  params = jax.jit(
+    lambda: parameters(config),
+    out_shardings=jax.tree.map(
+      lambda leaf: leaf.sharding, policies.abstract(config, grid)
+    ),
+  )()
+
+  def loss(params):
+    hidden, _ = network.Decoder(config).apply(
+      params, tokens, places, places * 0 + 1
+    )
+    return jnp.sum(jnp.square(hidden))
+
+  def found():
+    with partitioning.use(grid):
+      lowered = jax.jit(jax.value_and_grad(loss)).lower(params)
+    compiled = lowered.compile()
+    return lowered.as_text(), compiled.as_text(), compiled(params)
+
+  *_, expected = found()
+  monkeypatch.setattr(partitioning, 'platform', lambda mesh=None: 'tpu')
+  asked, text, got = found()
+  assert 'LayoutConstraint' in asked
+  gathered = re.findall(r'= \w+\[([\d,]*)\]\S* all-gather\(', text)
+  assert gathered and not {g for g in gathered if g.endswith('20,32')}
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+    near = 1e-5 * float(jnp.abs(b).max())
+    np.testing.assert_allclose(a, b, atol=near)
