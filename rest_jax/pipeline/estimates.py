@@ -142,9 +142,7 @@ def of_run(
     training_bytes=sizes.training_bytes(
       model,
       devices.training,
-      tokens
-      // dials['MICROBATCHES']
-      // (devices.training.devices // asked.train_tensor),
+      tokens // dials['MICROBATCHES'] // asked.row_shards(devices.training),
       dials['ROW_LENGTH'],
       remat,
       asked.adapters,

@@ -76,6 +76,11 @@ class Asked:
   train_tensor: int = 1
   derives_remat: bool = True
 
+  def row_shards(self, machine: Machine) -> int:
+    """Parts that the rows of a training step are split into."""
+    # More devices a row than there are is refused where the mesh is made.
+    return max(1, machine.devices // self.train_tensor)
+
 
 @configuration.checked
 def sizes(

@@ -182,7 +182,7 @@ def _step(
   """
   model = asked.model
   usable = machine.device_bytes * USABLE
-  rows, split = asked.batch_rows, max(1, machine.devices // asked.train_tensor)
+  rows, split = asked.batch_rows, asked.row_shards(machine)
   if rows == AUTO:
     step = min(_STEP_TOKENS[machine.kind], tokens / _STEPS_PER_EPOCH)
     rows = 2 ** max(0, round(math.log2(max(1, step / length))))

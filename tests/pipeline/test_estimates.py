@@ -67,6 +67,14 @@ def test_lora_needs_two_thirds_of_the_steps_time_and_little_disk():
   assert thin.training_bytes < whole.training_bytes
 
 
+def test_devices_that_share_rows_need_less_memory_however_many_are_asked_for():
+  pod = sized_run.POD
+  needed = [needs(pod, train_tensor=n).training_bytes for n in (1, 2, 512)]
+  assert needed[1] < needed[0]
+  assert needed[2] > 0  # the mesh is refused elsewhere
+  assert needs(train_tensor=8).training_bytes > 0
+
+
 def test_without_iterations_nothing_is_trained():
   found = needs(iterations=0)
   assert found.training_seconds == found.disk_bytes == 0
