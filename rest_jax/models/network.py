@@ -245,7 +245,13 @@ def _states_in_rows(x_BLD: jax.Array) -> jax.Array:
     in_rows = jax.shard_map(
       in_rows, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
     )
-  return in_rows(x_BLD)
+  # jax's own gradient of a shard_map is summed over devices that hold the same.
+  laid = jax.custom_vjp(in_rows)
+  laid.defvjp(
+    lambda x_BLD: (in_rows(x_BLD), None),
+    lambda _, gradient_BLD: (in_rows(gradient_BLD),),
+  )
+  return laid(x_BLD)
 
 
 def layer_weights(config: DecoderConfig, params: Any) -> list[Any]:
