@@ -144,7 +144,7 @@ def test_a_row_of_70b_on_four_chips_takes_what_the_compiler_says():
 
 def test_a_model_that_needs_rows_on_several_chips_is_told_so_and_then_fits():
   texts = prompts(train=(300,) * 7000)
-  alone = asked(LLAMA_70B, row_length=4096, sample_weights='int8')
+  alone = asked(LLAMA_70B, row_length=3584, sample_weights='int8')
   with pytest.raises(configuration.ConfigurationError) as refused:
     training_sizes.derive(alone, texts, POD)
   tensor, rows = re.search(
