@@ -237,8 +237,8 @@ def _states_in_rows(x_BLD: jax.Array) -> jax.Array:
   if partitioning.platform() != 'tpu':
     return x_BLD
   in_rows = functools.partial(with_layout_constraint, layouts=Layout((0, 1, 2)))
-  mesh = partitioning.in_use()
-  if mesh is not None and mesh.size > 1:
+  if partitioning.is_split():
+    mesh = partitioning.in_use()
     # By each device for itself: else the compiler gathers all of them first.
     names = ('batch', 'length', 'activation_embed')
     spec = partitioning.spec(names, x_BLD.shape, mesh, 'states')
